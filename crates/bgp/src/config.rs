@@ -1,0 +1,103 @@
+//! What a speaker is told: itself and its peers. Values only; `driver` takes them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    route::ExportPolicy,
+    types::{Asn, Family, HoldTime, RouterId},
+};
+
+/// The speaker as a whole.
+#[derive(Clone, Debug)]
+pub struct SpeakerConfig {
+    /// Where to listen. Empty: nowhere unless a peer is `passive`, then on port 179 of every address.
+    pub listen: Vec<SocketAddr>,
+    /// The port to listen on for passive peers when `listen` is empty.
+    pub listen_port: u16,
+    /// Seed of all jitter.
+    pub seed: u64,
+}
+
+/// Name of a peer, unique in a speaker: what status and logs call it.
+pub type PeerName = std::sync::Arc<str>;
+
+/// One peer. Two configurations that are equal never touch a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Unique name.
+    pub name: PeerName,
+    /// Address; with `scope` where it is link-local.
+    pub address: IpAddr,
+    /// Interface index of a link-local address, else 0.
+    pub scope: u32,
+    /// TCP port to dial.
+    pub port: u16,
+    /// Address to dial from; `None` leaves it to the kernel.
+    pub source_address: Option<IpAddr>,
+    /// Our BGP Identifier on this session.
+    pub router_id: RouterId,
+    /// Our AS.
+    pub local_asn: Asn,
+    /// The peer's AS.
+    pub peer_asn: PeerAsn,
+    /// Hold Time to propose.
+    pub hold_time: HoldTime,
+    /// KEEPALIVE interval; `None`: a third of the negotiated hold time. Never more than that third.
+    pub keepalive_time: Option<Duration>,
+    /// ConnectRetryTime.
+    pub connect_retry_time: Duration,
+    /// Never dial.
+    pub passive: bool,
+    /// Families to offer, in the order of [`Family::ALL`], never empty.
+    pub families: Vec<Family>,
+    /// How far away the peer is.
+    pub hops: Hops,
+    /// Own addresses to use as next hop for the family that the session itself does not run over.
+    pub next_hops: OwnNextHops,
+    /// Which routes go to this peer, and with what. Changing it does not reset the session.
+    pub export: ExportPolicy,
+}
+
+/// What AS the peer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAsn {
+    /// Exactly this one.
+    Exactly(Asn),
+    /// Ours: iBGP with whatever AS we have.
+    Internal,
+    /// Any but ours.
+    External,
+}
+
+/// How far away a peer may be: what TTL is sent and accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hops {
+    /// eBGP: directly connected, TTL 1 is sent. iBGP: the kernel's TTL.
+    Default,
+    /// So many hops away; TTL of that value is sent.
+    Multihop(u8),
+    /// RFC 5082: TTL 255 is sent and packets from further than so many hops are dropped by the kernel.
+    TtlSecurity(u8),
+}
+
+/// This node's own addresses, to be a next hop where the session's local address is of the other family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnNextHops {
+    /// Global IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Global IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// How a speaker ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// For good: Cease/Administrative Shutdown with this text (RFC 9003).
+    Administrative(String),
+    /// To come back: where graceful restart was negotiated TCP is closed without a NOTIFICATION, else
+    /// Cease/Administrative Reset.
+    Restart,
+}

@@ -1,0 +1,80 @@
+//! What a speaker says of its sessions: the source of status objects, metrics and logs.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::PeerName,
+    types::{Asn, Family, HoldTime, RouterId, Time},
+};
+
+/// Every peer, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerStatus {
+    /// One entry a configured peer.
+    pub peers: Vec<PeerStatus>,
+    /// Routes in the Loc-RIB, by family (index: position in [`Family::ALL`]).
+    pub loc_rib: [usize; 2],
+}
+
+/// State of the FSM (RFC 4271 §8.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the RFC's own names")]
+pub enum State {
+    Idle,
+    Connect,
+    Active,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// As configured.
+    pub name: PeerName,
+    /// As configured.
+    pub address: IpAddr,
+    /// Our AS.
+    pub local_asn: Asn,
+    /// Our BGP Identifier on this session.
+    pub local_router_id: RouterId,
+    /// The peer's AS, as configured or as learnt.
+    pub peer_asn: Option<Asn>,
+    /// The peer's BGP Identifier, once learnt.
+    pub peer_router_id: Option<RouterId>,
+    /// The furthest state among the connections of this peer.
+    pub state: State,
+    /// When `state` was entered.
+    pub since: Time,
+    /// Families of the session; empty unless Established.
+    pub families: Vec<Family>,
+    /// Prefixes that the peer has been sent and not withdrawn, by family.
+    pub advertised: [usize; 2],
+    /// Prefixes that the peer has announced to us, counted and dropped, by family.
+    pub received: [usize; 2],
+    /// Routes not sent for want of a next hop, by family, with the reason in words where there are any.
+    pub unsendable: [usize; 2],
+    /// The reason for `unsendable`.
+    pub unsendable_reason: Option<String>,
+    /// Negotiated hold time.
+    pub hold_time: Option<HoldTime>,
+    /// Graceful restart was negotiated.
+    pub graceful_restart: bool,
+    /// End-of-RIB of every family has been handed to the socket.
+    pub end_of_rib_sent: bool,
+    /// The last error, in words: a NOTIFICATION sent or received, or what TCP said.
+    pub last_error: Option<String>,
+    /// How often an Established session was lost.
+    pub flaps: u64,
+    /// UPDATE messages sent.
+    pub updates_sent: u64,
+}
