@@ -1,4 +1,5 @@
 //! Who may import whom (ARCHITECTURE.md, "The dependency rule"), read from `cargo metadata` and the sources.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,6 @@
 //! Every crate that is linked into the binaries comes from crates.io, has a licence that Apache-2.0 software
 //! may ship with, and is not one of those that we leave out on purpose.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{path::Path, process::Command};
 
