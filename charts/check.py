@@ -1,0 +1,84 @@
+"""Lints and renders the chart with Helm for a matrix of values; any finding is an error.
+
+usage: check.py CHART
+"""
+
+import sys
+from pathlib import Path
+
+import helm_python as helm
+import yaml
+
+GROUP = {"create": True, "name": "default", "spec": {"remote": {"v4pool": {"pool": "192.0.2.0/24", "subnet": "192.0.2.0/24", "aggregation": "/32"}}}}
+PEERS = [{"name": "tor1", "spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}},
+         {"name": "tor2", "spec": {"myASN": 64512, "dynamicASN": "external", "peerAddress": "192.0.2.2"}}]
+
+# name -> values
+GOOD = {
+    "defaults": {},
+    "one replica": {"allocator": {"replicas": 1}},
+    "another default": {"defaultAnnouncer": "Other"},
+    "image": {"image": {"repository": "registry.example/purelb", "tag": "v9", "pullSecrets": [{"name": "pull"}]}},
+    "json logs": {"log": {"filter": "info,bgp=debug", "format": "json"}},
+    "placement": {"allocator": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}],
+                                "affinity": {"nodeAffinity": {}}},
+                  "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
+    "group": {"serviceGroup": GROUP},
+    "peers": {"bgpPeers": PEERS},
+    "group and peers": {"serviceGroup": GROUP, "bgpPeers": PEERS},
+}
+# name -> (values, what the error must name)
+BAD = {
+    "misspelt value": ({"alocator": {}}, "alocator"),
+    "no replicas": ({"allocator": {"replicas": 0}}, "replicas"),
+    "peer without spec": ({"bgpPeers": [{"name": "x"}]}, "spec"),
+    "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
+}
+KEPT = {("Deployment", "allocator"), ("DaemonSet", "lbnodeagent")}
+
+
+def objects(manifests):
+    """Every object in rendered manifests, NOTES left out."""
+    for path, text in manifests.items():
+        if not path.endswith(".txt"):
+            yield from (document for document in yaml.safe_load_all(text) if document)
+
+
+def check(chart, path, name, values):
+    """The faults of one set of values, as sentences."""
+    for message in helm.lint(path, values, strict=True)["messages"]:
+        if message["severity"] >= 2:
+            yield f"{name}: lint: {message}"
+    found = set()
+    for document in objects(chart.render(values, name="purelb", namespace="purelb-system")):
+        key = (document["apiVersion"], document["kind"], document["metadata"]["name"])
+        if key in found:
+            yield f"{name}: {key} is rendered twice"
+        found.add(key)
+    kinds = {(kind, title) for _, kind, title in found}
+    yield from (f"{name}: {missing} is not rendered" for missing in KEPT - kinds)
+    crds = [title for kind, title in kinds if kind == "CustomResourceDefinition"]
+    if len(crds) != 4:
+        yield f"{name}: expected 4 custom resources, found {sorted(crds)}"
+
+
+def main(path):
+    faults = []
+    with helm.Chart.load(path) as chart:
+        for name, values in GOOD.items():
+            faults += check(chart, path, name, values)
+        for name, (values, word) in BAD.items():
+            try:
+                chart.validate_schema(values)
+                faults.append(f"{name}: accepted, though it is wrong")
+            except helm.HelmValuesError as error:
+                if word not in str(error):
+                    faults.append(f"{name}: the error does not name {word}: {error}")
+    for fault in faults:
+        print("chart:", fault)
+    print(f"chart: {len(GOOD)} sets of values rendered with Helm {helm.helm_sdk_version()}, {len(BAD)} refused, {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(str(Path(sys.argv[1]))))
