@@ -1,6 +1,7 @@
 //! What a speaker is told: itself and its peers. Values only; `driver` takes them.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -19,6 +20,16 @@ pub struct SpeakerConfig {
     pub listen_port: u16,
     /// Seed of all jitter.
     pub seed: u64,
+    /// Tell no peer of any route, nor send End-of-RIB, before the first `replace_all`: for a program that has
+    /// to load its routes first, and whose routers must not take an empty table for the whole.
+    pub await_routes: bool,
+}
+
+impl Default for SpeakerConfig {
+    /// Dials only, listens on port 179 where a peer is passive, and waits for nothing.
+    fn default() -> SpeakerConfig {
+        SpeakerConfig { listen: Vec::new(), listen_port: 179, seed: 0, await_routes: false }
+    }
 }
 
 /// Name of a peer, unique in a speaker: what status and logs call it.
@@ -59,6 +70,72 @@ pub struct PeerConfig {
     pub next_hops: OwnNextHops,
     /// Which routes go to this peer, and with what. Changing it does not reset the session.
     pub export: ExportPolicy,
+}
+
+impl PeerConfig {
+    /// A peer with everything that has a default at its default: port 179, both families, hold time 90 s,
+    /// ConnectRetryTime 120 s (RFC 4271 §10), every route.
+    pub fn new(
+        name: impl Into<PeerName>,
+        address: IpAddr,
+        router_id: RouterId,
+        local_asn: Asn,
+        peer_asn: PeerAsn,
+    ) -> PeerConfig {
+        PeerConfig {
+            name: name.into(),
+            address,
+            scope: 0,
+            port: 179,
+            source_address: None,
+            router_id,
+            local_asn,
+            peer_asn,
+            hold_time: HoldTime::DEFAULT,
+            keepalive_time: None,
+            connect_retry_time: Duration::from_secs(120),
+            passive: false,
+            families: Family::ALL.to_vec(),
+            hops: Hops::Default,
+            next_hops: OwnNextHops::default(),
+            export: ExportPolicy::All,
+        }
+    }
+
+    /// Whether these can be the peers of one speaker.
+    pub fn check_set(peers: &[PeerConfig]) -> Result<(), PeerSetError> {
+        let mut names = BTreeSet::new();
+        let mut addresses = BTreeMap::new();
+        for peer in peers {
+            if !names.insert(&peer.name) {
+                return Err(PeerSetError::Name(PeerName::clone(&peer.name)));
+            }
+            if peer.families.is_empty() {
+                return Err(PeerSetError::Families(PeerName::clone(&peer.name)));
+            }
+            let address = peer.address.to_canonical();
+            if let Some(first) = addresses.insert((address, peer.scope), &peer.name) {
+                let (first, second) = (PeerName::clone(first), PeerName::clone(&peer.name));
+                return Err(PeerSetError::Address { first, second, address });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a set of peers cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerSetError {
+    /// Names identify peers.
+    #[error("two peers are named {0:?}: every peer needs a name of its own")]
+    Name(PeerName),
+    /// Who connects is told by its address.
+    #[error("peers {first:?} and {second:?} have the same address {address}: one session runs to an address")]
+    #[expect(missing_docs, reason = "the message names them")]
+    Address { first: PeerName, second: PeerName, address: IpAddr },
+    /// A session without a family carries nothing.
+    #[error("peer {0:?} has no address family: list ipv4-unicast, ipv6-unicast or both")]
+    Families(PeerName),
 }
 
 /// What AS the peer may have.

@@ -10,8 +10,12 @@
 pub mod attributes;
 pub mod capabilities;
 pub mod config;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod message;
 pub mod notification;
+pub mod rib;
 pub mod route;
+pub mod speaker;
 pub mod status;
 pub mod types;

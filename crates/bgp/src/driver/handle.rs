@@ -1,0 +1,109 @@
+//! The handle of a running speaker: what a program calls.
+
+use std::{sync::Arc, time::SystemTime};
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::clock::Clock;
+use crate::{
+    config::{PeerConfig, PeerSetError, ShutdownMode},
+    route::Route,
+    status::SpeakerStatus,
+    types::Time,
+};
+
+/// Why a call on a [`Handle`] did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The speaker has been shut down.
+    #[error("the BGP speaker has been shut down")]
+    Stopped,
+    /// The set of peers contradicts itself; the peers are as they were.
+    #[error(transparent)]
+    Peers(#[from] PeerSetError),
+}
+
+/// What the handle asks of the task that owns the speaker. Every command is answered once it is in the RIB.
+#[derive(Debug)]
+pub(super) enum Command {
+    Announce(Vec<Route>, oneshot::Sender<()>),
+    Withdraw(Vec<IpNet>, oneshot::Sender<()>),
+    ReplaceAll(Vec<Route>, oneshot::Sender<()>),
+    SetPeers(Vec<PeerConfig>, oneshot::Sender<Result<(), PeerSetError>>),
+    Barrier(oneshot::Sender<()>),
+    Shutdown(ShutdownMode, oneshot::Sender<()>),
+}
+
+/// A running speaker. Clones are cheap and mean the same speaker, which ends when it is shut down or the last
+/// clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    status: watch::Receiver<Arc<SpeakerStatus>>,
+    clock: Clock,
+}
+
+impl Handle {
+    pub(super) fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        status: watch::Receiver<Arc<SpeakerStatus>>,
+        clock: Clock,
+    ) -> Handle {
+        Handle { commands, status, clock }
+    }
+
+    /// Adds routes, or replaces those with the same prefixes. Returns once they are in the Loc-RIB.
+    pub async fn announce(&self, routes: Vec<Route>) -> Result<(), Error> {
+        self.call(|done| Command::Announce(routes, done)).await
+    }
+
+    /// Removes the routes of these prefixes; those there are none of are passed over.
+    pub async fn withdraw(&self, prefixes: Vec<IpNet>) -> Result<(), Error> {
+        self.call(|done| Command::Withdraw(prefixes, done)).await
+    }
+
+    /// Makes these the only routes. A route that is as it was causes nothing on the wire. A speaker that waits
+    /// for its routes ([`crate::config::SpeakerConfig::await_routes`]) starts advertising with the first call.
+    pub async fn replace_all(&self, routes: Vec<Route>) -> Result<(), Error> {
+        self.call(|done| Command::ReplaceAll(routes, done)).await
+    }
+
+    /// Makes these the only peers. A peer whose configuration is as it was is not touched.
+    pub async fn set_peers(&self, peers: Vec<PeerConfig>) -> Result<(), Error> {
+        Ok(self.call(|done| Command::SetPeers(peers, done)).await??)
+    }
+
+    /// Waits until the sockets of all peers that are Established now have taken everything there is to tell
+    /// them. A peer that goes down is no longer waited for.
+    pub async fn barrier(&self) -> Result<(), Error> {
+        self.call(Command::Barrier).await
+    }
+
+    /// The state of every peer: the newest value, and a wake-up for every change.
+    pub fn watch_status(&self) -> watch::Receiver<Arc<SpeakerStatus>> {
+        self.status.clone()
+    }
+
+    /// Now, on the time line of the status.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// A time of the status as wall-clock time, as of the wall clock now.
+    pub fn system_time(&self, time: Time) -> SystemTime {
+        self.clock.system_time(time)
+    }
+
+    /// Ends every session and then the speaker. Returns when the last word to each peer has been taken by its
+    /// socket, or a second later where it is not. A speaker that has ended already is no error.
+    pub async fn shutdown(&self, mode: ShutdownMode) {
+        let _ = self.call(|done| Command::Shutdown(mode, done)).await;
+    }
+
+    async fn call<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(command(done)).map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+}

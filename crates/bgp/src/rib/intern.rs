@@ -1,0 +1,100 @@
+//! Values that many routes share, kept once and named by a small number, counted by their users.
+
+use std::{collections::HashMap, hash::Hash, num::NonZeroU32, sync::Arc};
+
+/// Name of an interned value. Equal values have equal names as long as one user is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id(NonZeroU32);
+
+impl Id {
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// The values, each with the number of its users.
+#[derive(Clone, Debug)]
+pub(crate) struct Interner<T> {
+    entries: Vec<Option<(Arc<T>, u32)>>,
+    ids: HashMap<Arc<T>, Id>,
+    free: Vec<Id>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Interner<T> {
+        Interner { entries: Vec::new(), ids: HashMap::new(), free: Vec::new() }
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    /// The name of this value, with one user more.
+    pub(crate) fn acquire(&mut self, value: &Arc<T>) -> Id {
+        if let Some(&id) = self.ids.get(value) {
+            self.retain(id, 1);
+            return id;
+        }
+        let entry = Some((Arc::clone(value), 1));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries[id.index()] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                let last = u32::try_from(self.entries.len()).ok().and_then(NonZeroU32::new);
+                Id(last.expect("values are counted in 32 bits"))
+            }
+        };
+        self.ids.insert(Arc::clone(value), id);
+        id
+    }
+
+    /// So many users more of a value that has some.
+    pub(crate) fn retain(&mut self, id: Id, users: u32) {
+        let (_, count) = self.entries[id.index()].as_mut().expect("an id in use names a value");
+        *count += users;
+    }
+
+    /// One user less; the last takes the value along.
+    pub(crate) fn release(&mut self, id: Id) {
+        let entry = &mut self.entries[id.index()];
+        let (_, count) = entry.as_mut().expect("an id in use names a value");
+        *count -= 1;
+        if *count == 0
+            && let Some((value, _)) = entry.take()
+        {
+            self.ids.remove(&value);
+            self.free.push(id);
+        }
+    }
+
+    pub(crate) fn value(&self, id: Id) -> &Arc<T> {
+        let (value, _) = self.entries[id.index()].as_ref().expect("an id in use names a value");
+        value
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_share_a_name_until_the_last_user_lets_go() {
+        let mut interner = Interner::default();
+        let (a, b) = (Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let first = interner.acquire(&a);
+        assert_eq!(interner.acquire(&Arc::new("a".to_owned())), first);
+        let other = interner.acquire(&b);
+        assert_ne!(first, other);
+        interner.release(first);
+        assert_eq!(interner.value(first), &a);
+        interner.release(first);
+        assert_eq!(interner.len(), 1);
+        assert_eq!(interner.acquire(&Arc::new("c".to_owned())), first, "the place is used again");
+    }
+}
