@@ -1,0 +1,75 @@
+//! Names that users, tools and both controllers rely on: annotations, labels, classes, reasons.
+
+/// `spec.loadBalancerClass` of a Service that asks for us by name.
+pub const LOAD_BALANCER_CLASS: &str = "purelb.io/purelb";
+/// Value of the setting `defaultAnnouncer` with which Services without a class are ours, too, and value of
+/// [`annotation::ALLOCATED_BY`].
+pub const PURELB: &str = "PureLB";
+/// ServiceGroup that serves a Service which names none.
+pub const DEFAULT_SERVICE_GROUP: &str = "default";
+/// Namespace of our own objects unless a setting says otherwise.
+pub const INSTALL_NAMESPACE: &str = "purelb-system";
+/// Lease whose holder allocates addresses.
+pub const ALLOCATOR_LEASE: &str = "purelb-allocator";
+/// A node agent's Lease is called so, followed by the node's name.
+pub const NODE_LEASE_PREFIX: &str = "purelb-";
+/// Port of `/metrics`, `/healthz` and `/readyz`.
+pub const METRICS_PORT: u16 = 7472;
+
+/// Annotations on Services and Leases.
+pub mod annotation {
+    /// Set by users: the ServiceGroup to allocate from.
+    pub const SERVICE_GROUP: &str = "purelb.io/service-group";
+    /// Set by users: the very addresses to allocate, comma-separated.
+    pub const ADDRESSES: &str = "purelb.io/addresses";
+    /// Set by users: the sharing key.
+    pub const ALLOW_SHARED_IP: &str = "purelb.io/allow-shared-ip";
+    /// Set by users: `"true"` keeps policy Local on a local pool.
+    pub const ALLOW_LOCAL: &str = "purelb.io/allow-local";
+    /// Set by users: overrides the group's `multiPool`.
+    pub const MULTI_POOL: &str = "purelb.io/multi-pool";
+    /// Set by users: `"true"` asks for one fresh evaluation.
+    pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
+    /// Set by us: [`super::PURELB`].
+    pub const ALLOCATED_BY: &str = "purelb.io/allocated-by";
+    /// Set by us: the ServiceGroup that gave the addresses.
+    pub const ALLOCATED_FROM: &str = "purelb.io/allocated-from";
+    /// Set by us: `local` or `remote`.
+    pub const POOL_TYPE: &str = "purelb.io/pool-type";
+    /// Set by us: who announces the IPv4 addresses of a local pool. See [`crate::announcing`].
+    pub const ANNOUNCING_IPV4: &str = "purelb.io/announcing-IPv4";
+    /// Set by us: who announces the IPv6 addresses of a local pool. See [`crate::announcing`].
+    pub const ANNOUNCING_IPV6: &str = "purelb.io/announcing-IPv6";
+    /// On a node's Lease: comma-separated subnets of the node's interfaces.
+    pub const SUBNETS: &str = "purelb.io/subnets";
+}
+
+/// Labels.
+pub mod label {
+    /// On our Leases, with the value [`APP_VALUE`].
+    pub const APP: &str = "app";
+    /// See [`APP`].
+    pub const APP_VALUE: &str = "purelb";
+    /// On our pods: `allocator` or `lbnodeagent`.
+    pub const COMPONENT: &str = "component";
+    /// Kubernetes' own: a node with this label announces nothing.
+    pub const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+}
+
+/// Reasons of events.
+pub mod event {
+    /// A Service got addresses.
+    pub const ADDRESS_ASSIGNED: &str = "AddressAssigned";
+    /// A Service gave addresses back.
+    pub const ADDRESS_RELEASED: &str = "AddressReleased";
+    /// A Service cannot have what it asks for; the message says why and what would do.
+    pub const ALLOCATION_FAILED: &str = "AllocationFailed";
+    /// `externalTrafficPolicy: Local` was reset to `Cluster`.
+    pub const LOCAL_OVERRIDDEN: &str = "LocalOverridden";
+    /// Configuration that works, but hardly as meant, or that is refused.
+    pub const CONFIGURATION_WARNING: &str = "ConfigurationWarning";
+    /// A node announces an address.
+    pub const ANNOUNCING: &str = "Announcing";
+    /// A node no longer announces an address.
+    pub const WITHDRAWN: &str = "Withdrawn";
+}
