@@ -4,6 +4,10 @@
 //! no decisions. The CRD files of the chart are generated from here ([`crds::all`]).
 
 #![allow(unreachable_pub, reason = "kube's derives put public copies of the types into function bodies")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "several printcolumn(...) with the same keys are not duplicates"
+)]
 
 pub mod address;
 pub mod announcing;
