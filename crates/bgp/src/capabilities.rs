@@ -1,12 +1,20 @@
 //! Capabilities (RFC 5492): what is offered, what a peer offers, and what both make of it.
 
-use crate::types::{Asn, Family};
+use crate::{
+    config::{PeerAsn, PeerConfig},
+    message::Open,
+    notification::{Notification, OPEN_BAD_PEER_AS, OPEN_BAD_ROUTER_ID, OPEN_UNSUPPORTED_CAPABILITY},
+    types::{Asn, Family},
+};
 
 /// The capabilities of one OPEN that are understood here; others are ignored, as RFC 5492 §3 asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Multiprotocol Extensions (code 1): families, unknown ones left out, in the order received.
     pub multiprotocol: Vec<Family>,
+    /// Multiprotocol Extensions named a family that is not spoken here. Received only: it tells a peer without
+    /// the capability, which means IPv4 unicast, from one that has other families.
+    pub other_families: bool,
     /// 4-octet AS number (code 65).
     pub four_octet_asn: Option<u32>,
     /// Route Refresh (code 2).
@@ -56,4 +64,193 @@ pub struct Negotiated {
     pub extended_message: bool,
     /// What the peer said of graceful restart, where both offered it.
     pub graceful_restart: Option<GracefulRestart>,
+}
+
+impl Capabilities {
+    /// What a peer is offered. Extended messages, enhanced route refresh and graceful restart are not: nothing here
+    /// would do what they promise.
+    pub fn offer(config: &PeerConfig) -> Capabilities {
+        // An IPv6 next hop for IPv4 prefixes costs nothing to accept (RFC 8950 §4): received routes are dropped.
+        let extended_next_hop =
+            config.families.iter().copied().filter(|family| *family == Family::Ipv4Unicast).collect();
+        Capabilities {
+            multiprotocol: config.families.clone(),
+            four_octet_asn: Some(config.local_asn.value()),
+            route_refresh: true,
+            extended_next_hop,
+            ..Capabilities::default()
+        }
+    }
+
+    /// The families that an OPEN with these capabilities opens. One without Multiprotocol Extensions is from a
+    /// speaker of RFC 4271 alone, which means IPv4 unicast.
+    pub fn families(&self) -> &[Family] {
+        if self.multiprotocol.is_empty() && !self.other_families {
+            &[Family::Ipv4Unicast]
+        } else {
+            &self.multiprotocol
+        }
+    }
+}
+
+/// What both OPENs come to, or the NOTIFICATION that refuses the peer's.
+pub fn negotiate(ours: &Open, theirs: &Open, expected: PeerAsn) -> Result<Negotiated, Notification> {
+    let peer_asn = check_peer_asn(ours, theirs, expected)?;
+    // RFC 6286 §2.2: within an AS identifiers are unique.
+    if theirs.asn == ours.asn && theirs.router_id == ours.router_id {
+        let id = theirs.router_id.value().to_be_bytes();
+        return Err(Notification::with_data(OPEN_BAD_ROUTER_ID, id));
+    }
+    let (our, their) = (&ours.capabilities, &theirs.capabilities);
+    let in_both = |family: &Family| our.families().contains(family) && their.families().contains(family);
+    let families: Vec<Family> = Family::ALL.into_iter().filter(in_both).collect();
+    if families.is_empty() {
+        return Err(unsupported_families(our.families()));
+    }
+    let ipv4 = Family::Ipv4Unicast;
+    Ok(Negotiated {
+        peer_asn,
+        hold_time: ours.hold_time.min(theirs.hold_time),
+        four_octet_asn: our.four_octet_asn.is_some() && their.four_octet_asn.is_some(),
+        route_refresh: our.route_refresh && their.route_refresh,
+        extended_next_hop: families.contains(&ipv4)
+            && our.extended_next_hop.contains(&ipv4)
+            && their.extended_next_hop.contains(&ipv4),
+        extended_message: our.extended_message && their.extended_message,
+        graceful_restart: their.graceful_restart.clone().filter(|_| our.graceful_restart.is_some()),
+        families,
+    })
+}
+
+/// RFC 4271 §6.2, RFC 7607 §2. Numbers are compared as they are: 65536 is not 1.
+fn check_peer_asn(ours: &Open, theirs: &Open, expected: PeerAsn) -> Result<Asn, Notification> {
+    let bad_peer_as = || Notification::new(OPEN_BAD_PEER_AS);
+    let asn = Asn::new(theirs.asn).ok_or_else(bad_peer_as)?;
+    let accepted = match expected {
+        PeerAsn::Exactly(expected) => asn == expected,
+        PeerAsn::Internal => theirs.asn == ours.asn,
+        PeerAsn::External => theirs.asn != ours.asn,
+    };
+    if accepted { Ok(asn) } else { Err(bad_peer_as()) }
+}
+
+/// RFC 5492 §5: the data lists the capabilities that would have been needed, as they are in an OPEN.
+fn unsupported_families(families: &[Family]) -> Notification {
+    let mut data = Vec::new();
+    for family in families {
+        let [high, low] = family.afi().to_be_bytes();
+        data.extend([1, 4, high, low, 0, family.safi()]);
+    }
+    Notification::with_data(OPEN_UNSUPPORTED_CAPABILITY, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{HoldTime, RouterId};
+
+    fn open(asn: u32, id: u8, families: &[Family]) -> Open {
+        let capabilities = Capabilities {
+            multiprotocol: families.to_vec(),
+            four_octet_asn: Some(asn),
+            route_refresh: true,
+            extended_next_hop: vec![Family::Ipv4Unicast],
+            ..Capabilities::default()
+        };
+        let router_id = RouterId::new([10, 0, 0, id].into()).unwrap();
+        Open { asn, hold_time: HoldTime::DEFAULT, router_id, capabilities }
+    }
+
+    fn asn(value: u32) -> Asn {
+        Asn::new(value).unwrap()
+    }
+
+    #[test]
+    fn families_of_both_sides_are_negotiated_in_the_fixed_order() {
+        let ours = open(64512, 1, &Family::ALL);
+        let theirs = open(64513, 2, &[Family::Ipv6Unicast, Family::Ipv4Unicast]);
+        assert_eq!(negotiate(&ours, &theirs, PeerAsn::External).unwrap().families, Family::ALL);
+        let theirs = open(64513, 2, &[Family::Ipv6Unicast]);
+        let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+        assert_eq!(negotiated.families, [Family::Ipv6Unicast]);
+        assert!(!negotiated.extended_next_hop, "without IPv4 there is no IPv4 next hop to extend");
+    }
+
+    #[test]
+    fn a_peer_without_multiprotocol_means_ipv4_unicast() {
+        let ours = open(64512, 1, &Family::ALL);
+        let theirs = Open { capabilities: Capabilities::default(), ..open(64513, 2, &[]) };
+        let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+        assert_eq!(negotiated.families, [Family::Ipv4Unicast]);
+        assert!(!negotiated.four_octet_asn && !negotiated.route_refresh && !negotiated.extended_next_hop);
+    }
+
+    #[test]
+    fn a_peer_with_only_unknown_families_is_refused_with_the_capabilities_it_lacks() {
+        let ours = open(64512, 1, &Family::ALL);
+        let mut theirs = open(64513, 2, &[]);
+        theirs.capabilities.other_families = true;
+        let refusal = negotiate(&ours, &theirs, PeerAsn::External).unwrap_err();
+        assert_eq!(refusal.code(), OPEN_UNSUPPORTED_CAPABILITY);
+        assert_eq!(refusal.data, [1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn a_peer_of_another_as_than_expected_is_refused() {
+        let cases = [
+            (64513, PeerAsn::Exactly(asn(64513)), true),
+            (64513, PeerAsn::Exactly(asn(64514)), false),
+            (64513, PeerAsn::External, true),
+            (64513, PeerAsn::Internal, false),
+            (64512, PeerAsn::External, false),
+            (64512, PeerAsn::Internal, true),
+            (0, PeerAsn::External, false),
+        ];
+        for (peer, expected, accepted) in cases {
+            let result = negotiate(&open(64512, 1, &Family::ALL), &open(peer, 2, &Family::ALL), expected);
+            match result {
+                Ok(negotiated) => {
+                    assert!(accepted && negotiated.peer_asn == asn(peer), "{peer} {expected:?}")
+                }
+                Err(error) => {
+                    assert!(!accepted && error.code() == OPEN_BAD_PEER_AS, "{peer} {expected:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_internal_peer_with_our_router_id_is_refused_and_an_external_one_is_not() {
+        let ours = open(64512, 1, &Family::ALL);
+        let refusal = negotiate(&ours, &open(64512, 1, &Family::ALL), PeerAsn::Internal).unwrap_err();
+        assert_eq!((refusal.code(), refusal.data), (OPEN_BAD_ROUTER_ID, vec![10, 0, 0, 1]));
+        assert!(negotiate(&ours, &open(64513, 1, &Family::ALL), PeerAsn::External).is_ok());
+    }
+
+    #[test]
+    fn the_smaller_hold_time_holds_and_zero_is_the_smallest() {
+        for (ours, theirs, expected) in [(90, 30, 30), (30, 90, 30), (0, 90, 0), (90, 0, 0)] {
+            let with = |open: Open, secs| Open { hold_time: HoldTime::new(secs).unwrap(), ..open };
+            let ours = with(open(64512, 1, &Family::ALL), ours);
+            let theirs = with(open(64513, 2, &Family::ALL), theirs);
+            let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+            assert_eq!(negotiated.hold_time.secs(), expected);
+        }
+    }
+
+    #[test]
+    fn what_only_one_side_has_does_not_hold() {
+        let ours = open(64512, 1, &Family::ALL);
+        let mut theirs = open(64513, 2, &Family::ALL);
+        theirs.capabilities.extended_message = true;
+        theirs.capabilities.graceful_restart = Some(GracefulRestart::default());
+        theirs.capabilities.extended_next_hop.clear();
+        let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+        assert!(!negotiated.extended_message && !negotiated.extended_next_hop);
+        assert_eq!(negotiated.graceful_restart, None);
+        let mut ours = ours;
+        ours.capabilities = theirs.capabilities.clone();
+        let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+        assert!(negotiated.extended_message && negotiated.graceful_restart.is_some());
+    }
 }

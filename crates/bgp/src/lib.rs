@@ -19,3 +19,4 @@ pub mod route;
 pub mod speaker;
 pub mod status;
 pub mod types;
+pub mod wire;

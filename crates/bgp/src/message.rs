@@ -97,4 +97,6 @@ pub enum RefreshSubtype {
     Begin,
     /// 2: End of Route Refresh.
     End,
+    /// Any other: the message is ignored (RFC 7313 §5).
+    Unknown(u8),
 }
