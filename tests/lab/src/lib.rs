@@ -1,1 +1,24 @@
-//! See ARCHITECTURE.md.
+//! A little data centre out of Linux network namespaces: nodes, real routers, a client, and the programs under
+//! test on them. The demo, the end-to-end tests and the benchmarks run in it.
+//!
+//! It is no emulation: the kernels' routing, the routers' daemons and the traffic are real. It is no cluster
+//! either: there is no kubelet and no kube-proxy; [`pods`](crate::pods) stand for what those would run.
+//!
+//! Everything of a run is removed when its [`Run`] is dropped, on panic and on a signal.
+
+pub mod command;
+mod error;
+mod namespace;
+pub mod process;
+pub mod router;
+pub mod run;
+pub mod topology;
+mod wait;
+
+pub use error::{Error, Result};
+pub use namespace::Namespace;
+pub use process::Process;
+pub use router::{Router, RouterConfig};
+pub use run::Run;
+pub use topology::{Addresses, Host, Topology};
+pub use wait::{secs, until};
