@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! Linux links, addresses and routes over rtnetlink(7), and a monitor of what changes them.
+//!
+//! It knows neither Kubernetes nor what an address is for: callers say which link, which prefix, and get a
+//! typed error that names the step and the object. It keeps no state: what is there is asked of the kernel.
+//!
+//! Guarantees
+//! - A dump that the kernel marks as interrupted is never returned as if it were whole ([`Error::Interrupted`]).
+//! - Adding what is there and deleting what is gone are successes, told apart from the real change.
+//! - An address is deleted by its exact local address, prefix length and link, never by less.
+//! - What was created here carries [`PROTOCOL`] as its mark.
+//!
+//! Assumptions: CAP_NET_ADMIN; everything happens in the network namespace of the thread that called
+//! [`Netlink::open`] or [`Monitor::open`].
+
+mod address;
+mod connection;
+mod error;
+mod link;
+mod monitor;
+mod route;
+
+pub use address::{Address, AddressFlags, Addressing, Lifetime, Outcome};
+pub use connection::Netlink;
+pub use error::{Error, Step};
+pub use link::{DummyKind, Link};
+pub use monitor::{Event, Monitor, MonitorError};
+pub use route::DefaultRoute;
+
+/// The mark of what this software put into the kernel: `IFA_PROTO` of addresses and `rtm_protocol` of routes.
+/// Not among the numbers that the kernel or a known routing daemon uses (`/etc/iproute2/rt_protos`).
+pub const PROTOCOL: u8 = 112;
