@@ -210,7 +210,7 @@ mod tests {
             let result = negotiate(&open(64512, 1, &Family::ALL), &open(peer, 2, &Family::ALL), expected);
             match result {
                 Ok(negotiated) => {
-                    assert!(accepted && negotiated.peer_asn == asn(peer), "{peer} {expected:?}")
+                    assert!(accepted && negotiated.peer_asn == asn(peer), "{peer} {expected:?}");
                 }
                 Err(error) => {
                     assert!(!accepted && error.code() == OPEN_BAD_PEER_AS, "{peer} {expected:?}: {error}");

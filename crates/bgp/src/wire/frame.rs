@@ -115,3 +115,102 @@ pub(super) fn header_bytes(message_type: MessageType, length: usize) -> [u8; HEA
     header[18] = message_type as u8;
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header_of(length: u16, code: u8) -> Vec<u8> {
+        let mut header = MARKER.to_vec();
+        header.extend(length.to_be_bytes());
+        header.push(code);
+        header
+    }
+
+    fn message(length: usize, code: u8) -> Vec<u8> {
+        let mut message = header_of(u16::try_from(length).unwrap(), code);
+        message.resize(length, 0);
+        message
+    }
+
+    #[test]
+    fn a_message_is_found_once_all_of_it_is_there() {
+        let mut buffer = message(23, 2);
+        buffer.extend(message(19, 4));
+        for have in 0..23 {
+            assert_eq!(next(&buffer[..have], MAX_LENGTH), Ok(None), "{have} octets");
+        }
+        for have in 23..=buffer.len() {
+            assert_eq!(next(&buffer[..have], MAX_LENGTH), Ok(Some(23)), "{have} octets");
+        }
+    }
+
+    #[test]
+    fn an_octet_of_the_marker_that_is_not_all_ones_is_connection_not_synchronized() {
+        for at in 0..16 {
+            let mut buffer = message(19, 4);
+            buffer[at] = 0xfe;
+            let error = next(&buffer[..=at], MAX_LENGTH).unwrap_err();
+            assert_eq!((error.code(), error.data), (CONNECTION_NOT_SYNCHRONIZED, vec![]), "octet {at}");
+        }
+    }
+
+    #[test]
+    fn a_length_out_of_bounds_is_bad_message_length_with_that_length_as_data() {
+        let cases = [
+            (0, 4, MAX_LENGTH),
+            (18, 4, MAX_LENGTH),
+            (4097, 2, MAX_LENGTH),
+            (65_535, 2, MAX_LENGTH),
+            (28, 1, MAX_LENGTH),
+            (22, 2, MAX_LENGTH),
+            (20, 3, MAX_LENGTH),
+            (20, 4, MAX_LENGTH),
+            // RFC 8654 §4 leaves these at 4,096 octets and 19 octets.
+            (4097, 1, MAX_EXTENDED_LENGTH),
+            (4097, 4, MAX_EXTENDED_LENGTH),
+        ];
+        for (length, code, max_length) in cases {
+            let error = next(&header_of(length, code), max_length).unwrap_err();
+            assert_eq!(error.code(), BAD_MESSAGE_LENGTH, "length {length} of type {code}");
+            assert_eq!(error.data, length.to_be_bytes(), "length {length} of type {code}");
+        }
+    }
+
+    #[test]
+    fn lengths_at_the_bounds_are_taken() {
+        let cases = [
+            (29, 1, MAX_LENGTH),
+            (4096, 1, MAX_LENGTH),
+            (23, 2, MAX_LENGTH),
+            (4096, 2, MAX_LENGTH),
+            (65_535, 2, MAX_EXTENDED_LENGTH),
+            (21, 3, MAX_LENGTH),
+            (4097, 3, MAX_EXTENDED_LENGTH),
+            (19, 4, MAX_LENGTH),
+            (23, 5, MAX_LENGTH),
+        ];
+        for (length, code, max_length) in cases {
+            let buffer = message(length, code);
+            assert_eq!(next(&buffer, max_length), Ok(Some(length)), "length {length} of type {code}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_bad_message_type_with_that_type_as_data() {
+        for code in [0, 6, 128, 255] {
+            let error = next(&header_of(19, code), MAX_LENGTH).unwrap_err();
+            assert_eq!((error.code(), error.data), (BAD_MESSAGE_TYPE, vec![code]));
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_is_not_exactly_one_message_is_not_split() {
+        let whole = message(23, 2);
+        assert_eq!(split(&whole).unwrap(), (MessageType::Update, &[0; 4][..]));
+        assert_eq!(split(&whole[..22]).unwrap_err().code(), BAD_MESSAGE_LENGTH);
+        assert_eq!(split(&whole[..3]).unwrap_err().code(), BAD_MESSAGE_LENGTH);
+        let longer: Vec<u8> = whole.into_iter().chain([0]).collect();
+        assert_eq!(split(&longer).unwrap_err().code(), BAD_MESSAGE_LENGTH);
+    }
+}

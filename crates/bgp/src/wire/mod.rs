@@ -16,6 +16,8 @@ mod notification;
 mod open;
 mod reader;
 mod refresh;
+#[cfg(test)]
+mod traps;
 pub mod update;
 
 use bytes::BytesMut;

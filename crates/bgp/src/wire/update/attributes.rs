@@ -178,7 +178,7 @@ pub(super) fn check(attribute: &Attribute<'_>, context: &DecodeContext) -> Optio
 fn check_value(check: &Check, value: &[u8], context: &DecodeContext) -> Option<(Code, String)> {
     match check {
         Check::Length(expected) => wrong_length(value, *expected),
-        Check::Multiple(unit) => (value.is_empty() || value.len() % unit != 0).then(|| {
+        Check::Multiple(unit) => (value.is_empty() || !value.len().is_multiple_of(*unit)).then(|| {
             let why = format!("has {} octets, expected a multiple of {unit}", value.len());
             (UPDATE_ATTRIBUTE_LENGTH, why)
         }),

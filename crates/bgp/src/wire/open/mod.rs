@@ -3,6 +3,9 @@
 //! Optional parameters are walked here: `zettabgp` refuses RFC 9072, reads past a parameter's end and lets more than
 //! 255 octets of parameters wrap their length.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{capability, reader::Reader};
