@@ -1,0 +1,356 @@
+//! BGPPeers: one spec and this node make the configuration of one session, or a refusal that names the field.
+//!
+//! Fields that this version does not act on are refused, never ignored.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use api::{
+    BGPPeerSpec, GoDuration, Refusal,
+    bgp_peer::{AddressFamily, DynamicAsn},
+};
+use bgp::{
+    config::{Hops, OwnNextHops, PeerAsn, PeerConfig},
+    types::{Asn, Family, HoldTime, RouterId},
+};
+use sha2::{Digest, Sha256};
+
+use crate::inputs::node::NodeInput;
+
+/// Reads a peer for a node. `interface_index` finds the interface of a link-local address.
+pub fn parse(
+    name: &str,
+    spec: &BGPPeerSpec,
+    node: &NodeInput,
+    interface_index: impl Fn(&str) -> Option<u32>,
+) -> Result<PeerConfig, Refusal> {
+    refuse_unsupported(spec)?;
+    let local_asn = asn("spec.myASN", spec.my_asn)?;
+    let (address, scope) = peer_address(spec, interface_index)?;
+    let mut peer = PeerConfig::new(name, address, router_id(spec, node)?, local_asn, peer_asn(spec)?);
+    peer.scope = scope;
+    if spec.peer_port == 0 {
+        return Err(Refusal::invalid("spec.peerPort", "0 is not a port: expected 1 to 65535"));
+    }
+    peer.port = spec.peer_port;
+    peer.source_address = source_address(spec, address)?;
+    peer.hold_time = hold_time(spec.hold_time)?;
+    peer.keepalive_time = keepalive_time(spec)?;
+    peer.connect_retry_time = connect_time(spec.connect_time)?;
+    peer.passive = spec.passive;
+    peer.families = families(spec)?;
+    peer.hops = hops(spec)?;
+    peer.next_hops = OwnNextHops { ipv4: node.ipv4, ipv6: node.ipv6 };
+    Ok(peer)
+}
+
+fn refuse_unsupported(spec: &BGPPeerSpec) -> Result<(), Refusal> {
+    let graceful_restart = spec.graceful_restart.as_ref();
+    let default_restart_time = GoDuration::from_secs(120);
+    let set = [
+        ("spec.interface", spec.interface.is_some() && spec.peer_address.is_none()),
+        ("spec.passwordSecret", spec.password_secret.is_some()),
+        ("spec.bfd", spec.bfd.is_some()),
+        ("spec.role", spec.role.is_some()),
+        (
+            "spec.gracefulRestart",
+            graceful_restart.is_some_and(|gr| !gr.enabled || gr.restart_time != default_restart_time),
+        ),
+        ("spec.advertisements", spec.advertisements.iter().any(|a| *a != Default::default())),
+    ];
+    match set.into_iter().find(|(_, is_set)| *is_set) {
+        Some((path, _)) => Err(Refusal::unsupported(path)),
+        None => Ok(()),
+    }
+}
+
+fn asn(path: &str, number: u32) -> Result<Asn, Refusal> {
+    Asn::new(number).ok_or_else(|| Refusal::invalid(path, "AS 0 is reserved: expected 1 to 4294967295"))
+}
+
+fn peer_asn(spec: &BGPPeerSpec) -> Result<PeerAsn, Refusal> {
+    match (spec.peer_asn, spec.dynamic_asn) {
+        (Some(number), None) => Ok(PeerAsn::Exactly(asn("spec.peerASN", number)?)),
+        (None, Some(DynamicAsn::Internal)) => Ok(PeerAsn::Internal),
+        (None, Some(DynamicAsn::External)) => Ok(PeerAsn::External),
+        (Some(_), Some(_)) => {
+            Err(Refusal::invalid("spec.dynamicASN", "peerASN is set as well: keep one of them"))
+        }
+        (None, None) => {
+            Err(Refusal::invalid("spec.peerASN", "neither peerASN nor dynamicASN is set: set one of them"))
+        }
+    }
+}
+
+fn peer_address(
+    spec: &BGPPeerSpec,
+    interface_index: impl Fn(&str) -> Option<u32>,
+) -> Result<(IpAddr, u32), Refusal> {
+    let path = "spec.peerAddress";
+    let text = match (&spec.peer_address, &spec.interface) {
+        (Some(text), None) => text,
+        (Some(_), Some(_)) => {
+            return Err(Refusal::invalid("spec.interface", "peerAddress is set as well: keep one of them"));
+        }
+        (None, _) => {
+            return Err(Refusal::invalid(path, "no address is set: expected an IPv4 or IPv6 address"));
+        }
+    };
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text.as_str(), None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| {
+        Refusal::invalid(
+            path,
+            format!("{text:?} is not an address: expected one as 192.0.2.1 or fe80::1%eth0"),
+        )
+    })?;
+    let address = address.to_canonical();
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(Refusal::invalid(
+            path,
+            format!("{address} is no router's address: expected a unicast one"),
+        ));
+    }
+    let is_link_local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    match (is_link_local, zone) {
+        (false, None) => Ok((address, 0)),
+        (true, Some(zone)) => interface_index(zone).map(|index| (address, index)).ok_or_else(|| {
+            Refusal::invalid(path, format!("this node has no interface {zone}: expected one as in `ip link`"))
+        }),
+        (true, None) => Err(Refusal::invalid(
+            path,
+            format!("{address} is link-local: append its interface, as {address}%eth0"),
+        )),
+        (false, Some(zone)) => {
+            Err(Refusal::invalid(path, format!("{address} is not link-local: leave out %{zone}")))
+        }
+    }
+}
+
+fn source_address(spec: &BGPPeerSpec, peer: IpAddr) -> Result<Option<IpAddr>, Refusal> {
+    let path = "spec.sourceAddress";
+    let Some(text) = &spec.source_address else { return Ok(None) };
+    let source: IpAddr = text.parse().map_err(|_| {
+        Refusal::invalid(path, format!("{text:?} is not an address: expected one as 192.0.2.1"))
+    })?;
+    if source.is_ipv4() != peer.is_ipv4() {
+        let message = format!("{source} and the peer {peer} are of different families: expected one family");
+        return Err(Refusal::invalid(path, message));
+    }
+    Ok(Some(source))
+}
+
+/// As configured; else the node's IPv4 address; else a number made of its name, so that it stays the same and
+/// differs between nodes. Any non-zero number will do (RFC 6286).
+fn router_id(spec: &BGPPeerSpec, node: &NodeInput) -> Result<RouterId, Refusal> {
+    let path = "spec.routerID";
+    if let Some(text) = &spec.router_id {
+        let id: Option<Ipv4Addr> = text.parse().ok();
+        return id.and_then(RouterId::new).ok_or_else(|| {
+            Refusal::invalid(
+                path,
+                format!("{text:?} is not a router ID: expected an IPv4 address other than 0.0.0.0"),
+            )
+        });
+    }
+    Ok(node.ipv4.and_then(RouterId::new).unwrap_or_else(|| derived_router_id(&node.name)))
+}
+
+fn derived_router_id(node_name: &str) -> RouterId {
+    let hash = Sha256::digest(node_name.as_bytes());
+    let fallback = RouterId::new(Ipv4Addr::LOCALHOST).expect("127.0.0.1 is not zero");
+    hash.chunks_exact(4)
+        .filter_map(|octets| <[u8; 4]>::try_from(octets).ok())
+        .find_map(|octets| RouterId::new(octets.into()))
+        .unwrap_or(fallback)
+}
+
+fn hold_time(time: GoDuration) -> Result<HoldTime, Refusal> {
+    let whole = time.0.subsec_nanos() == 0;
+    let secs = u16::try_from(time.0.as_secs()).ok().filter(|_| whole);
+    secs.and_then(HoldTime::new).ok_or_else(|| {
+        Refusal::invalid(
+            "spec.holdTime",
+            format!("{time} cannot be: expected 0s, or whole seconds from 3s to 65535s"),
+        )
+    })
+}
+
+fn keepalive_time(spec: &BGPPeerSpec) -> Result<Option<Duration>, Refusal> {
+    let Some(time) = spec.keepalive_time else { return Ok(None) };
+    let path = "spec.keepaliveTime";
+    if time.0 < Duration::from_secs(1) {
+        return Err(Refusal::invalid(path, format!("{time} is too short: expected at least 1s")));
+    }
+    if spec.hold_time.0 != Duration::ZERO && time >= spec.hold_time {
+        let message =
+            format!("{time} is not shorter than holdTime {}: expected a third of it", spec.hold_time);
+        return Err(Refusal::invalid(path, message));
+    }
+    Ok(Some(time.0))
+}
+
+fn connect_time(time: GoDuration) -> Result<Duration, Refusal> {
+    if (Duration::from_secs(1)..=Duration::from_secs(65_535)).contains(&time.0) {
+        return Ok(time.0);
+    }
+    Err(Refusal::invalid("spec.connectTime", format!("{time} cannot be: expected 1s to 65535s")))
+}
+
+fn families(spec: &BGPPeerSpec) -> Result<Vec<Family>, Refusal> {
+    let listed = |family| {
+        spec.address_families.contains(&match family {
+            Family::Ipv4Unicast => AddressFamily::Ipv4Unicast,
+            Family::Ipv6Unicast => AddressFamily::Ipv6Unicast,
+        })
+    };
+    let families: Vec<_> = Family::ALL.into_iter().filter(|family| listed(*family)).collect();
+    if families.is_empty() {
+        let message = "it is empty: list ipv4-unicast, ipv6-unicast or both";
+        return Err(Refusal::invalid("spec.addressFamilies", message));
+    }
+    Ok(families)
+}
+
+fn hops(spec: &BGPPeerSpec) -> Result<Hops, Refusal> {
+    match (spec.ebgp_multi_hop, spec.ttl_security) {
+        (None, None) => Ok(Hops::Default),
+        (Some(0), _) => Err(Refusal::invalid("spec.ebgpMultiHop", "0 hops reach nobody: expected 1 to 255")),
+        (_, Some(0 | 255)) => Err(Refusal::invalid("spec.ttlSecurity", "expected 1 to 254 hops")),
+        (Some(hops), None) => Ok(Hops::Multihop(hops)),
+        (None, Some(hops)) => Ok(Hops::TtlSecurity(hops)),
+        (Some(_), Some(_)) => {
+            Err(Refusal::invalid("spec.ttlSecurity", "ebgpMultiHop is set as well: keep one of them"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> NodeInput {
+        NodeInput {
+            name: "n1".to_owned(),
+            ipv4: Some("192.0.2.10".parse().unwrap()),
+            ipv6: Some("2001:db8::10".parse().unwrap()),
+            ..NodeInput::default()
+        }
+    }
+
+    fn read(yaml: &str) -> Result<PeerConfig, Refusal> {
+        let spec: BGPPeerSpec = serde_norway::from_str(&format!("{{myASN: 64512, {yaml}}}")).unwrap();
+        parse("tor1", &spec, &node(), |name| (name == "eth0").then_some(7))
+    }
+
+    #[test]
+    fn a_plain_peer_has_the_defaults() {
+        let peer = read("peerASN: 64513, peerAddress: 192.0.2.1").unwrap();
+        let expected = PeerConfig {
+            connect_retry_time: Duration::from_secs(10),
+            next_hops: OwnNextHops { ipv4: node().ipv4, ipv6: node().ipv6 },
+            ..PeerConfig::new(
+                "tor1",
+                "192.0.2.1".parse().unwrap(),
+                RouterId::new("192.0.2.10".parse().unwrap()).unwrap(),
+                Asn::new(64512).unwrap(),
+                PeerAsn::Exactly(Asn::new(64513).unwrap()),
+            )
+        };
+        assert_eq!(peer, expected);
+    }
+
+    #[test]
+    fn every_supported_field_reaches_the_session() {
+        let peer = read(
+            "dynamicASN: internal, peerAddress: 'fe80::1%eth0', peerPort: 1790, sourceAddress: 'fe80::2', \
+             routerID: 10.0.0.1, holdTime: 9s, keepaliveTime: 2s, connectTime: 3s, passive: true, \
+             ebgpMultiHop: 4, addressFamilies: [ipv6-unicast]",
+        )
+        .unwrap();
+        assert_eq!((peer.peer_asn, peer.scope, peer.port), (PeerAsn::Internal, 7, 1790));
+        assert_eq!(peer.source_address, Some("fe80::2".parse().unwrap()));
+        assert_eq!(peer.router_id.to_string(), "10.0.0.1");
+        assert_eq!((peer.hold_time.secs(), peer.keepalive_time), (9, Some(Duration::from_secs(2))));
+        assert_eq!((peer.connect_retry_time, peer.passive), (Duration::from_secs(3), true));
+        assert_eq!((peer.hops, peer.families), (Hops::Multihop(4), vec![Family::Ipv6Unicast]));
+        let gtsm = read("dynamicASN: external, peerAddress: 192.0.2.1, ttlSecurity: 1").unwrap();
+        assert_eq!((gtsm.peer_asn, gtsm.hops), (PeerAsn::External, Hops::TtlSecurity(1)));
+    }
+
+    #[test]
+    fn families_come_in_one_order_whatever_the_spec_says() {
+        let peer = read("peerASN: 1, peerAddress: 192.0.2.1, addressFamilies: [ipv6-unicast, ipv4-unicast]")
+            .unwrap();
+        assert_eq!(peer.families, Family::ALL);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_their_field_and_what_would_do() {
+        let plain = "peerASN: 64513, peerAddress: 192.0.2.1";
+        for (yaml, path, part) in [
+            (
+                "peerASN: 1, dynamicASN: internal, peerAddress: 192.0.2.1".to_owned(),
+                "spec.dynamicASN",
+                "keep one",
+            ),
+            ("peerAddress: 192.0.2.1".to_owned(), "spec.peerASN", "set one"),
+            ("peerASN: 0, peerAddress: 192.0.2.1".to_owned(), "spec.peerASN", "1 to 4294967295"),
+            ("peerASN: 1".to_owned(), "spec.peerAddress", "expected an IPv4 or IPv6"),
+            ("peerASN: 1, peerAddress: 192.0.2.300".to_owned(), "spec.peerAddress", "not an address"),
+            ("peerASN: 1, peerAddress: 0.0.0.0".to_owned(), "spec.peerAddress", "unicast"),
+            ("peerASN: 1, peerAddress: 'fe80::1'".to_owned(), "spec.peerAddress", "fe80::1%eth0"),
+            ("peerASN: 1, peerAddress: 'fe80::1%eth9'".to_owned(), "spec.peerAddress", "no interface eth9"),
+            ("peerASN: 1, peerAddress: '192.0.2.1%eth0'".to_owned(), "spec.peerAddress", "leave out"),
+            (format!("{plain}, interface: eth0"), "spec.interface", "keep one"),
+            (format!("{plain}, sourceAddress: '2001:db8::1'"), "spec.sourceAddress", "one family"),
+            (format!("{plain}, sourceAddress: eth0"), "spec.sourceAddress", "not an address"),
+            (format!("{plain}, routerID: 0.0.0.0"), "spec.routerID", "other than 0.0.0.0"),
+            (format!("{plain}, holdTime: 2s"), "spec.holdTime", "3s to 65535s"),
+            (format!("{plain}, holdTime: 3500ms"), "spec.holdTime", "whole seconds"),
+            (format!("{plain}, keepaliveTime: 90s"), "spec.keepaliveTime", "not shorter"),
+            (format!("{plain}, connectTime: 0s"), "spec.connectTime", "1s to 65535s"),
+            (format!("{plain}, ebgpMultiHop: 2, ttlSecurity: 1"), "spec.ttlSecurity", "keep one"),
+            (format!("{plain}, addressFamilies: []"), "spec.addressFamilies", "empty"),
+            (format!("{plain}, peerPort: 0"), "spec.peerPort", "1 to 65535"),
+        ] {
+            let refusal = read(&yaml).unwrap_err();
+            assert_eq!((refusal.reason, refusal.path.as_str()), ("Invalid", path), "{yaml}");
+            assert!(refusal.message.contains(part), "{yaml}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn fields_that_do_nothing_yet_are_refused_by_name() {
+        for (yaml, path) in [
+            ("passwordSecret: {name: s}", "spec.passwordSecret"),
+            ("bfd: {}", "spec.bfd"),
+            ("role: customer", "spec.role"),
+            ("gracefulRestart: {enabled: false}", "spec.gracefulRestart"),
+            ("gracefulRestart: {restartTime: 60s}", "spec.gracefulRestart"),
+            ("advertisements: [{med: 5}]", "spec.advertisements"),
+        ] {
+            let refusal = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {yaml}")).unwrap_err();
+            assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path), "{yaml}");
+        }
+        assert_eq!(read("peerASN: 1, interface: eth0").unwrap_err().path, "spec.interface");
+        let defaults = "gracefulRestart: {}, advertisements: [{}]";
+        assert!(read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {defaults}")).is_ok());
+    }
+
+    #[test]
+    fn a_node_without_ipv4_has_a_router_id_of_its_own_that_stays() {
+        let spec: BGPPeerSpec =
+            serde_norway::from_str("{myASN: 1, peerASN: 2, peerAddress: '2001:db8::1'}").unwrap();
+        let id = |name: &str| {
+            let node = NodeInput { name: name.to_owned(), ..NodeInput::default() };
+            parse("p", &spec, &node, |_| None).unwrap().router_id
+        };
+        assert_eq!(id("n1"), id("n1"));
+        assert_ne!(id("n1"), id("n2"));
+    }
+}

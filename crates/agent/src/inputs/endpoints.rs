@@ -1,0 +1,250 @@
+//! EndpointSlices, reduced to what decides whether this node announces: counts by family.
+//!
+//! The rule is kube-proxy's (pkg/proxy/topology.go): the ready endpoints on the node; where there are none,
+//! those that serve while they terminate.
+
+use std::{collections::HashMap, ops::AddAssign};
+
+use api::IpFamily;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
+use crate::key::ObjectKey;
+
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Endpoints of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ready, on this node.
+    pub ready_here: u32,
+    /// Serving while they terminate, on this node.
+    pub terminating_here: u32,
+    /// Ready, on any node.
+    pub ready_anywhere: u32,
+}
+
+impl Counts {
+    /// Whether anything on this node takes packets.
+    pub const fn serves_here(&self) -> bool {
+        self.ready_here + self.terminating_here > 0
+    }
+
+    /// Whether routers should send packets here: to ready endpoints, or, where no node has one any more, to
+    /// those that still serve.
+    pub const fn wants_traffic(&self) -> bool {
+        self.ready_here > 0 || (self.ready_anywhere == 0 && self.terminating_here > 0)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.ready_here += other.ready_here;
+        self.terminating_here += other.terminating_here;
+        self.ready_anywhere += other.ready_anywhere;
+    }
+}
+
+/// Endpoints of a Service, of both families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Of EndpointSlices with IPv4 addresses.
+    pub ipv4: Counts,
+    /// Of EndpointSlices with IPv6 addresses.
+    pub ipv6: Counts,
+}
+
+impl Endpoints {
+    /// Those of one family.
+    pub const fn of(&self, family: IpFamily) -> Counts {
+        match family {
+            IpFamily::IPv4 => self.ipv4,
+            IpFamily::IPv6 => self.ipv6,
+        }
+    }
+
+    /// Whether routers should send packets of any family here.
+    pub const fn wants_traffic(&self) -> bool {
+        self.ipv4.wants_traffic() || self.ipv6.wants_traffic()
+    }
+}
+
+/// One EndpointSlice: whose it is, and its counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceInput {
+    /// The Service.
+    pub service: ObjectKey,
+    /// Family of its addresses.
+    pub family: IpFamily,
+    /// Its endpoints.
+    pub counts: Counts,
+}
+
+/// What the agent of this node has to know of a slice; `None` where it belongs to no Service or has host names.
+pub fn parse(slice: &EndpointSlice, node_name: &str) -> Option<SliceInput> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+    let family = slice.address_type.parse().ok()?;
+    let mut counts = Counts::default();
+    for endpoint in &slice.endpoints {
+        counts += count(endpoint, node_name);
+    }
+    let service = ObjectKey::new(slice.metadata.namespace.as_deref()?, service);
+    Some(SliceInput { service, family, counts })
+}
+
+fn count(endpoint: &Endpoint, node_name: &str) -> Counts {
+    // Absent means ready; absent `serving` means as ready. A Service with publishNotReadyAddresses has ready
+    // endpoints that terminate, so ready comes first.
+    let conditions = endpoint.conditions.as_ref();
+    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
+    let is_here = endpoint.node_name.as_deref() == Some(node_name);
+    Counts {
+        ready_here: u32::from(ready && is_here),
+        terminating_here: u32::from(!ready && serving && terminating && is_here),
+        ready_anywhere: u32::from(ready),
+    }
+}
+
+/// The slices of every Service.
+#[derive(Debug, Default)]
+pub struct EndpointIndex {
+    slices: HashMap<ObjectKey, SliceInput>,
+    by_service: HashMap<ObjectKey, Vec<ObjectKey>>,
+}
+
+impl EndpointIndex {
+    /// Puts a slice in place; returns the Services that it changes.
+    pub fn apply(&mut self, key: ObjectKey, slice: SliceInput) -> Vec<ObjectKey> {
+        if self.slices.get(&key) == Some(&slice) {
+            return Vec::new();
+        }
+        let mut changed = self.remove(&key);
+        if !changed.contains(&slice.service) {
+            changed.push(slice.service.clone());
+        }
+        self.by_service.entry(slice.service.clone()).or_default().push(key.clone());
+        self.slices.insert(key, slice);
+        changed
+    }
+
+    /// Removes a slice; returns the Service that it changes.
+    pub fn remove(&mut self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let Some(slice) = self.slices.remove(key) else { return Vec::new() };
+        if let Some(keys) = self.by_service.get_mut(&slice.service) {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.by_service.remove(&slice.service);
+            }
+        }
+        vec![slice.service]
+    }
+
+    /// Every slice's key.
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.slices.keys()
+    }
+
+    /// The endpoints of a Service: all its slices together.
+    pub fn endpoints(&self, service: &ObjectKey) -> Endpoints {
+        let mut endpoints = Endpoints::default();
+        for key in self.by_service.get(service).into_iter().flatten() {
+            if let Some(slice) = self.slices.get(key) {
+                match slice.family {
+                    IpFamily::IPv4 => endpoints.ipv4 += slice.counts,
+                    IpFamily::IPv6 => endpoints.ipv6 += slice.counts,
+                }
+            }
+        }
+        endpoints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn slice(name: &str, family: &str, endpoints: Value) -> (ObjectKey, SliceInput) {
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default", "labels": {SERVICE_NAME_LABEL: "web"}},
+            "addressType": family,
+            "endpoints": endpoints,
+        }))
+        .unwrap();
+        (ObjectKey::of(&slice), parse(&slice, "here").unwrap())
+    }
+
+    fn endpoint(node: &str, conditions: Value) -> Value {
+        json!({"addresses": ["10.0.0.1"], "nodeName": node, "conditions": conditions})
+    }
+
+    #[test]
+    fn conditions_are_read_as_kube_proxy_reads_them() {
+        // Conditions, ready here, terminating here.
+        for (conditions, ready, terminating) in [
+            (json!({}), 1, 0),
+            (Value::Null, 1, 0),
+            (json!({"ready": true}), 1, 0),
+            (json!({"ready": false}), 0, 0),
+            (json!({"ready": false, "serving": true, "terminating": true}), 0, 1),
+            (json!({"ready": false, "serving": false, "terminating": true}), 0, 0),
+            (json!({"ready": false, "terminating": true}), 0, 0),
+            // publishNotReadyAddresses
+            (json!({"ready": true, "serving": false, "terminating": true}), 1, 0),
+            // Serving, not ready, not terminating: no kube-proxy sends to it.
+            (json!({"ready": false, "serving": true, "terminating": false}), 0, 0),
+        ] {
+            let counts = slice("a", "IPv4", json!([endpoint("here", conditions.clone())])).1.counts;
+            assert_eq!((counts.ready_here, counts.terminating_here), (ready, terminating), "{conditions}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_without_a_node_is_on_no_node_but_ready() {
+        let counts = slice("a", "IPv4", json!([{"addresses": ["10.0.0.1"]}])).1.counts;
+        assert_eq!(counts, Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 1 });
+    }
+
+    #[test]
+    fn terminating_endpoints_attract_traffic_only_where_no_node_has_a_ready_one() {
+        let here = endpoint("here", json!({"ready": false, "serving": true, "terminating": true}));
+        let last = slice("a", "IPv4", json!([here])).1.counts;
+        assert!(last.wants_traffic() && last.serves_here());
+        let there = slice("a", "IPv4", json!([here, endpoint("there", json!({"ready": true}))])).1.counts;
+        assert!(!there.wants_traffic() && there.serves_here());
+    }
+
+    #[test]
+    fn several_slices_add_up_by_family_and_go_with_their_deletion() {
+        let mut index = EndpointIndex::default();
+        let ready = endpoint("here", json!({"ready": true}));
+        let (a, slice_a) = slice("a", "IPv4", json!([ready]));
+        let (b, slice_b) = slice("b", "IPv4", json!([ready, endpoint("there", json!({"ready": true}))]));
+        let (c, slice_c) = slice("c", "IPv6", json!([ready]));
+        let service = slice_a.service.clone();
+        assert_eq!(index.apply(a.clone(), slice_a.clone()), std::slice::from_ref(&service));
+        assert!(index.apply(a.clone(), slice_a).is_empty(), "nothing changed");
+        index.apply(b, slice_b);
+        index.apply(c, slice_c);
+        let endpoints = index.endpoints(&service);
+        assert_eq!((endpoints.ipv4.ready_here, endpoints.ipv4.ready_anywhere), (2, 3));
+        assert_eq!(endpoints.ipv6.ready_here, 1);
+        assert_eq!(index.remove(&a), std::slice::from_ref(&service));
+        assert_eq!(index.endpoints(&service).ipv4.ready_here, 1);
+    }
+
+    #[test]
+    fn a_slice_that_moves_to_another_service_changes_both() {
+        let mut index = EndpointIndex::default();
+        let (key, slice) = slice("a", "IPv4", json!([endpoint("here", json!({}))]));
+        let first = slice.service.clone();
+        index.apply(key.clone(), slice.clone());
+        let second = ObjectKey::new("default", "other");
+        let changed = index.apply(key, SliceInput { service: second.clone(), ..slice });
+        assert_eq!(changed, [first.clone(), second.clone()]);
+        assert!(!index.endpoints(&first).wants_traffic());
+        assert!(index.endpoints(&second).wants_traffic());
+    }
+}

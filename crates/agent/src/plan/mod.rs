@@ -1,0 +1,115 @@
+//! What this node should hold and announce. Pure: values in, values out, no clock, no I/O.
+//!
+//! [`service`] decides for one Service; [`node`] merges the Services' plans, counted by holder, so that a change
+//! of one costs O(1). Every decision carries its reason, and logs, events and `lbnodeagent plan` print the same.
+
+pub mod node;
+pub mod service;
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// What one Service wants of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServicePlan {
+    /// Addresses to hold, each with its prefix length.
+    pub addresses: Vec<IpNet>,
+    /// Those of `addresses` whose prefix is announced.
+    pub routes: Vec<IpNet>,
+    /// Why.
+    pub decision: Decision,
+    /// What its owner should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+impl ServicePlan {
+    /// Nothing, and why.
+    pub const fn skip(reason: Reason) -> ServicePlan {
+        ServicePlan {
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            decision: Decision::Skip(reason),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// The decision on one Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Decision {
+    /// Addresses held, routes announced.
+    Announce,
+    /// Addresses held, no route announced.
+    Hold(Reason),
+    /// Neither.
+    Skip(Reason),
+}
+
+/// Why a Service is not, or not fully, announced from this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    /// The node is labelled so.
+    NodeExcluded,
+    /// The addresses come from a local pool.
+    LocalPool,
+    /// Policy Local, and no endpoint on this node takes packets.
+    NoLocalEndpoint,
+    /// Policy Local, and the endpoints on this node only finish what they have.
+    EndpointsTerminating,
+    /// Policy Local, and kube-proxy does not forward yet.
+    WaitingForKubeProxy,
+    /// Policy Local with an aggregated prefix.
+    LocalAggregate,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::NodeExcluded => {
+                "the node is labelled node.kubernetes.io/exclude-from-external-load-balancers"
+            }
+            Reason::LocalPool => "the address is from a local pool, which this version does not announce yet",
+            Reason::NoLocalEndpoint => "externalTrafficPolicy is Local and no endpoint is ready on this node",
+            Reason::EndpointsTerminating => {
+                "externalTrafficPolicy is Local and the last endpoints on this node are terminating"
+            }
+            Reason::WaitingForKubeProxy => {
+                "externalTrafficPolicy is Local and kube-proxy does not report endpoints on this node yet"
+            }
+            Reason::LocalAggregate => {
+                "externalTrafficPolicy is Local and the pool is aggregated, which would draw packets to nodes \
+                 without endpoints: use aggregation /32 and /128, or externalTrafficPolicy Cluster"
+            }
+        })
+    }
+}
+
+/// Something that works, but hardly as meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Warning {
+    /// The prefix is aggregated, and policy is Local: refused.
+    LocalAggregate(IpNet),
+    /// No pool of the Service's group has the address: it is announced as a host route.
+    OutsidePools(IpNet),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::LocalAggregate(address) => {
+                write!(f, "{} is not announced: {}", address.addr(), Reason::LocalAggregate)
+            }
+            Warning::OutsidePools(address) => write!(
+                f,
+                "{} is in no pool of its ServiceGroup any more: it is announced as the host route {address}",
+                address.addr()
+            ),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The plan for one Service. Remote pools: with policy Cluster every node announces; with policy Local those
+//! with endpoints, and the address outlives the route until nothing serves any more.
+
+use std::{collections::HashMap, sync::Arc};
+
+use api::{IpFamily, PoolType};
+use ipnet::IpNet;
+
+use super::{Decision, Reason, ServicePlan, Warning};
+use crate::inputs::{
+    endpoints::Endpoints,
+    group::Group,
+    service::{ServiceInput, TrafficPolicy},
+};
+
+/// What the plan depends on beside the Service.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// ServiceGroups that can be used, by name.
+    pub groups: &'a HashMap<Arc<str>, Group>,
+    /// The node is labelled so that it announces nothing.
+    pub is_excluded: bool,
+    /// Endpoints of the Service; of no meaning with policy Cluster.
+    pub endpoints: Endpoints,
+    /// Whether the data path behind the address forwards, or nobody can tell.
+    pub forwards: bool,
+    /// Addresses that nothing serves any more, but which stay for a moment for the sake of flows in flight.
+    pub lingering: &'a [IpNet],
+}
+
+/// Decides for one Service.
+pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePlan {
+    if service.pool_type == PoolType::Local {
+        return ServicePlan::skip(Reason::LocalPool);
+    }
+    if context.is_excluded {
+        return ServicePlan::skip(Reason::NodeExcluded);
+    }
+    let group = context.groups.get(&service.group);
+    let mut plan = ServicePlan::skip(Reason::NoLocalEndpoint);
+    let mut reason = None;
+    for address in &service.addresses {
+        let network = match group.and_then(|group| group.network(*address)) {
+            Some(network) => network,
+            None => {
+                let network = IpNet::from(*address);
+                plan.warnings.push(Warning::OutsidePools(network));
+                network
+            }
+        };
+        if let Err(why) = place(service, context, network, &mut plan) {
+            reason = Some(why);
+        }
+    }
+    plan.decision = match reason {
+        _ if !plan.routes.is_empty() => Decision::Announce,
+        Some(reason) if plan.addresses.is_empty() => Decision::Skip(reason),
+        Some(reason) => Decision::Hold(reason),
+        None => Decision::Skip(Reason::NoLocalEndpoint),
+    };
+    plan
+}
+
+/// Puts one address into the plan: held and announced, or the reason why not.
+fn place(
+    service: &ServiceInput,
+    context: &Context<'_>,
+    network: IpNet,
+    plan: &mut ServicePlan,
+) -> Result<(), Reason> {
+    if service.policy == TrafficPolicy::Cluster {
+        plan.addresses.push(network);
+        plan.routes.push(network);
+        return Ok(());
+    }
+    if network.prefix_len() != network.max_prefix_len() {
+        plan.warnings.push(Warning::LocalAggregate(network));
+        return Err(Reason::LocalAggregate);
+    }
+    let counts = context.endpoints.of(IpFamily::of(network.addr()));
+    if !counts.serves_here() {
+        if context.lingering.contains(&network) {
+            plan.addresses.push(network);
+        }
+        return Err(Reason::NoLocalEndpoint);
+    }
+    plan.addresses.push(network);
+    if !counts.wants_traffic() {
+        return Err(Reason::EndpointsTerminating);
+    }
+    if !context.forwards {
+        return Err(Reason::WaitingForKubeProxy);
+    }
+    plan.routes.push(network);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::{endpoints::Counts, group};
+
+    const READY: Counts = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
+    const ELSEWHERE: Counts = Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 1 };
+    const LEAVING: Counts = Counts { ready_here: 0, terminating_here: 1, ready_anywhere: 1 };
+    const LAST: Counts = Counts { ready_here: 0, terminating_here: 1, ready_anywhere: 0 };
+    const NONE: Counts = Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 0 };
+
+    fn groups() -> HashMap<Arc<str>, Group> {
+        let parse = |yaml: &str| group::parse(&serde_norway::from_str(yaml).unwrap()).unwrap();
+        [
+            (
+                "routed".into(),
+                parse(
+                    "remote: {v4pool: {pool: 192.0.2.0/24, subnet: 192.0.2.0/24, aggregation: /32}, \
+                     v6pool: {pool: '2001:db8::/64', subnet: '2001:db8::/64', aggregation: /128}}",
+                ),
+            ),
+            (
+                "aggregated".into(),
+                parse("remote: {v4pool: {pool: 198.51.100.0/24, subnet: 198.51.100.0/24, aggregation: default}}"),
+            ),
+        ]
+        .into()
+    }
+
+    fn service(group: &str, policy: TrafficPolicy, addresses: &[&str]) -> ServiceInput {
+        ServiceInput {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            pool_type: PoolType::Remote,
+            group: group.into(),
+            policy,
+            health_check_node_port: None,
+            uid: "".into(),
+        }
+    }
+
+    fn plan(service: &ServiceInput, change: impl FnOnce(&mut Context<'_>)) -> ServicePlan {
+        let groups = groups();
+        let mut context = Context {
+            groups: &groups,
+            is_excluded: false,
+            endpoints: Endpoints { ipv4: READY, ipv6: READY },
+            forwards: true,
+            lingering: &[],
+        };
+        change(&mut context);
+        plan_service(service, &context)
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn policy_cluster_announces_everywhere_whatever_the_endpoints() {
+        let service = service("routed", TrafficPolicy::Cluster, &["192.0.2.1", "2001:db8::1"]);
+        let plan = plan(&service, |context| {
+            context.endpoints = Endpoints::default();
+            context.forwards = false;
+        });
+        let both = nets(&["192.0.2.1/32", "2001:db8::1/128"]);
+        assert_eq!((&plan.addresses, &plan.routes, plan.decision), (&both, &both, Decision::Announce));
+    }
+
+    #[test]
+    fn policy_local_follows_the_endpoints() {
+        let service = service("routed", TrafficPolicy::Local, &["192.0.2.1"]);
+        for (what, counts, held, announced, decision) in [
+            ("ready here", READY, true, true, Decision::Announce),
+            ("ready elsewhere", ELSEWHERE, false, false, Decision::Skip(Reason::NoLocalEndpoint)),
+            ("terminating here", LEAVING, true, false, Decision::Hold(Reason::EndpointsTerminating)),
+            ("terminating everywhere", LAST, true, true, Decision::Announce),
+            ("none", NONE, false, false, Decision::Skip(Reason::NoLocalEndpoint)),
+        ] {
+            let plan = plan(&service, |context| context.endpoints.ipv4 = counts);
+            assert_eq!(plan.addresses.len(), usize::from(held), "{what}");
+            assert_eq!(plan.routes.len(), usize::from(announced), "{what}");
+            assert_eq!(plan.decision, decision, "{what}");
+        }
+    }
+
+    #[test]
+    fn policy_local_judges_each_family_by_its_own_endpoints() {
+        let service = service("routed", TrafficPolicy::Local, &["192.0.2.1", "2001:db8::1"]);
+        let plan = plan(&service, |context| context.endpoints.ipv6 = ELSEWHERE);
+        assert_eq!(plan.routes, nets(&["192.0.2.1/32"]));
+        assert_eq!(plan.decision, Decision::Announce);
+    }
+
+    #[test]
+    fn an_address_lingers_without_its_route_and_only_if_it_was_held() {
+        let service = service("routed", TrafficPolicy::Local, &["192.0.2.1", "192.0.2.2"]);
+        let lingering = nets(&["192.0.2.1/32"]);
+        let groups = groups();
+        let context = Context {
+            groups: &groups,
+            is_excluded: false,
+            endpoints: Endpoints::default(),
+            forwards: true,
+            lingering: &lingering,
+        };
+        let plan = plan_service(&service, &context);
+        assert_eq!((plan.addresses, plan.routes), (lingering.clone(), vec![]));
+        assert_eq!(plan.decision, Decision::Hold(Reason::NoLocalEndpoint));
+    }
+
+    #[test]
+    fn the_address_is_held_while_kube_proxy_does_not_forward_yet() {
+        let service = service("routed", TrafficPolicy::Local, &["192.0.2.1"]);
+        let plan = plan(&service, |context| context.forwards = false);
+        assert_eq!((plan.addresses.len(), plan.routes.len()), (1, 0));
+        assert_eq!(plan.decision, Decision::Hold(Reason::WaitingForKubeProxy));
+    }
+
+    #[test]
+    fn an_aggregate_has_the_prefix_length_of_its_pool_and_is_refused_under_policy_local() {
+        let cluster = service("aggregated", TrafficPolicy::Cluster, &["198.51.100.7"]);
+        assert_eq!(plan(&cluster, |_| {}).addresses, nets(&["198.51.100.7/24"]));
+        let local = plan(&service("aggregated", TrafficPolicy::Local, &["198.51.100.7"]), |_| {});
+        assert_eq!((local.addresses.len(), local.routes.len()), (0, 0));
+        assert_eq!(local.decision, Decision::Skip(Reason::LocalAggregate));
+        assert!(local.warnings[0].to_string().contains("use aggregation /32"), "{:?}", local.warnings);
+    }
+
+    #[test]
+    fn an_address_outlives_its_pool_as_a_host_route() {
+        for group in ["routed", "gone"] {
+            let plan = plan(&service(group, TrafficPolicy::Cluster, &["203.0.113.1"]), |_| {});
+            assert_eq!(plan.routes, nets(&["203.0.113.1/32"]));
+            assert_eq!(plan.warnings, [Warning::OutsidePools("203.0.113.1/32".parse().unwrap())]);
+        }
+    }
+
+    #[test]
+    fn an_excluded_node_and_a_local_pool_get_nothing_and_a_reason() {
+        let remote = service("routed", TrafficPolicy::Cluster, &["192.0.2.1"]);
+        let excluded = plan(&remote, |context| context.is_excluded = true);
+        assert_eq!(excluded, ServicePlan::skip(Reason::NodeExcluded));
+        let local = ServiceInput { pool_type: PoolType::Local, ..remote };
+        assert_eq!(plan(&local, |_| {}), ServicePlan::skip(Reason::LocalPool));
+    }
+}
