@@ -6,16 +6,25 @@
 //!
 //! Everything of a run is removed when its [`Run`] is dropped, on panic and on a signal.
 
+pub mod cluster;
 pub mod command;
+pub mod control_plane;
+pub mod demo;
 mod error;
+pub mod helpers;
+mod kubectl;
 mod namespace;
+pub mod pods;
 pub mod process;
 pub mod router;
 pub mod run;
 pub mod topology;
 mod wait;
 
+pub use cluster::Cluster;
+pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
+pub use kubectl::Kubectl;
 pub use namespace::Namespace;
 pub use process::Process;
 pub use router::{Router, RouterConfig};

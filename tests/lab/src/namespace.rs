@@ -90,16 +90,24 @@ impl Namespace {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = format!("/run/netns/{}", self.name);
-        let handle = File::open(&path).map_err(Error::path(&path))?;
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                setns(&handle, CloneFlags::CLONE_NEWNET)
-                    .map_err(|errno| Error::Io { what: format!("entering {path}"), source: errno.into() })?;
+                self.join()?;
                 Ok(work())
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Moves the calling thread into the namespace, for good.
+    ///
+    /// # Errors
+    /// When there is no such namespace or the user may not enter it.
+    pub fn join(&self) -> Result<()> {
+        let path = format!("/run/netns/{}", self.name);
+        let handle = File::open(&path).map_err(Error::path(&path))?;
+        setns(handle, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::Io { what: format!("entering {path}"), source: errno.into() })
     }
 }
 

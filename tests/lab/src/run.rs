@@ -64,7 +64,10 @@ impl Run {
     fn claim(name: String, folder: PathBuf) -> Result<Self> {
         active().insert(name.clone());
         let run = Self { name, folder, keep: false };
-        fs::write(run.folder.join("owner"), own_identity()?).map_err(Error::path(&run.folder))?;
+        // In one step: a run whose owner file is there but empty would look like one without an owner.
+        fs::write(run.folder.join("owner.new"), own_identity()?).map_err(Error::path(&run.folder))?;
+        fs::rename(run.folder.join("owner.new"), run.folder.join("owner"))
+            .map_err(Error::path(&run.folder))?;
         // FRR's daemons run as their own user and need to reach their files.
         fs::set_permissions(&run.folder, fs::Permissions::from_mode(0o755))
             .map_err(Error::path(&run.folder))?;
@@ -211,7 +214,11 @@ pub fn remove(name: &str) -> Result<()> {
         if running.is_empty() { Ok(()) } else { Err(Error::unmet(format!("pids {running:?} are running"))) }
     })?;
     for namespace in &namespaces {
-        command::run(Command::new("ip").args(["netns", "del", namespace]))?;
+        let deleted = command::run(Command::new("ip").args(["netns", "del", namespace]));
+        // Another process may be sweeping the same run.
+        if Path::new("/run/netns").join(namespace).exists() {
+            deleted?;
+        }
     }
     remove_frr_leftovers(&ended);
     match fs::remove_dir_all(Path::new(RUNS).join(name)) {

@@ -1,6 +1,8 @@
 //! The routers of the lab, proven with a second BIRD as announcer: what they say about sessions, next hops and
 //! prefixes is what was announced to them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use ipnet::IpNet;

@@ -1,0 +1,183 @@
+//! The cluster of a lab: a control plane that knows the nodes and the custom resources, the allocator, and one
+//! agent a node; started the way the chart starts them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    ControlPlane, Error, Host, Kubectl, Process, Result, Run, Topology, control_plane::Choice, helpers, secs,
+    until,
+};
+
+/// The namespace of our own objects.
+pub const INSTALL_NAMESPACE: &str = "purelb-system";
+
+/// A control plane with nodes, and the programs under test.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The API server.
+    pub control_plane: ControlPlane,
+    allocator: Option<Process>,
+    agents: BTreeMap<String, Process>,
+}
+
+impl Cluster {
+    /// Starts the control plane and registers the custom resources and the nodes. Nothing of ours runs yet.
+    ///
+    /// # Errors
+    /// When the control plane does not start or refuses something.
+    pub fn start(run: &Run, topology: &Topology, choice: Choice) -> Result<Self> {
+        let control_plane = ControlPlane::start(run, &topology.control, choice)?;
+        let kubectl = control_plane.kubectl();
+        apply_custom_resources(kubectl)?;
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": INSTALL_NAMESPACE },
+        });
+        kubectl.apply(&namespace.to_string())?;
+        register_nodes(kubectl, &topology.nodes)?;
+        Ok(Self { control_plane, allocator: None, agents: BTreeMap::new() })
+    }
+
+    /// `kubectl` for the cluster.
+    pub fn kubectl(&self) -> &Kubectl {
+        self.control_plane.kubectl()
+    }
+
+    /// Starts the allocator on the control plane's machine, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or does not get ready in time.
+    pub fn start_allocator(&mut self, run: &Run, control: &Host) -> Result<()> {
+        let mut command = self.program(control, "allocator")?;
+        command.env("PURELB_POD_NAME", "allocator-0");
+        let process = Process::spawn("allocator", command, run.log("allocator"))?;
+        wait_ready(self.allocator.insert(process), control)
+    }
+
+    /// Starts the agent of one node.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent(&mut self, run: &Run, node: &Host) -> Result<()> {
+        let mut command = self.program(node, "lbnodeagent")?;
+        command.env("PURELB_NODE_NAME", &node.name);
+        let name = format!("{}-agent", node.name);
+        let process = Process::spawn(&name, command, run.log(&name))?;
+        self.agents.insert(node.name.clone(), process);
+        Ok(())
+    }
+
+    /// Waits until the agent of a node says that it is ready.
+    ///
+    /// # Errors
+    /// When it has ended or does not get ready in time.
+    pub fn wait_agent_ready(&mut self, node: &Host) -> Result<()> {
+        wait_ready(self.agent(&node.name)?, node)
+    }
+
+    /// A program of ours on a machine, with the environment that the chart gives it.
+    fn program(&self, host: &Host, name: &str) -> Result<Command> {
+        let mut command = host.namespace.command(helpers::binary(name)?);
+        command.env("KUBECONFIG", self.control_plane.nodes_kubeconfig());
+        command.env("PURELB_NAMESPACE", INSTALL_NAMESPACE);
+        command.env("NO_COLOR", "1");
+        Ok(command)
+    }
+
+    /// The running allocator.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn allocator(&mut self) -> Result<&mut Process> {
+        self.allocator.as_mut().ok_or_else(|| Error::unmet("the allocator was not started"))
+    }
+
+    /// The agent of a node.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn agent(&mut self, node: &str) -> Result<&mut Process> {
+        self.agents.get_mut(node).ok_or_else(|| Error::unmet(format!("no agent was started on {node}")))
+    }
+}
+
+fn wait_ready(process: &mut Process, host: &Host) -> Result<()> {
+    until(format!("{} to be ready", process.name()), secs(30), || {
+        process.check_running()?;
+        let url = format!("http://{}:7472/readyz", host.addresses.v4);
+        crate::command::run(host.namespace.command("curl").args(["-sS", "--fail", "--max-time", "2", &url]))
+    })
+    .map(drop)
+}
+
+/// The root of the source tree, for the chart's files and the manifests.
+pub fn source_root() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_owned()
+}
+
+/// Applies the chart's CRD files and waits until the API server serves them.
+fn apply_custom_resources(kubectl: &Kubectl) -> Result<()> {
+    let folder = source_root().join("charts/purelb/templates/crds");
+    let entries = fs::read_dir(&folder).map_err(Error::path(&folder))?;
+    let files = entries.flatten().map(|entry| entry.path().display().to_string()).collect::<Vec<_>>();
+    let arguments = files.iter().flat_map(|file| ["-f", file.as_str()]);
+    // Server side: such schemas do not fit the annotation that a client-side apply keeps.
+    kubectl.run(&["apply", "--server-side"].into_iter().chain(arguments).collect::<Vec<_>>())?;
+    kubectl.run(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
+    until("kubectl to know the custom resources", secs(30), || {
+        kubectl.run(&["get", "servicegroups,bgppeers,bgpnodestatuses", "-A"])
+    })
+    .map(drop)
+}
+
+/// Nodes as their kubelets would register them.
+fn register_nodes(kubectl: &Kubectl, nodes: &[Host]) -> Result<()> {
+    let objects = nodes.iter().map(|node| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": node.name,
+                "labels": { "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux" },
+            },
+        })
+    });
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects.collect::<Vec<_>>() });
+    kubectl.apply(&list.to_string())?;
+    nodes.iter().try_for_each(|node| {
+        let status = node_status(node).to_string();
+        kubectl
+            .run(&["patch", "node", &node.name, "--subresource=status", "--type=merge", "-p", &status])
+            .map(drop)
+    })
+}
+
+fn node_status(node: &Host) -> Value {
+    json!({ "status": {
+        "addresses": [
+            { "type": "InternalIP", "address": node.addresses.v4 },
+            { "type": "InternalIP", "address": node.addresses.v6 },
+            { "type": "Hostname", "address": node.name },
+        ],
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "message": "the lab says so",
+            "lastHeartbeatTime": jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+            "lastTransitionTime": jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+        }],
+        "nodeInfo": {
+            "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "none://0", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "v1.33.0", "machineID": "", "operatingSystem": "linux",
+            "osImage": "a network namespace", "systemUUID": "",
+        },
+    }})
+}
