@@ -121,6 +121,59 @@ impl PeerConfig {
         }
         Ok(())
     }
+
+    /// Whether a session under this configuration cannot go on under the other. Timers count from the next
+    /// session; what is exported, and whether we dial, change under the session.
+    pub fn needs_reset(&self, other: &PeerConfig) -> bool {
+        let kept = PeerConfig {
+            hold_time: other.hold_time,
+            keepalive_time: other.keepalive_time,
+            connect_retry_time: other.connect_retry_time,
+            passive: other.passive,
+            next_hops: other.next_hops,
+            export: other.export.clone(),
+            ..self.clone()
+        };
+        kept != *other
+    }
+
+    /// Whether a connection from there is this peer's. Link-local addresses are compared with their zone.
+    pub(crate) fn is_at(&self, from: SocketAddr) -> bool {
+        let scope = match from {
+            SocketAddr::V6(from) if from.ip().is_unicast_link_local() => from.scope_id(),
+            _ => self.scope,
+        };
+        self.address.to_canonical() == from.ip().to_canonical() && self.scope == scope
+    }
+
+    /// Whether the peer is in another AS.
+    pub fn is_external(&self) -> bool {
+        match self.peer_asn {
+            PeerAsn::Exactly(asn) => asn != self.local_asn,
+            PeerAsn::Internal => false,
+            PeerAsn::External => true,
+        }
+    }
+
+    /// The TTLs that follow from how far away the peer is.
+    pub fn ttl(&self) -> Ttl {
+        match self.hops {
+            Hops::Default if self.is_external() => Ttl { send: Some(1), accept: None },
+            Hops::Default => Ttl::default(),
+            Hops::Multihop(hops) => Ttl { send: Some(hops), accept: None },
+            // RFC 5082 §3: a peer one hop away is seen with 255.
+            Hops::TtlSecurity(hops) => Ttl { send: Some(255), accept: Some(255 - hops.saturating_sub(1)) },
+        }
+    }
+}
+
+/// The TTLs of a session (IPv6: hop limits); `None` leaves the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ttl {
+    /// What is sent.
+    pub send: Option<u8>,
+    /// The smallest that is accepted.
+    pub accept: Option<u8>,
 }
 
 /// Why a set of peers cannot be.

@@ -12,8 +12,11 @@ pub mod capabilities;
 pub mod config;
 #[cfg(feature = "driver")]
 pub mod driver;
+mod export;
+mod fsm;
 pub mod message;
 pub mod notification;
+mod peer;
 pub mod rib;
 pub mod route;
 pub mod speaker;

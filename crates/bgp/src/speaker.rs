@@ -1,79 +1,323 @@
-//! The speaker: the aggregate of Loc-RIB and peers.
+//! The speaker: the aggregate of Loc-RIB and peers, and all that a driver deals with.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use ipnet::IpNet;
-
-use crate::{
-    config::{PeerConfig, PeerName, PeerSetError, SpeakerConfig},
-    rib::loc_rib::LocRib,
-    route::Route,
-    status::{PeerStatus, SpeakerStatus, State},
-    types::Time,
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    ops::Bound,
+    sync::Arc,
 };
 
-/// All of BGP but the sockets and the clock.
+use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
+
+pub use crate::fsm::connection::ConnectionId;
+use crate::{
+    config::{PeerConfig, PeerName, PeerSetError, ShutdownMode, SpeakerConfig},
+    fsm::timers::Jitter,
+    notification::{self as codes, Notification},
+    peer::{Action, Ids, Peer},
+    rib::{Slot, loc_rib::LocRib},
+    route::Route,
+    status::{SpeakerStatus, State},
+    types::Time,
+    wire,
+};
+
+/// All of BGP but the sockets and the clock (RFC 4271).
+///
+/// - **In**, what happened: [`handle_dialed`](Speaker::handle_dialed),
+///   [`handle_accepted`](Speaker::handle_accepted), [`handle_received`](Speaker::handle_received),
+///   [`handle_transmitted`](Speaker::handle_transmitted), [`handle_closed`](Speaker::handle_closed),
+///   [`handle_timeout`](Speaker::handle_timeout).
+/// - **Commands**, what is wanted: [`set_peers`](Speaker::set_peers), [`announce`](Speaker::announce),
+///   [`withdraw`](Speaker::withdraw), [`replace_all`](Speaker::replace_all), [`stop`](Speaker::stop).
+/// - **Out**, what to do, drained after every call of the above until all three have nothing more:
+///   [`poll_event`](Speaker::poll_event), [`poll_transmit`](Speaker::poll_transmit), and then
+///   [`poll_timeout`](Speaker::poll_timeout) for when to call `handle_timeout`.
+/// - **Read**: [`status`](Speaker::status), [`undrained`](Speaker::undrained),
+///   [`passive_peers`](Speaker::passive_peers).
+///
+/// # Guarantees
+/// No call blocks, reads a clock or panics on what a peer sends. Memory does not grow with what a peer sends, nor
+/// with how slowly it reads: octets are produced only while few wait for its socket.
+///
+/// # Assumptions
+/// `now` never goes back. Octets are sent in the order in which they were polled, those of [`Event::Close`] last.
 #[derive(Debug)]
 pub struct Speaker {
     loc_rib: LocRib,
-    peers: BTreeMap<PeerName, (PeerConfig, Time)>,
+    peers: BTreeMap<PeerName, Peer>,
+    ids: Ids,
+    seeds: Jitter,
+    /// Routes may be told: nothing is awaited any more.
+    is_loaded: bool,
+    events: VecDeque<Event>,
+    /// Whose octets were polled last.
+    last_served: Option<PeerName>,
+}
+
+/// Something for the driver to do or to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Open a TCP connection to this peer and answer with `handle_dialed`.
+    Dial(ConnectionId, Arc<PeerConfig>),
+    /// Forget this dial; it needs no answer any more.
+    Abort(ConnectionId),
+    /// Send these octets behind all others of this connection and close it. It needs no `handle_closed`.
+    Close(ConnectionId, Bytes),
+    /// A peer has changed its state; for logs.
+    Changed(PeerName, State),
+}
+
+/// Octets for a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where they go.
+    pub connection: ConnectionId,
+    /// Whole messages.
+    pub bytes: Bytes,
+}
+
+/// What became of a connection that someone opened to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is this peer's connection.
+    Taken(ConnectionId, Arc<PeerConfig>),
+    /// Send these octets, which may be none, and close it.
+    Refused(Bytes),
 }
 
 impl Speaker {
     /// A speaker without peers and routes.
-    pub fn new(_config: &SpeakerConfig) -> Speaker {
-        Speaker { loc_rib: LocRib::default(), peers: BTreeMap::new() }
+    pub fn new(config: &SpeakerConfig) -> Speaker {
+        Speaker {
+            loc_rib: LocRib::default(),
+            peers: BTreeMap::new(),
+            ids: Ids::default(),
+            seeds: Jitter::new(config.seed),
+            is_loaded: !config.await_routes,
+            events: VecDeque::new(),
+            last_served: None,
+        }
     }
 
     /// Adds routes or replaces those with the same prefixes.
     pub fn announce(&mut self, routes: &[Route]) {
         for route in routes {
-            self.loc_rib.set(route);
+            if let Some(slot) = self.loc_rib.set(route) {
+                mark(&mut self.peers, slot);
+            }
         }
     }
 
     /// Removes the routes of these prefixes.
     pub fn withdraw(&mut self, prefixes: &[IpNet]) {
         for prefix in prefixes {
-            self.loc_rib.remove(prefix);
+            if let Some(slot) = self.loc_rib.remove(prefix) {
+                mark(&mut self.peers, slot);
+            }
         }
     }
 
-    /// Makes these the only routes.
+    /// Makes these the only routes. What is as it was causes nothing on the wire.
     pub fn replace_all(&mut self, routes: &[Route]) {
-        self.loc_rib.replace_all(routes, |_| {});
+        self.is_loaded = true;
+        self.loc_rib.replace_all(routes, |slot| mark(&mut self.peers, slot));
     }
 
-    /// Makes these the only peers.
-    pub fn set_peers(&mut self, peers: Vec<PeerConfig>, now: Time) -> Result<(), PeerSetError> {
-        PeerConfig::check_set(&peers)?;
-        self.peers = peers.into_iter().map(|peer| (Arc::clone(&peer.name), (peer, now))).collect();
+    /// Makes these the only peers. Equal configurations touch nothing; one that differs in what needs no new
+    /// session ([`PeerConfig::needs_reset`]) keeps its session.
+    pub fn set_peers(&mut self, configs: Vec<PeerConfig>, now: Time) -> Result<(), PeerSetError> {
+        PeerConfig::check_set(&configs)?;
+        let wanted: BTreeMap<PeerName, PeerConfig> =
+            configs.into_iter().map(|config| (PeerName::clone(&config.name), config)).collect();
+        let gone: Vec<PeerName> =
+            self.peers.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(mut peer) = self.peers.remove(&name) {
+                peer.stop(&Notification::new(codes::CEASE_PEER_DECONFIGURED), now);
+                collect(&mut peer, &mut self.loc_rib, &mut self.events);
+            }
+        }
+        for (name, config) in wanted {
+            self.set_peer(name, config, now);
+        }
+        self.settle();
         Ok(())
+    }
+
+    /// Ends every session; the speaker does nothing any more but send what is left.
+    pub fn stop(&mut self, mode: &ShutdownMode, now: Time) {
+        let notification = match mode {
+            ShutdownMode::Administrative(text) => {
+                Notification::with_text(codes::CEASE_ADMINISTRATIVE_SHUTDOWN, text)
+            }
+            ShutdownMode::Restart => Notification::new(codes::CEASE_ADMINISTRATIVE_RESET),
+        };
+        for peer in self.peers.values_mut() {
+            peer.stop(&notification, now);
+        }
+        self.settle();
+    }
+
+    /// A dial has ended: with the address of our end, or with why not.
+    pub fn handle_dialed(&mut self, id: ConnectionId, result: Result<IpAddr, String>, now: Time) {
+        match self.peer_of(id) {
+            Some(peer) => peer.handle_dialed(id, result, now),
+            // Aborted while it succeeded.
+            None if result.is_ok() => self.events.push_back(Event::Close(id, Bytes::new())),
+            None => {}
+        }
+        self.settle();
+    }
+
+    /// Someone has connected. Unknown sources are refused before they can say anything.
+    pub fn handle_accepted(&mut self, from: SocketAddr, local: IpAddr, now: Time) -> Accepted {
+        let Some(peer) = self.peers.values_mut().find(|peer| peer.config().is_at(from)) else {
+            return Accepted::Refused(Bytes::new());
+        };
+        let id = self.ids.next();
+        let accepted = if peer.handle_accepted(id, local, now) {
+            Accepted::Taken(id, Arc::clone(peer.config()))
+        } else {
+            let code = match peer.state() {
+                State::Established => codes::CEASE_CONNECTION_COLLISION,
+                _ => codes::CEASE_CONNECTION_REJECTED,
+            };
+            let mut farewell = BytesMut::new();
+            wire::encode_notification(&Notification::new(code), &mut farewell);
+            Accepted::Refused(farewell.freeze())
+        };
+        self.settle();
+        accepted
+    }
+
+    /// Octets have come.
+    pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) {
+        if let Some(peer) = self.peers.values_mut().find(|peer| peer.owns(id)) {
+            peer.handle_received(id, bytes, &self.loc_rib, now);
+        }
+        self.settle();
+    }
+
+    /// The socket has taken so many octets of what was polled.
+    pub fn handle_transmitted(&mut self, id: ConnectionId, octets: usize, now: Time) {
+        if let Some(peer) = self.peer_of(id) {
+            peer.handle_transmitted(id, octets, now);
+        }
+    }
+
+    /// TCP has ended, for this reason in words.
+    pub fn handle_closed(&mut self, id: ConnectionId, reason: impl Into<String>, now: Time) {
+        if let Some(peer) = self.peer_of(id) {
+            peer.handle_closed(id, reason.into(), now);
+        }
+        self.settle();
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        for peer in self.peers.values_mut() {
+            if peer.poll_timeout().is_some_and(|at| at <= now) {
+                peer.handle_timeout(&mut self.ids, now);
+            }
+        }
+        self.settle();
+    }
+
+    /// When to call `handle_timeout` next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.peers.values().filter_map(Peer::poll_timeout).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next octets to send. UPDATEs are made here, from what the Loc-RIB holds now.
+    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
+        let (loc_rib, is_loaded) = (&mut self.loc_rib, self.is_loaded);
+        let mut poll = |(name, peer): (&PeerName, &mut Peer)| {
+            let (connection, bytes) = peer.poll_transmit(loc_rib, is_loaded, now)?;
+            Some((PeerName::clone(name), Transmit { connection, bytes: bytes.freeze() }))
+        };
+        // Peers take turns, so that one that reads as fast as we write does not keep the others waiting.
+        let behind = match &self.last_served {
+            Some(last) => (Bound::Excluded(PeerName::clone(last)), Bound::Unbounded),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let found = self.peers.range_mut(behind).find_map(&mut poll);
+        let (name, transmit) = found.or_else(|| self.peers.iter_mut().find_map(&mut poll))?;
+        self.last_served = Some(name);
+        Some(transmit)
     }
 
     /// What is to be told of every peer.
     pub fn status(&self) -> SpeakerStatus {
-        let peers = self.peers.values().map(|(peer, since)| PeerStatus {
-            name: Arc::clone(&peer.name),
-            address: peer.address,
-            local_asn: peer.local_asn,
-            local_router_id: peer.router_id,
-            peer_asn: None,
-            peer_router_id: None,
-            state: State::Idle,
-            since: *since,
-            families: Vec::new(),
-            advertised: [0; 2],
-            received: [0; 2],
-            unsendable: [0; 2],
-            unsendable_reason: None,
-            hold_time: None,
-            graceful_restart: false,
-            end_of_rib_sent: false,
-            last_error: None,
-            flaps: 0,
-            updates_sent: 0,
-        });
-        SpeakerStatus { peers: peers.collect(), loc_rib: self.loc_rib.counts() }
+        SpeakerStatus {
+            peers: self.peers.values().map(Peer::status).collect(),
+            loc_rib: self.loc_rib.counts(),
+            listen_error: None,
+        }
     }
+
+    /// Our own routes.
+    pub fn loc_rib(&self) -> &LocRib {
+        &self.loc_rib
+    }
+
+    /// Established sessions whose peer has not yet been told everything, or whose socket has not yet taken it.
+    pub fn undrained(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        // Before the routes are loaded there is nothing to be told.
+        self.peers.values().filter(|_| self.is_loaded).filter_map(Peer::undrained)
+    }
+
+    /// Peers that only listening can reach.
+    pub fn passive_peers(&self) -> impl Iterator<Item = &PeerConfig> + '_ {
+        self.peers.values().map(|peer| &**peer.config()).filter(|config| config.passive)
+    }
+
+    fn set_peer(&mut self, name: PeerName, config: PeerConfig, now: Time) {
+        if let Some(peer) = self.peers.get_mut(&name) {
+            if **peer.config() == config {
+                return;
+            }
+            let is_reset = peer.config().needs_reset(&config);
+            return peer.reconfigure(Arc::new(config), is_reset, &self.loc_rib, &mut self.ids, now);
+        }
+        let mut peer = Peer::new(Arc::new(config), self.seeds.next(), now);
+        peer.start(&mut self.ids, now);
+        self.peers.insert(name, peer);
+    }
+
+    fn peer_of(&mut self, id: ConnectionId) -> Option<&mut Peer> {
+        self.peers.values_mut().find(|peer| peer.owns(id))
+    }
+
+    fn settle(&mut self) {
+        for peer in self.peers.values_mut() {
+            collect(peer, &mut self.loc_rib, &mut self.events);
+        }
+    }
+}
+
+fn mark(peers: &mut BTreeMap<PeerName, Peer>, slot: Slot) {
+    for peer in peers.values_mut() {
+        peer.mark(slot);
+    }
+}
+
+/// Takes what a peer wants done.
+fn collect(peer: &mut Peer, loc_rib: &mut LocRib, events: &mut VecDeque<Event>) {
+    for ended in peer.ended.drain(..) {
+        ended.release(loc_rib);
+    }
+    let config = Arc::clone(peer.config());
+    events.extend(peer.actions.drain(..).map(|action| match action {
+        Action::Dial(id) => Event::Dial(id, Arc::clone(&config)),
+        Action::Abort(id) => Event::Abort(id),
+        Action::Close(id, farewell) => Event::Close(id, farewell.freeze()),
+        Action::Changed(state) => Event::Changed(PeerName::clone(&config.name), state),
+    }));
 }

@@ -16,6 +16,8 @@ pub struct SpeakerStatus {
     pub peers: Vec<PeerStatus>,
     /// Routes in the Loc-RIB, by family (index: position in [`Family::ALL`]).
     pub loc_rib: [usize; 2],
+    /// Why passive peers cannot connect: what the kernel says to our listening.
+    pub listen_error: Option<String>,
 }
 
 /// State of the FSM (RFC 4271 §8.2.2).
@@ -59,7 +61,7 @@ pub struct PeerStatus {
     pub families: Vec<Family>,
     /// Prefixes that the peer has been sent and not withdrawn, by family.
     pub advertised: [usize; 2],
-    /// Prefixes that the peer has announced to us, counted and dropped, by family.
+    /// Prefixes that the peer has announced to us on this session, counted and dropped, by family.
     pub received: [usize; 2],
     /// Routes not sent for want of a next hop, by family, with the reason in words where there are any.
     pub unsendable: [usize; 2],
@@ -71,7 +73,8 @@ pub struct PeerStatus {
     pub graceful_restart: bool,
     /// End-of-RIB of every family has been handed to the socket.
     pub end_of_rib_sent: bool,
-    /// The last error, in words: a NOTIFICATION sent or received, or what TCP said.
+    /// The last error, in words: a NOTIFICATION sent or received, or what TCP said. It stays when the session is
+    /// up again, as the reason why it was not.
     pub last_error: Option<String>,
     /// How often an Established session was lost.
     pub flaps: u64,

@@ -1,6 +1,6 @@
 //! The handle of a running speaker: what a program calls.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,15 +24,18 @@ pub enum Error {
     Peers(#[from] PeerSetError),
 }
 
-/// What the handle asks of the task that owns the speaker. Every command is answered once it is in the RIB.
+/// Where the answer to a command goes; only a set of peers can be refused.
+pub(super) type Answer = oneshot::Sender<Result<(), PeerSetError>>;
+
+/// What the handle asks of the task that owns the speaker.
 #[derive(Debug)]
 pub(super) enum Command {
-    Announce(Vec<Route>, oneshot::Sender<()>),
-    Withdraw(Vec<IpNet>, oneshot::Sender<()>),
-    ReplaceAll(Vec<Route>, oneshot::Sender<()>),
-    SetPeers(Vec<PeerConfig>, oneshot::Sender<Result<(), PeerSetError>>),
-    Barrier(oneshot::Sender<()>),
-    Shutdown(ShutdownMode, oneshot::Sender<()>),
+    Announce(Vec<Route>, Answer),
+    Withdraw(Vec<IpNet>, Answer),
+    ReplaceAll(Vec<Route>, Answer),
+    SetPeers(Vec<PeerConfig>, Answer),
+    Barrier(Answer),
+    Shutdown(ShutdownMode, Answer),
 }
 
 /// A running speaker. Clones are cheap and mean the same speaker, which ends when it is shut down or the last
@@ -42,6 +45,7 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<Arc<SpeakerStatus>>,
     clock: Clock,
+    listening: Arc<[SocketAddr]>,
 }
 
 impl Handle {
@@ -49,8 +53,14 @@ impl Handle {
         commands: mpsc::UnboundedSender<Command>,
         status: watch::Receiver<Arc<SpeakerStatus>>,
         clock: Clock,
+        listening: Vec<SocketAddr>,
     ) -> Handle {
-        Handle { commands, status, clock }
+        Handle { commands, status, clock, listening: listening.into() }
+    }
+
+    /// The addresses of [`crate::config::SpeakerConfig::listen`] as bound: port 0 has become a real one.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
     }
 
     /// Adds routes, or replaces those with the same prefixes. Returns once they are in the Loc-RIB.
@@ -71,7 +81,7 @@ impl Handle {
 
     /// Makes these the only peers. A peer whose configuration is as it was is not touched.
     pub async fn set_peers(&self, peers: Vec<PeerConfig>) -> Result<(), Error> {
-        Ok(self.call(|done| Command::SetPeers(peers, done)).await??)
+        self.call(|done| Command::SetPeers(peers, done)).await
     }
 
     /// Waits until the sockets of all peers that are Established now have taken everything there is to tell
@@ -101,9 +111,9 @@ impl Handle {
         let _ = self.call(|done| Command::Shutdown(mode, done)).await;
     }
 
-    async fn call<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+    async fn call(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
         self.commands.send(command(done)).map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)
+        Ok(answer.await.map_err(|_| Error::Stopped)??)
     }
 }

@@ -1,50 +1,362 @@
-//! A speaker on sockets: one tokio task owns the [`Speaker`], feeds it and does what it says.
+//! A speaker on sockets: one tokio task owns the [`Speaker`], feeds it what happens and does what it says. Not
+//! one protocol word in here, and no decision but how long a socket may take.
+//!
+//! Every socket is non-blocking and is written to by the task itself, so a change goes from the call to the
+//! wire without another hand-over, and a peer that does not read holds up nobody.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
+    time::{Duration, Instant, sleep_until},
+};
 
-use crate::{config::SpeakerConfig, speaker::Speaker};
+use crate::{
+    config::{ShutdownMode, SpeakerConfig},
+    speaker::{Accepted, ConnectionId, Event, Speaker},
+    status::SpeakerStatus,
+};
 
 mod clock;
 mod handle;
+mod options;
+mod tcp;
 
+use clock::Clock;
+use handle::{Answer, Command};
 pub use handle::{Error, Handle};
+use tcp::{Connection, Listeners, Ready};
+
+/// How much is read from one peer before the others have their turn.
+const READ_OCTETS: usize = 64 * 1024;
+
+/// How long until listening is tried again after it failed.
+const LISTEN_RETRY: Duration = Duration::from_secs(5);
 
 /// Starts a speaker on the current tokio runtime. Fails where an address of `config.listen` cannot be bound.
 pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
-    let clock = clock::Clock::start();
-    let mut speaker = Speaker::new(&config);
-    let (commands, mut received) = mpsc::unbounded_channel();
-    let (publish, status) = watch::channel(Arc::new(speaker.status()));
-    tokio::spawn(async move {
-        while let Some(command) = received.recv().await {
+    let clock = Clock::start();
+    let (commands, received) = mpsc::unbounded_channel();
+    let (publish, status) = watch::channel(Arc::new(SpeakerStatus::default()));
+    let listeners = Listeners::bind(&config.listen)?;
+    let handle = Handle::new(commands, status, clock, listeners.local_addresses());
+    let driver = Driver {
+        clock,
+        speaker: Speaker::new(&config),
+        commands: received,
+        publish,
+        connections: HashMap::new(),
+        dials: JoinSet::new(),
+        dialling: HashMap::new(),
+        farewells: JoinSet::new(),
+        listeners,
+        listen_retry: None,
+        listen_error: None,
+        config,
+        barriers: Vec::new(),
+        buffer: vec![0; READ_OCTETS],
+    };
+    tokio::spawn(driver.run());
+    Ok(handle)
+}
+
+/// The task's own state.
+struct Driver {
+    config: SpeakerConfig,
+    clock: Clock,
+    speaker: Speaker,
+    commands: mpsc::UnboundedReceiver<Command>,
+    publish: watch::Sender<Arc<SpeakerStatus>>,
+    connections: HashMap<ConnectionId, Connection>,
+    dials: JoinSet<(ConnectionId, Result<TcpStream, String>)>,
+    dialling: HashMap<ConnectionId, AbortHandle>,
+    farewells: JoinSet<()>,
+    listeners: Listeners,
+    listen_retry: Option<Instant>,
+    listen_error: Option<String>,
+    barriers: Vec<Barrier>,
+    buffer: Vec<u8>,
+}
+
+/// Someone waits for these connections.
+struct Barrier {
+    waiting_for: Vec<ConnectionId>,
+    answer: Answer,
+}
+
+/// What woke the task.
+enum Wake {
+    Command(Option<Command>),
+    Sockets(Vec<(ConnectionId, Ready)>),
+    Accepted(TcpStream, SocketAddr),
+    Dialed(ConnectionId, Result<TcpStream, String>),
+    Timeout,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        self.settle();
+        loop {
+            match self.wake().await {
+                Wake::Command(command) => {
+                    if let Some((mode, answer)) = self.on_commands(command) {
+                        self.shut_down(&mode).await;
+                        let _ = answer.map(|answer| answer.send(Ok(())));
+                        return;
+                    }
+                }
+                Wake::Sockets(ready) => {
+                    for (id, ready) in ready {
+                        self.on_ready(id, ready);
+                    }
+                }
+                Wake::Accepted(stream, from) => self.on_accepted(stream, from),
+                Wake::Dialed(id, result) => self.on_dialed(id, result),
+                Wake::Timeout => self.speaker.handle_timeout(self.clock.now()),
+            }
+            self.settle();
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let core = self.speaker.poll_timeout().map(|time| self.clock.instant(time));
+        let deadline = core.into_iter().chain(self.listen_retry).min();
+        let sleep = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (connections, listeners) = (&self.connections, &self.listeners);
+        tokio::select! {
+            command = self.commands.recv() => Wake::Command(command),
+            wake = poll_fn(|context| poll_sockets(connections, listeners, context)) => wake,
+            Some(Ok((id, result))) = self.dials.join_next() => Wake::Dialed(id, result),
+            () = sleep => Wake::Timeout,
+        }
+    }
+
+    /// Everything that is wanted already is done before anything is sent: the last word wins.
+    fn on_commands(&mut self, first: Option<Command>) -> Option<(ShutdownMode, Option<Answer>)> {
+        let Some(first) = first else { return Some((ShutdownMode::Restart, None)) };
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        let mut end = None;
+        while let Some(command) = next {
             match command {
-                handle::Command::Announce(routes, done) => {
-                    speaker.announce(&routes);
-                    let _ = done.send(());
+                Command::Announce(routes, answer) => {
+                    self.speaker.announce(&routes);
+                    answers.push((answer, Ok(())));
                 }
-                handle::Command::Withdraw(prefixes, done) => {
-                    speaker.withdraw(&prefixes);
-                    let _ = done.send(());
+                Command::Withdraw(prefixes, answer) => {
+                    self.speaker.withdraw(&prefixes);
+                    answers.push((answer, Ok(())));
                 }
-                handle::Command::ReplaceAll(routes, done) => {
-                    speaker.replace_all(&routes);
-                    let _ = done.send(());
+                Command::ReplaceAll(routes, answer) => {
+                    self.speaker.replace_all(&routes);
+                    answers.push((answer, Ok(())));
                 }
-                handle::Command::SetPeers(peers, done) => {
-                    let _ = done.send(speaker.set_peers(peers, clock.now()));
+                Command::SetPeers(peers, answer) => {
+                    let result = self.speaker.set_peers(peers, self.clock.now());
+                    answers.push((answer, result));
                 }
-                handle::Command::Barrier(done) => {
-                    let _ = done.send(());
+                Command::Barrier(answer) => {
+                    let waiting_for = self.speaker.undrained().collect();
+                    self.barriers.push(Barrier { waiting_for, answer });
                 }
-                handle::Command::Shutdown(_, done) => {
-                    let _ = done.send(());
+                Command::Shutdown(mode, answer) => {
+                    end = Some((mode, Some(answer)));
                     break;
                 }
             }
-            publish.send_replace(Arc::new(speaker.status()));
+            next = self.commands.try_recv().ok();
         }
-    });
-    Ok(Handle::new(commands, status, clock))
+        self.settle();
+        for (answer, result) in answers {
+            // Whoever does not wait for the answer does not get it.
+            let _ = answer.send(result);
+        }
+        end
+    }
+
+    fn on_ready(&mut self, id: ConnectionId, ready: Ready) {
+        if ready.write {
+            self.write(id);
+        }
+        if !ready.read {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let now = self.clock.now();
+        match connection.read(&mut self.buffer) {
+            Ok(None) => {}
+            Ok(Some(0)) => self.on_lost(id, "closed by the peer"),
+            Ok(Some(count)) => {
+                self.speaker.handle_received(id, self.buffer.get(..count).unwrap_or_default(), now);
+            }
+            Err(error) => self.on_lost(id, &error.to_string()),
+        }
+    }
+
+    fn on_lost(&mut self, id: ConnectionId, reason: &str) {
+        self.connections.remove(&id);
+        self.speaker.handle_closed(id, reason, self.clock.now());
+    }
+
+    fn on_accepted(&mut self, stream: TcpStream, from: SocketAddr) {
+        let local = match tcp::local_address(&stream) {
+            Ok(local) => local,
+            // It is gone again.
+            Err(_) => return,
+        };
+        match self.speaker.handle_accepted(from, local, self.clock.now()) {
+            Accepted::Taken(id, peer) => {
+                self.connections.insert(id, Connection::new(stream));
+                let applied = self.connections.get(&id).map(|connection| connection.apply_options(&peer));
+                if let Some(Err(error)) = applied {
+                    self.on_lost(id, &format!("cannot set its socket options: {error}"));
+                }
+            }
+            Accepted::Refused(farewell) if farewell.is_empty() => {
+                tracing::debug!(%from, "refused a connection from an address that is no peer's");
+            }
+            Accepted::Refused(farewell) => {
+                self.farewells.spawn(Connection::new(stream).farewell(farewell));
+            }
+        }
+    }
+
+    fn on_dialed(&mut self, id: ConnectionId, result: Result<TcpStream, String>) {
+        self.dialling.remove(&id);
+        let result = result.and_then(|stream| {
+            let local = tcp::local_address(&stream)?;
+            self.connections.insert(id, Connection::new(stream));
+            Ok(local)
+        });
+        self.speaker.handle_dialed(id, result, self.clock.now());
+    }
+
+    /// Does everything that the speaker wants, and tells what came of it.
+    fn settle(&mut self) {
+        loop {
+            while let Some(event) = self.speaker.poll_event() {
+                self.on_event(event);
+            }
+            let Some(transmit) = self.speaker.poll_transmit(self.clock.now()) else { break };
+            if let Some(connection) = self.connections.get_mut(&transmit.connection) {
+                connection.push(transmit.bytes);
+                self.write(transmit.connection);
+            }
+        }
+        while self.farewells.try_join_next().is_some() {}
+        self.listen();
+        self.tell();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Dial(id, peer) => {
+                let dial = async move { (id, tcp::dial(&peer).await) };
+                self.dialling.insert(id, self.dials.spawn(dial));
+            }
+            Event::Abort(id) => {
+                if let Some(dial) = self.dialling.remove(&id) {
+                    dial.abort();
+                }
+            }
+            Event::Close(id, last) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.farewells.spawn(connection.farewell(last));
+                }
+            }
+            Event::Changed(peer, state) => tracing::info!(%peer, %state, "BGP session"),
+        }
+    }
+
+    fn write(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match connection.write() {
+            Ok(0) => {}
+            Ok(written) => self.speaker.handle_transmitted(id, written, self.clock.now()),
+            Err(error) => self.on_lost(id, &error.to_string()),
+        }
+    }
+
+    /// Listens while it is asked for: always where addresses are configured, else while a peer is passive.
+    fn listen(&mut self) {
+        if !self.config.listen.is_empty() {
+            return;
+        }
+        if self.speaker.passive_peers().next().is_none() {
+            self.listeners = Listeners::default();
+            (self.listen_retry, self.listen_error) = (None, None);
+        } else if self.listeners.is_empty() && self.listen_retry.is_none_or(|at| at <= Instant::now()) {
+            match Listeners::bind_any(self.config.listen_port) {
+                Ok(listeners) => {
+                    self.listeners = listeners;
+                    (self.listen_retry, self.listen_error) = (None, None);
+                }
+                Err(error) => {
+                    self.listen_retry = Some(Instant::now() + LISTEN_RETRY);
+                    self.listen_error = Some(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Publishes the status where it has changed, and lets go of barriers that nothing stands before.
+    fn tell(&mut self) {
+        let status = SpeakerStatus { listen_error: self.listen_error.clone(), ..self.speaker.status() };
+        self.publish.send_if_modified(|published| {
+            let is_changed = **published != status;
+            if is_changed {
+                *published = Arc::new(status);
+            }
+            is_changed
+        });
+        if self.barriers.is_empty() {
+            return;
+        }
+        let undrained: Vec<ConnectionId> = self.speaker.undrained().collect();
+        for mut barrier in std::mem::take(&mut self.barriers) {
+            barrier.waiting_for.retain(|id| undrained.contains(id));
+            if barrier.waiting_for.is_empty() {
+                let _ = barrier.answer.send(Ok(()));
+            } else {
+                self.barriers.push(barrier);
+            }
+        }
+    }
+
+    async fn shut_down(&mut self, mode: &ShutdownMode) {
+        self.listeners = Listeners::default();
+        self.speaker.stop(mode, self.clock.now());
+        self.settle();
+        while self.farewells.join_next().await.is_some() {}
+    }
+}
+
+/// Which connections can be read or written, all of them at once so that none is preferred; or a new one.
+fn poll_sockets(
+    connections: &HashMap<ConnectionId, Connection>,
+    listeners: &Listeners,
+    context: &mut Context<'_>,
+) -> Poll<Wake> {
+    let ready: Vec<_> = connections
+        .iter()
+        .filter_map(|(id, connection)| Some((*id, connection.poll_ready(context)?)))
+        .collect();
+    if !ready.is_empty() {
+        return Poll::Ready(Wake::Sockets(ready));
+    }
+    listeners.poll_accept(context).map(|(stream, from)| Wake::Accepted(stream, from))
 }

@@ -25,6 +25,8 @@ pub struct Packed {
     pub messages: usize,
     /// Octets, headers included.
     pub octets: usize,
+    /// Prefixes in them: the first so many that were given.
+    pub prefixes: usize,
 }
 
 /// Why routes can't be sent.
@@ -92,16 +94,18 @@ impl Template {
         family: Family,
         nlri: impl IntoIterator<Item = IpNet>,
         max: usize,
+        limit: usize,
         out: &mut BytesMut,
     ) -> Packed {
         let start = out.len();
         let mut messages = 0;
+        let mut prefixes = 0;
         let mut nlri = nlri.into_iter().filter(|prefix| {
             debug_assert_eq!(Family::of(prefix), family, "a prefix of another family");
             Family::of(prefix) == family
         });
         let mut next = nlri.next();
-        while next.is_some() {
+        while next.is_some() && out.len() < limit {
             let message = out.len();
             // No more room than what is left can take: most calls bring a prefix or two.
             let left = nlri
@@ -110,22 +114,24 @@ impl Template {
                 .map_or(max, |left| left.saturating_add(1).saturating_mul(longest_prefix(family)));
             out.resize(message + max.min(self.length().saturating_add(left)), 0);
             let room = out.get_mut(message..).unwrap_or_default();
-            let length = self.fill(room, &mut next, &mut nlri);
+            let (length, filled) = self.fill(room, &mut next, &mut nlri);
+            prefixes += filled;
             out.truncate(message + length);
             messages += 1;
         }
-        Packed { messages, octets: out.len() - start }
+        Packed { messages, octets: out.len() - start, prefixes }
     }
 
     /// Writes one message into `room`, which is as long as a message may be, and returns its length. `next` is
-    /// the first prefix to go in, and then the first that did not.
+    /// the first prefix to go in, and then the first that did not. Also returns how many went in.
     fn fill(
         &self,
         room: &mut [u8],
         next: &mut Option<IpNet>,
         nlri: &mut impl Iterator<Item = IpNet>,
-    ) -> usize {
+    ) -> (usize, usize) {
         let begin = self.before.len();
+        let mut filled = 0;
         let limit = room.len() - self.behind.len();
         let mut end = begin;
         while let Some(prefix) = next {
@@ -133,6 +139,7 @@ impl Template {
                 break;
             };
             end += length;
+            filled += 1;
             *next = nlri.next();
         }
         let length = end + self.behind.len();
@@ -143,7 +150,7 @@ impl Template {
             let value = u16::try_from(without_prefixes + end - begin).expect("shorter than the message");
             room[*at..*at + 2].copy_from_slice(&value.to_be_bytes());
         }
-        length
+        (length, filled)
     }
 }
 
@@ -179,7 +186,8 @@ const fn longest_prefix(family: Family) -> usize {
     }
 }
 
-/// Appends UPDATEs that announce every prefix of `nlri`, in that order, with these attributes. Prefixes of another
+/// Appends UPDATEs that announce every prefix of `nlri`, in that order, with these attributes, but begins none
+/// once `out` has `limit` octets: a message is cut short only by the last prefix. Prefixes of another
 /// family are a mistake of the caller and left out. IPv4 with an IPv4 next hop is classic NLRI with NEXT_HOP;
 /// everything else is MP_REACH_NLRI (RFC 4760, RFC 8950), the first of the attributes (RFC 7606 §5.1).
 pub fn encode_reach(
@@ -188,6 +196,7 @@ pub fn encode_reach(
     attributes: &Attributes,
     nlri: impl IntoIterator<Item = IpNet>,
     context: &EncodeContext,
+    limit: usize,
     out: &mut BytesMut,
 ) -> Result<Packed, EncodeError> {
     let mut encoded = BytesMut::new();
@@ -216,15 +225,16 @@ pub fn encode_reach(
     if octets + longest_prefix(family) > context.max_length {
         return Err(EncodeError::AttributesTooLong { octets, max_length: context.max_length });
     }
-    Ok(template.pack(family, nlri, context.max_length, out))
+    Ok(template.pack(family, nlri, context.max_length, limit, out))
 }
 
-/// Appends UPDATEs that withdraw every prefix of `nlri`, in that order: IPv4 in Withdrawn Routes, also where it was
+/// Appends UPDATEs that withdraw every prefix of `nlri`, in that order and up to `limit` as [`encode_reach`] does: IPv4 in Withdrawn Routes, also where it was
 /// announced with an IPv6 next hop (they are the same routes), IPv6 in MP_UNREACH_NLRI.
 pub fn encode_unreach(
     family: Family,
     nlri: impl IntoIterator<Item = IpNet>,
     context: &EncodeContext,
+    limit: usize,
     out: &mut BytesMut,
 ) -> Packed {
     let template = match family {
@@ -240,7 +250,7 @@ pub fn encode_unreach(
             Template::new().multiprotocol(code::MP_UNREACH_NLRI, &family_octets(family), BytesMut::new())
         }
     };
-    template.pack(family, nlri, context.max_length, out)
+    template.pack(family, nlri, context.max_length, limit, out)
 }
 
 /// Appends the End-of-RIB marker of a family (RFC 4724 §2): an empty UPDATE for IPv4, else an empty

@@ -65,10 +65,17 @@ fn inspect_all(bytes: &[u8], context: &EncodeContext) -> Vec<Update> {
 #[test]
 fn a_hundred_thousand_ipv4_host_routes_take_124_messages_of_810() {
     let mut out = BytesMut::new();
-    let packed =
-        encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), v4_hosts(100_000), &CONTEXT, &mut out)
-            .unwrap();
-    assert_eq!(packed, Packed { messages: 124, octets: 505_332 });
+    let packed = encode_reach(
+        Family::Ipv4Unicast,
+        &v4_hop(),
+        &plain(),
+        v4_hosts(100_000),
+        &CONTEXT,
+        usize::MAX,
+        &mut out,
+    )
+    .unwrap();
+    assert_eq!(packed, Packed { messages: 124, octets: 505_332, prefixes: 100_000 });
     assert_eq!(out.len(), 505_332);
     let updates = inspect_all(&out, &CONTEXT);
     let Some(Update::Reach { nlri, attributes, next_hop, .. }) = updates.first() else {
@@ -80,10 +87,17 @@ fn a_hundred_thousand_ipv4_host_routes_take_124_messages_of_810() {
 #[test]
 fn a_hundred_thousand_ipv6_host_routes_take_422_messages_of_237() {
     let mut out = BytesMut::new();
-    let packed =
-        encode_reach(Family::Ipv6Unicast, &v6_hop(), &plain(), v6_hosts(100_000), &CONTEXT, &mut out)
-            .unwrap();
-    assert_eq!(packed, Packed { messages: 422, octets: 1_725_742 });
+    let packed = encode_reach(
+        Family::Ipv6Unicast,
+        &v6_hop(),
+        &plain(),
+        v6_hosts(100_000),
+        &CONTEXT,
+        usize::MAX,
+        &mut out,
+    )
+    .unwrap();
+    assert_eq!(packed, Packed { messages: 422, octets: 1_725_742, prefixes: 100_000 });
     let updates = inspect_all(&out, &CONTEXT);
     let Some(Update::Reach { nlri, attributes, next_hop, .. }) = updates.first() else {
         panic!("{updates:?}")

@@ -1,0 +1,202 @@
+//! TCP: dialling, listening, and connections that are written to as far as their sockets take it.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    time,
+};
+
+use super::options;
+use crate::config::PeerConfig;
+
+/// How long a dial may take; ConnectRetryTimer may end it before.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a connection may take for its last words.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Opens a connection. The error is in words.
+pub(super) async fn dial(peer: &PeerConfig) -> Result<TcpStream, String> {
+    let remote = with_scope(peer.address, peer.port, peer.scope);
+    let connect = async {
+        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        options::apply(&socket, peer)?;
+        if let Some(source) = peer.source_address {
+            socket.bind(with_scope(source, 0, peer.scope)).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot dial from source address {source}: {error}"))
+            })?;
+        }
+        socket.connect(remote).await
+    };
+    match time::timeout(DIAL_TIMEOUT, connect).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
+    }
+}
+
+fn with_scope(address: IpAddr, port: u16, scope: u32) -> SocketAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            SocketAddrV6::new(address, port, 0, scope).into()
+        }
+        address => SocketAddr::new(address, port),
+    }
+}
+
+/// Our end of a connection.
+pub(super) fn local_address(stream: &TcpStream) -> Result<IpAddr, String> {
+    stream.local_addr().map(|local| local.ip().to_canonical()).map_err(|error| error.to_string())
+}
+
+/// A connection with what its socket has still to take.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    queue: VecDeque<Bytes>,
+}
+
+/// What a connection is ready for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Connection {
+        Connection { stream, queue: VecDeque::new() }
+    }
+
+    pub(super) fn apply_options(&self, peer: &PeerConfig) -> io::Result<()> {
+        options::apply(&self.stream, peer)
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.queue.push_back(bytes);
+        }
+    }
+
+    /// Writes as much as the socket takes now, and returns how much that was.
+    pub(super) fn write(&mut self) -> io::Result<usize> {
+        let mut written = 0;
+        while let Some(bytes) = self.queue.front_mut() {
+            match self.stream.try_write(bytes) {
+                Ok(count) => {
+                    written += count;
+                    bytes.advance(count);
+                    if bytes.is_empty() {
+                        self.queue.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Reads once; `None` where there is nothing yet, 0 at the end of the stream.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.stream.try_read(buffer) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Option<Ready> {
+        let read = self.stream.poll_read_ready(context).is_ready();
+        let write = !self.queue.is_empty() && self.stream.poll_write_ready(context).is_ready();
+        (read || write).then_some(Ready { read, write })
+    }
+
+    /// Sends what is left and closes, so that the peer can read it: what it has sent meanwhile is read too,
+    /// because closing over unread octets would reset the connection and take our last words with it.
+    pub(super) async fn farewell(mut self, last: Bytes) {
+        self.push(last);
+        let finish = async {
+            while let Some(bytes) = self.queue.pop_front() {
+                self.stream.write_all(&bytes).await?;
+            }
+            self.stream.shutdown().await?;
+            let mut rest = [0; 4096];
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // The peer is told or it is not: the session is over either way.
+        let _ = time::timeout(FAREWELL_TIMEOUT, finish).await;
+    }
+}
+
+/// The sockets that peers can connect to.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Listens on all of these addresses or on none.
+    pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Listeners> {
+        // An IPv6 wildcard takes IPv4 too, unless IPv4 is listened on by itself.
+        let only_v6 = addresses.iter().any(SocketAddr::is_ipv4);
+        addresses.iter().map(|address| bind(*address, only_v6)).collect::<io::Result<_>>().map(Listeners)
+    }
+
+    /// Listens on a port of every address, IPv4 alone where the host has no IPv6.
+    pub(super) fn bind_any(port: u16) -> io::Result<Listeners> {
+        let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        Listeners::bind(&[any_v6]).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            _ => Listeners::bind(&[any_v4]),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// The next connection that someone has opened. A connection that fails while it is accepted is passed over.
+    pub(super) fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
+        for listener in &self.0 {
+            if let Poll::Ready(Ok(accepted)) = listener.poll_accept(context) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        options::apply_to_listener(&socket, address.ip())?;
+        if address.is_ipv6() {
+            socket.set_only_v6(only_v6)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(named)
+}

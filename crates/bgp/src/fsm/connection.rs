@@ -1,0 +1,445 @@
+//! One TCP connection to a peer, from the moment it is up: OpenSent, OpenConfirm, Established (RFC 4271
+//! §8.2.2, FSM error subcodes of RFC 6608, send hold timer of RFC 9687).
+//!
+//! In: octets, events, timers. Out: octets, and an [`Outcome`] for the peer, which alone knows of the other
+//! connection.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{
+    event::{Closed, Event, Next, Outcome},
+    state::{Opened, Session, State},
+    timers::{Jitter, Timer, Timers},
+};
+use crate::{
+    capabilities::{self, Capabilities},
+    config::{PeerAsn, PeerConfig},
+    export::Exporter,
+    message::{Open, RefreshSubtype, RouteRefresh},
+    notification::{self as codes, Notification},
+    rib::loc_rib::LocRib,
+    status,
+    types::{Family, HoldTime, Time},
+    wire::{self, DecodeContext, Received},
+};
+
+/// Hold time until the peer's OPEN says otherwise (§8.2.2, Connect state: "a HoldTimer value of 4 minutes is
+/// suggested").
+const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// RFC 9687 §4: the longer of eight minutes and twice the hold time.
+const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
+
+/// How much may wait for the socket before nothing more is produced.
+const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// Names a connection, or the attempt to make one, for as long as the speaker lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(crate) u64);
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Direction {
+    /// We did.
+    Outgoing,
+    /// The peer did.
+    Incoming,
+}
+
+impl Direction {
+    pub(crate) const ALL: [Direction; 2] = [Direction::Outgoing, Direction::Incoming];
+
+    pub(crate) fn other(self) -> Direction {
+        match self {
+            Direction::Outgoing => Direction::Incoming,
+            Direction::Incoming => Direction::Outgoing,
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    config: Arc<PeerConfig>,
+    local_address: IpAddr,
+    /// What we said; the hold time proposed stays what it was when the configuration changes.
+    sent: Open,
+    state: State,
+    timers: Timers,
+    jitter: Jitter,
+    decoding: DecodeContext,
+    input: BytesMut,
+    output: BytesMut,
+    /// Octets handed to the driver that the socket has not yet taken.
+    in_flight: usize,
+}
+
+impl Connection {
+    /// TCP is up (events 16 and 17): our OPEN goes out.
+    pub(crate) fn open(
+        id: ConnectionId,
+        config: Arc<PeerConfig>,
+        local_address: IpAddr,
+        jitter: Jitter,
+        now: Time,
+    ) -> Connection {
+        let sent = Open {
+            asn: config.local_asn.value(),
+            hold_time: config.hold_time,
+            router_id: config.router_id,
+            capabilities: Capabilities::offer(&config),
+        };
+        let mut output = BytesMut::new();
+        wire::encode_open(&sent, &mut output);
+        let mut timers = Timers::default();
+        timers.start(Timer::Hold, now + LARGE_HOLD_TIME);
+        Connection {
+            id,
+            config,
+            local_address: local_address.to_canonical(),
+            sent,
+            state: State::OpenSent,
+            timers,
+            jitter,
+            decoding: DecodeContext::default(),
+            input: BytesMut::new(),
+            output,
+            in_flight: 0,
+        }
+    }
+
+    pub(crate) fn state(&self) -> status::State {
+        self.state.name()
+    }
+
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.state.opened()
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Established(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.state {
+            State::Established(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// The event of a timer that has expired by `now`.
+    pub(crate) fn expired(&mut self, now: Time) -> Option<Event> {
+        loop {
+            match self.timers.take_expired(now)? {
+                Timer::Hold => return Some(Event::HoldTimerExpires),
+                Timer::Keepalive => return Some(Event::KeepaliveTimerExpires),
+                Timer::SendHold => return Some(Event::SendHoldTimerExpires),
+                // Timers of the peer, never started here.
+                Timer::ConnectRetry | Timer::IdleHold => {}
+            }
+        }
+    }
+
+    /// Octets from the peer; [`Connection::received`] makes events of them.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The event of the next whole message.
+    pub(crate) fn received(&mut self) -> Option<Event> {
+        let max_length =
+            if self.sent.capabilities.extended_message && matches!(self.state, State::Established(_)) {
+                wire::frame::MAX_EXTENDED_LENGTH
+            } else {
+                wire::frame::MAX_LENGTH
+            };
+        let length = match wire::frame::next(&self.input, max_length) {
+            Ok(length) => length?,
+            Err(notification) => return Some(Event::MessageError(notification)),
+        };
+        let message = self.input.split_to(length);
+        Some(match wire::decode(&message, &self.decoding) {
+            Ok(Received::Open(open)) => Event::BgpOpen(open),
+            Ok(Received::Update(update)) => Event::UpdateMsg(update),
+            Ok(Received::Notification(notification)) => Event::NotifMsg(notification),
+            Ok(Received::Keepalive) => Event::KeepAliveMsg,
+            Ok(Received::RouteRefresh(refresh)) => Event::RouteRefreshMsg(refresh),
+            Err(notification) => Event::MessageError(notification),
+        })
+    }
+
+    /// The FSM. After `Outcome::Closed` the connection is good for [`Connection::into_output`] only.
+    pub(crate) fn handle(&mut self, event: Event, now: Time) -> Outcome {
+        match event {
+            Event::Stop(notification) => self.close(notification, None),
+            Event::OpenCollisionDump => {
+                // No error: the other connection goes on.
+                let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
+                wire::encode_notification(&notification, &mut self.output);
+                self.closed(None, Next::Active)
+            }
+            Event::HoldTimerExpires => {
+                let error = format!("nothing came from the peer within its hold time, in {}", self.state());
+                self.close(Notification::new(codes::HOLD_TIMER_EXPIRED), Some(error))
+            }
+            Event::SendHoldTimerExpires => {
+                let error = "the peer's TCP has taken nothing for the send hold time".to_owned();
+                self.close(Notification::new(codes::SEND_HOLD_TIMER_EXPIRED), Some(error))
+            }
+            Event::KeepaliveTimerExpires => {
+                self.send_keepalive(now);
+                Outcome::Stay
+            }
+            Event::TcpConnectionFails(reason) => {
+                // A router that does not know us closes the connection without a word.
+                let (hint, next) = match self.state {
+                    State::OpenSent => (" before the peer's OPEN came", Next::Active),
+                    _ => ("", Next::Idle),
+                };
+                let error = format!("TCP connection lost in {}{hint}: {reason}", self.state());
+                self.closed(Some(error), next)
+            }
+            Event::MessageError(notification) => self.close(notification, None),
+            // Deviation: RFC 4271 §8.2.2 answers a NOTIFICATION in OpenSent with an FSM error; §6.4 forbids to
+            // answer one at all, and nobody does.
+            Event::NotifMsg(notification) => {
+                self.closed(Some(format!("received NOTIFICATION: {notification}")), Next::Idle)
+            }
+            Event::BgpOpen(open) => self.on_open(open),
+            Event::KeepAliveMsg => self.on_keepalive(now),
+            Event::UpdateMsg(update) => {
+                let Some(session) = self.session_mut() else { return self.unexpected() };
+                session.count(&update);
+                self.restart_hold(now);
+                Outcome::Stay
+            }
+            Event::RouteRefreshMsg(refresh) => self.on_route_refresh(refresh),
+        }
+    }
+
+    /// The peer has resolved collisions in favour of this connection: KEEPALIVE goes out, OpenConfirm begins.
+    pub(crate) fn confirm(&mut self, now: Time) {
+        if let State::OpenReceived(opened) = std::mem::replace(&mut self.state, State::OpenSent) {
+            self.transition(State::OpenConfirm(opened), now);
+        }
+    }
+
+    /// A configuration that needs no new session: it counts from now on, timers from the next session.
+    pub(crate) fn reconfigure(&mut self, config: &Arc<PeerConfig>, loc_rib: &LocRib) {
+        self.config = Arc::clone(config);
+        let Some(opened) = self.session().map(|session| session.opened.clone()) else { return };
+        let exporter = self.exporter(&opened);
+        if let Some(session) = self.session_mut()
+            && session.exporter != exporter
+        {
+            session.exporter = exporter;
+            session.adj_rib_out.mark_all(loc_rib);
+        }
+    }
+
+    /// Octets for the peer, UPDATEs made now from the Loc-RIB among them; empty where there are none or the
+    /// socket has to take some first. `routes`: whether routes may be told yet.
+    pub(crate) fn produce(&mut self, loc_rib: &mut LocRib, routes: bool, now: Time) -> BytesMut {
+        let limit = OUTPUT_LIMIT.saturating_sub(self.in_flight);
+        if let State::Established(session) = &mut self.state
+            && routes
+        {
+            let Session { adj_rib_out, exporter, context, counters, .. } = &mut **session;
+            let messages = adj_rib_out.flush(loc_rib, exporter, context, limit, &mut self.output);
+            counters.updates_sent += u64::try_from(messages).unwrap_or(u64::MAX);
+            if messages > 0 {
+                // §4.4 and §8.2.2: an UPDATE says as much as a KEEPALIVE.
+                self.start_keepalive(now);
+            }
+        }
+        if !self.output.is_empty() {
+            self.in_flight += self.output.len();
+            if !self.timers.is_running(Timer::SendHold) {
+                self.timers.start(Timer::SendHold, now + self.send_hold_time());
+            }
+        }
+        std::mem::take(&mut self.output)
+    }
+
+    /// The socket has taken so many octets.
+    pub(crate) fn transmitted(&mut self, octets: usize, now: Time) {
+        self.in_flight = self.in_flight.saturating_sub(octets);
+        if self.in_flight == 0 {
+            self.timers.stop(Timer::SendHold);
+        } else if octets > 0 {
+            self.timers.start(Timer::SendHold, now + self.send_hold_time());
+        }
+    }
+
+    /// Everything has been said and the socket has taken it.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.in_flight == 0
+            && self.output.is_empty()
+            && self.session().is_none_or(|session| session.adj_rib_out.is_clean())
+    }
+
+    /// What is left to send of a connection that is closed.
+    pub(crate) fn into_output(self) -> BytesMut {
+        self.output
+    }
+
+    /// Event 19.
+    fn on_open(&mut self, open: Open) -> Outcome {
+        let State::OpenSent = self.state else { return self.unexpected() };
+        match capabilities::negotiate(&self.sent, &open, self.config.peer_asn) {
+            Ok(negotiated) => {
+                self.state = State::OpenReceived(Opened { negotiated, open });
+                Outcome::Opened
+            }
+            Err(notification) => {
+                let detail = self.refusal(&notification, &open);
+                self.close(notification, detail)
+            }
+        }
+    }
+
+    /// Event 26.
+    fn on_keepalive(&mut self, now: Time) -> Outcome {
+        match std::mem::replace(&mut self.state, State::OpenSent) {
+            State::OpenConfirm(opened) => {
+                let exporter = self.exporter(&opened);
+                self.transition(State::Established(Box::new(Session::new(opened, exporter))), now);
+                Outcome::Established
+            }
+            State::Established(session) => {
+                self.state = State::Established(session);
+                self.restart_hold(now);
+                Outcome::Stay
+            }
+            before @ (State::OpenSent | State::OpenReceived(_)) => {
+                self.state = before;
+                self.unexpected()
+            }
+        }
+    }
+
+    fn on_route_refresh(&mut self, refresh: RouteRefresh) -> Outcome {
+        let Some(session) = self.session() else { return self.unexpected() };
+        // RFC 2918 §4: a request for a family that is not open is ignored, like (RFC 7313 §5) other subtypes.
+        let is_open = |family: &Family| session.opened.negotiated.families.contains(family);
+        match Family::from_afi_safi(refresh.afi, refresh.safi).filter(is_open) {
+            Some(family) if refresh.subtype == RefreshSubtype::Request => Outcome::Refresh(family),
+            _ => Outcome::Stay,
+        }
+    }
+
+    /// The one door between states: does everything that entering a state takes.
+    fn transition(&mut self, next: State, now: Time) {
+        self.state = next;
+        if let State::OpenConfirm(opened) = &self.state {
+            let is_ebgp = opened.negotiated.peer_asn != self.config.local_asn;
+            self.decoding = DecodeContext::new(&opened.negotiated, is_ebgp);
+            self.send_keepalive(now);
+        }
+        self.restart_hold(now);
+    }
+
+    /// A message that this state does not take (RFC 6608).
+    fn unexpected(&mut self) -> Outcome {
+        let code = match self.state {
+            State::OpenSent | State::OpenReceived(_) => codes::FSM_UNEXPECTED_IN_OPEN_SENT,
+            State::OpenConfirm(_) => codes::FSM_UNEXPECTED_IN_OPEN_CONFIRM,
+            State::Established(_) => codes::FSM_UNEXPECTED_IN_ESTABLISHED,
+        };
+        self.close(Notification::new(code), None)
+    }
+
+    /// Sends a NOTIFICATION, its reason in words behind it in `last_error`, and ends the connection.
+    fn close(&mut self, notification: Notification, detail: Option<String>) -> Outcome {
+        wire::encode_notification(&notification, &mut self.output);
+        let error = match detail {
+            Some(detail) => format!("{detail}; sent NOTIFICATION: {notification}"),
+            None => format!("sent NOTIFICATION: {notification}"),
+        };
+        self.closed(Some(error), Next::Idle)
+    }
+
+    fn closed(&mut self, error: Option<String>, next: Next) -> Outcome {
+        let session = match std::mem::replace(&mut self.state, State::OpenSent) {
+            State::Established(session) => Some(session),
+            _ => None,
+        };
+        self.timers = Timers::default();
+        Outcome::Closed(Closed { error, next, session })
+    }
+
+    /// What is wrong with an OPEN, as far as the NOTIFICATION alone does not say it.
+    fn refusal(&self, notification: &Notification, open: &Open) -> Option<String> {
+        let expected = match self.config.peer_asn {
+            PeerAsn::Exactly(asn) => format!("AS {asn}"),
+            PeerAsn::Internal => format!("our own AS {}", self.config.local_asn),
+            PeerAsn::External => format!("any AS but our own {}", self.config.local_asn),
+        };
+        match notification.code() {
+            codes::OPEN_BAD_PEER_AS => {
+                Some(format!("the peer says it is AS {}, but {expected} is configured", open.asn))
+            }
+            codes::OPEN_BAD_ROUTER_ID => {
+                Some(format!("the peer has our own router ID {}", self.config.router_id))
+            }
+            codes::OPEN_UNSUPPORTED_CAPABILITY => {
+                let ours: Vec<String> = self.config.families.iter().map(Family::to_string).collect();
+                Some(format!("the peer opens none of the configured families {}", ours.join(", ")))
+            }
+            _ => None,
+        }
+    }
+
+    fn exporter(&self, opened: &Opened) -> Exporter {
+        Exporter {
+            local_asn: self.config.local_asn,
+            is_internal: opened.negotiated.peer_asn == self.config.local_asn,
+            local_address: self.local_address,
+            extended_next_hop: opened.negotiated.extended_next_hop,
+            families: opened.negotiated.families.clone(),
+            next_hops: self.config.next_hops,
+            policy: self.config.export.clone(),
+        }
+    }
+
+    fn hold_time(&self) -> HoldTime {
+        self.opened().map_or(self.sent.hold_time, |opened| opened.negotiated.hold_time)
+    }
+
+    fn send_hold_time(&self) -> Duration {
+        SEND_HOLD_TIME.max(Duration::from_secs(2 * u64::from(self.hold_time().secs())))
+    }
+
+    /// Not before the OPEN: until then the large hold time runs, whatever comes.
+    fn restart_hold(&mut self, now: Time) {
+        let Some(opened) = self.opened() else { return };
+        match opened.negotiated.hold_time.duration() {
+            Some(time) => self.timers.start(Timer::Hold, now + time),
+            None => self.timers.stop(Timer::Hold),
+        }
+    }
+
+    fn send_keepalive(&mut self, now: Time) {
+        wire::encode_keepalive(&mut self.output);
+        self.start_keepalive(now);
+    }
+
+    /// §4.4 and §10: a third of the hold time or less, jittered; never where the hold time is zero.
+    fn start_keepalive(&mut self, now: Time) {
+        let Some(hold) = self.hold_time().duration() else { return self.timers.stop(Timer::Keepalive) };
+        let time = self.config.keepalive_time.map_or(hold / 3, |configured| configured.min(hold / 3));
+        // Not more often than once a second.
+        let time = time.max(Duration::from_secs(1));
+        self.timers.start(Timer::Keepalive, now + self.jitter.apply(time));
+    }
+}

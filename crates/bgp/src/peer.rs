@@ -1,0 +1,442 @@
+//! One peer: how it gets a connection (Idle, Connect, Active of RFC 4271 §8.2.2), its two connection slots and
+//! the collision of both (§6.8), and what is remembered of it from one session to the next.
+//!
+//! Guarantees: never more than one session; a peer that is not stopped always has a connection, a dial under
+//! way, or a timer running that leads to one (a passive peer: is listening).
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use crate::{
+    config::PeerConfig,
+    fsm::{
+        connection::{Connection, ConnectionId, Direction},
+        event::{Closed, Event, Next, Outcome},
+        timers::{Jitter, Timer, Timers},
+    },
+    notification::{self as codes, Notification},
+    rib::{Slot, adj_rib_out::AdjRibOut, loc_rib::LocRib},
+    status::State,
+    types::{RouterId, Time},
+};
+
+mod report;
+
+/// A session that lasted so long takes the idle hold back to its start.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// The longest IdleHoldTime (Deviation: RFC 4271 §8.1.1 leaves damping open; a speaker with no routes of others
+/// to protect wants its session back soon).
+const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
+
+/// What is done for a connection while there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acquire {
+    /// Nothing: stopped, or until IdleHoldTimer expires. Connections are refused.
+    Idle,
+    /// A dial is under way.
+    Connect(ConnectionId),
+    /// Listening, until ConnectRetryTimer expires.
+    Active,
+}
+
+/// What a peer wants done about TCP.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Open a connection.
+    Dial(ConnectionId),
+    /// Forget a dial under way.
+    Abort(ConnectionId),
+    /// Send these last octets, then close.
+    Close(ConnectionId, BytesMut),
+    /// Tell that the peer is in this state now.
+    Changed(State),
+}
+
+/// A peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    config: Arc<PeerConfig>,
+    acquire: Acquire,
+    /// By direction.
+    connections: [Option<Connection>; 2],
+    timers: Timers,
+    jitter: Jitter,
+    /// How often in a row the peer was lost without a stable session between.
+    losses: u32,
+    history: History,
+    /// To be done by the driver.
+    pub(crate) actions: Vec<Action>,
+    /// What ended sessions leave behind, to be released from the Loc-RIB.
+    pub(crate) ended: Vec<AdjRibOut>,
+}
+
+/// What outlives sessions.
+#[derive(Clone, Debug)]
+struct History {
+    state: State,
+    since: Time,
+    last_error: Option<String>,
+    flaps: u64,
+    updates_sent: u64,
+}
+
+impl Peer {
+    /// A stopped peer.
+    pub(crate) fn new(config: Arc<PeerConfig>, seed: u64, now: Time) -> Peer {
+        Peer {
+            config,
+            acquire: Acquire::Idle,
+            connections: [None, None],
+            timers: Timers::default(),
+            jitter: Jitter::new(seed),
+            losses: 0,
+            history: History { state: State::Idle, since: now, last_error: None, flaps: 0, updates_sent: 0 },
+            actions: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Arc<PeerConfig> {
+        &self.config
+    }
+
+    /// The furthest state among the connections.
+    pub(crate) fn state(&self) -> State {
+        let acquiring = match self.acquire {
+            Acquire::Idle => State::Idle,
+            Acquire::Connect(_) => State::Connect,
+            Acquire::Active => State::Active,
+        };
+        self.connections.iter().flatten().map(Connection::state).fold(acquiring, State::max)
+    }
+
+    /// Whether a connection, or a dial under way, is this peer's.
+    pub(crate) fn owns(&self, id: ConnectionId) -> bool {
+        self.acquire == Acquire::Connect(id) || self.direction(id).is_some()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let connections = self.connections.iter().flatten().filter_map(Connection::poll_timeout);
+        connections.chain(self.timers.next()).min()
+    }
+
+    /// Events 1, 3 and their passive kin: start, or start again.
+    pub(crate) fn start(&mut self, ids: &mut Ids, now: Time) {
+        if self.acquire == Acquire::Idle {
+            self.timers.stop(Timer::IdleHold);
+            self.acquire = Acquire::Active;
+            if !self.config.passive {
+                self.dial(ids, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Events 2 and 8: every connection is closed with this NOTIFICATION, and nothing is begun.
+    pub(crate) fn stop(&mut self, notification: &Notification, now: Time) {
+        self.go_idle();
+        for direction in Direction::ALL {
+            self.handle(direction, Event::Stop(notification.clone()), now);
+        }
+        self.timers = Timers::default();
+        self.settle(now);
+    }
+
+    /// Another configuration, with a new session where it needs one.
+    pub(crate) fn reconfigure(
+        &mut self,
+        config: Arc<PeerConfig>,
+        is_reset: bool,
+        loc_rib: &LocRib,
+        ids: &mut Ids,
+        now: Time,
+    ) {
+        if is_reset {
+            self.stop(&Notification::new(codes::CEASE_OTHER_CONFIGURATION_CHANGE), now);
+            self.config = config;
+            self.losses = 0;
+            return self.start(ids, now);
+        }
+        self.config = config;
+        for connection in self.connections.iter_mut().flatten() {
+            connection.reconfigure(&self.config, loc_rib);
+        }
+        if self.config.passive {
+            self.abort_dial();
+        } else if self.state() == State::Active {
+            self.dial(ids, now);
+        }
+        self.settle(now);
+    }
+
+    /// Event 16, or 18 in Connect: a dial has ended.
+    pub(crate) fn handle_dialed(&mut self, id: ConnectionId, result: Result<IpAddr, String>, now: Time) {
+        if self.acquire != Acquire::Connect(id) {
+            // Aborted while it succeeded: nobody wants this connection.
+            self.actions.push(Action::Close(id, BytesMut::new()));
+            return;
+        }
+        // Deviation: §8.2.2 goes to Idle when a dial fails in Connect. Active still takes the peer's own
+        // connection, and ConnectRetryTimer leads back here all the same.
+        self.acquire = Acquire::Active;
+        match result {
+            Ok(local) => self.open(id, Direction::Outgoing, local, now),
+            Err(reason) => {
+                self.timers.stop(Timer::ConnectRetry);
+                let (address, port) = (self.config.address, self.config.port);
+                self.history.last_error = Some(format!("cannot connect to {address} port {port}: {reason}"));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Event 17: the peer has connected. `false` refuses it.
+    pub(crate) fn handle_accepted(&mut self, id: ConnectionId, local: IpAddr, now: Time) -> bool {
+        // §8.2.2, Idle: "refuses all incoming BGP connections". §6.8: an Established session wins over any new
+        // connection.
+        let is_taken = !matches!(self.state(), State::Idle | State::Established);
+        if is_taken {
+            // A peer dials one connection at a time, so an older one of its own is dead to it.
+            self.handle(Direction::Incoming, Event::OpenCollisionDump, now);
+            self.open(id, Direction::Incoming, local, now);
+            self.settle(now);
+        }
+        is_taken
+    }
+
+    /// Octets from the peer.
+    pub(crate) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], loc_rib: &LocRib, now: Time) {
+        let Some(direction) = self.direction(id) else { return };
+        if let Some(connection) = self.connection_mut(direction) {
+            connection.receive(bytes);
+        }
+        while let Some(event) = self.connection_mut(direction).and_then(Connection::received) {
+            if let Outcome::Refresh(family) = self.handle(direction, event, now)
+                && let Some(session) = self.connection_mut(direction).and_then(Connection::session_mut)
+            {
+                session.adj_rib_out.resend(family, loc_rib);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Event 18: TCP says that a connection is over.
+    pub(crate) fn handle_closed(&mut self, id: ConnectionId, reason: String, now: Time) {
+        if let Some(direction) = self.direction(id) {
+            self.handle(direction, Event::TcpConnectionFails(reason), now);
+            self.settle(now);
+        }
+    }
+
+    /// The socket has taken so many octets.
+    pub(crate) fn handle_transmitted(&mut self, id: ConnectionId, octets: usize, now: Time) {
+        if let Some(connection) = self.direction(id).and_then(|direction| self.connection_mut(direction)) {
+            connection.transmitted(octets, now);
+        }
+    }
+
+    /// Everything whose time has come.
+    pub(crate) fn handle_timeout(&mut self, ids: &mut Ids, now: Time) {
+        for direction in Direction::ALL {
+            while let Some(event) = self.connection_mut(direction).and_then(|it| it.expired(now)) {
+                self.handle(direction, event, now);
+            }
+        }
+        while let Some(timer) = self.timers.take_expired(now) {
+            match timer {
+                // Event 9: in Connect the dial is dropped for a new one, in Active one is begun.
+                Timer::ConnectRetry => self.dial(ids, now),
+                // Event 13.
+                Timer::IdleHold => self.start(ids, now),
+                Timer::Hold | Timer::Keepalive | Timer::SendHold => {}
+            }
+        }
+        self.settle(now);
+    }
+
+    /// A slot of the Loc-RIB has changed.
+    pub(crate) fn mark(&mut self, slot: Slot) {
+        for connection in self.connections.iter_mut().flatten() {
+            if let Some(session) = connection.session_mut() {
+                session.adj_rib_out.mark(slot);
+            }
+        }
+    }
+
+    /// The next octets to send, if there are any.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        loc_rib: &mut LocRib,
+        routes: bool,
+        now: Time,
+    ) -> Option<(ConnectionId, BytesMut)> {
+        self.connections.iter_mut().flatten().find_map(|connection| {
+            let bytes = connection.produce(loc_rib, routes, now);
+            (!bytes.is_empty()).then_some((connection.id, bytes))
+        })
+    }
+
+    /// The Established session, where it has something left to say or the socket something to take.
+    pub(crate) fn undrained(&self) -> Option<ConnectionId> {
+        let mut connections = self.connections.iter().flatten();
+        let established = connections.find(|connection| connection.session().is_some())?;
+        (!established.is_drained()).then_some(established.id)
+    }
+
+    fn direction(&self, id: ConnectionId) -> Option<Direction> {
+        Direction::ALL
+            .into_iter()
+            .find(|direction| self.connection(*direction).is_some_and(|connection| connection.id == id))
+    }
+
+    fn connection(&self, direction: Direction) -> Option<&Connection> {
+        self.connections[direction as usize].as_ref()
+    }
+
+    fn connection_mut(&mut self, direction: Direction) -> Option<&mut Connection> {
+        self.connections[direction as usize].as_mut()
+    }
+
+    fn open(&mut self, id: ConnectionId, direction: Direction, local: IpAddr, now: Time) {
+        let jitter = Jitter::new(self.jitter.next());
+        let connection = Connection::open(id, Arc::clone(&self.config), local, jitter, now);
+        self.connections[direction as usize] = Some(connection);
+    }
+
+    /// Hands an event to a connection and does what it comes to.
+    fn handle(&mut self, direction: Direction, event: Event, now: Time) -> Outcome {
+        let Some(connection) = self.connection_mut(direction) else { return Outcome::Stay };
+        match connection.handle(event, now) {
+            Outcome::Opened => self.on_opened(direction, now),
+            Outcome::Established => {
+                // §6.8: whatever else there is loses.
+                self.abort_dial();
+                self.handle(direction.other(), Event::OpenCollisionDump, now);
+            }
+            Outcome::Closed(closed) => self.on_closed(direction, closed, now),
+            outcome => return outcome,
+        }
+        Outcome::Stay
+    }
+
+    /// RFC 4271 §6.8, with RFC 6286 §2.3: of two connections whose OPENs have come the one lives that the
+    /// speaker with the larger identifier has opened. Resolved before our KEEPALIVE confirms the loser to the
+    /// peer, which would lose an Established session by it.
+    fn on_opened(&mut self, direction: Direction, now: Time) {
+        let wins = self.wins(direction);
+        let other = self.connection(direction.other()).map(Connection::state);
+        match other {
+            Some(State::Established) => {
+                self.handle(direction, Event::OpenCollisionDump, now);
+            }
+            Some(State::OpenConfirm) if !wins => {
+                self.handle(direction, Event::OpenCollisionDump, now);
+            }
+            _ => {
+                if other == Some(State::OpenConfirm) {
+                    self.handle(direction.other(), Event::OpenCollisionDump, now);
+                }
+                if wins {
+                    self.abort_dial();
+                }
+                if let Some(connection) = self.connection_mut(direction) {
+                    connection.confirm(now);
+                }
+            }
+        }
+    }
+
+    /// Whether a connection of this direction wins a collision; its OPEN has come.
+    fn wins(&self, direction: Direction) -> bool {
+        let Some(opened) = self.connection(direction).and_then(Connection::opened) else { return false };
+        let ours = (self.config.router_id, self.config.local_asn.value());
+        let theirs: (RouterId, u32) = (opened.open.router_id, opened.open.asn);
+        (ours > theirs) == (direction == Direction::Outgoing)
+    }
+
+    fn on_closed(&mut self, direction: Direction, closed: Closed, now: Time) {
+        let Some(connection) = self.connections[direction as usize].take() else { return };
+        self.actions.push(Action::Close(connection.id, connection.into_output()));
+        if closed.error.is_some() {
+            self.history.last_error = closed.error;
+        }
+        if let Some(session) = closed.session {
+            self.history.flaps += 1;
+            self.history.updates_sent += session.counters.updates_sent;
+            self.ended.push(session.adj_rib_out);
+            if now.since(self.history.since) >= STABLE {
+                self.losses = 0;
+            }
+        }
+        let is_alone = self.connections.iter().all(Option::is_none) && self.acquire == Acquire::Active;
+        if is_alone && closed.next == Next::Idle {
+            self.go_idle();
+            let time = self.idle_hold_time();
+            self.timers.start(Timer::IdleHold, now + time);
+        }
+    }
+
+    /// None after a stable session, then 1 s, and twice as long after each further loss.
+    fn idle_hold_time(&mut self) -> Duration {
+        let time = match self.losses {
+            0 => Duration::ZERO,
+            losses => Duration::from_secs(1 << (losses - 1).min(6)).min(MAX_IDLE_HOLD),
+        };
+        self.losses += 1;
+        self.jitter.apply(time)
+    }
+
+    fn dial(&mut self, ids: &mut Ids, now: Time) {
+        self.abort_dial();
+        let id = ids.next();
+        self.acquire = Acquire::Connect(id);
+        self.actions.push(Action::Dial(id));
+        self.timers.start(Timer::ConnectRetry, now + self.jitter.apply(self.config.connect_retry_time));
+    }
+
+    fn abort_dial(&mut self) {
+        if let Acquire::Connect(id) = self.acquire {
+            self.acquire = Acquire::Active;
+            self.actions.push(Action::Abort(id));
+        }
+    }
+
+    fn go_idle(&mut self) {
+        self.abort_dial();
+        self.acquire = Acquire::Idle;
+    }
+
+    /// After every event: ConnectRetryTimer runs exactly while a dial of ours could help, and a change of state
+    /// is remembered with its time.
+    fn settle(&mut self, now: Time) {
+        let is_confirmed = self.state() > State::OpenSent;
+        let may_dial = self.acquire != Acquire::Idle
+            && !self.config.passive
+            && self.connection(Direction::Outgoing).is_none()
+            && !is_confirmed;
+        if !may_dial {
+            self.timers.stop(Timer::ConnectRetry);
+        } else if !self.timers.is_running(Timer::ConnectRetry) {
+            let time = self.jitter.apply(self.config.connect_retry_time);
+            self.timers.start(Timer::ConnectRetry, now + time);
+        }
+        if self.state() != self.history.state {
+            self.history.state = self.state();
+            self.history.since = now;
+            self.actions.push(Action::Changed(self.history.state));
+        }
+    }
+}
+
+/// The source of connection names.
+#[derive(Debug, Default)]
+pub(crate) struct Ids(u64);
+
+impl Ids {
+    pub(crate) fn next(&mut self) -> ConnectionId {
+        self.0 += 1;
+        ConnectionId(self.0)
+    }
+}

@@ -1,0 +1,192 @@
+//! Two speakers on real sockets, in one process, over the loopback interface.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bgp::{
+    config::{Hops, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
+    driver::{self, Handle},
+    route::{Route, RouteAttributes, RouteClass},
+    status::{PeerStatus, State},
+    types::{Asn, RouterId},
+};
+use ipnet::IpNet;
+
+const LOOPBACK: &str = "127.0.0.1";
+
+fn asn(value: u32) -> Asn {
+    Asn::new(value).unwrap()
+}
+
+fn peer(name: &str, id: u8, local: u32, remote: u32) -> PeerConfig {
+    let router_id = RouterId::new([10, 0, 0, id].into()).unwrap();
+    let address: IpAddr = LOOPBACK.parse().unwrap();
+    PeerConfig {
+        connect_retry_time: Duration::from_millis(200),
+        next_hops: OwnNextHops { ipv4: None, ipv6: Some("2001:db8::1".parse().unwrap()) },
+        ..PeerConfig::new(name, address, router_id, asn(local), PeerAsn::Exactly(asn(remote)))
+    }
+}
+
+/// A speaker that waits to be connected to, and the port it does so on.
+fn listening() -> (Handle, u16) {
+    let config = SpeakerConfig {
+        listen: vec![(LOOPBACK.parse::<IpAddr>().unwrap(), 0).into()],
+        ..SpeakerConfig::default()
+    };
+    let handle = driver::spawn(config).unwrap();
+    let port = handle.listening()[0].port();
+    (handle, port)
+}
+
+async fn until(handle: &Handle, what: &str, mut is_so: impl FnMut(&PeerStatus) -> bool) -> PeerStatus {
+    let mut status = handle.watch_status();
+    let found = tokio::time::timeout(
+        Duration::from_secs(20),
+        status.wait_for(|status| status.peers.first().is_some_and(&mut is_so)),
+    );
+    match found.await {
+        Ok(status) => status.unwrap().peers[0].clone(),
+        Err(_) => panic!("not {what} in time: {:?}", handle.watch_status().borrow()),
+    }
+}
+
+async fn until_established(handle: &Handle) -> PeerStatus {
+    until(handle, "Established", |peer| peer.state == State::Established).await
+}
+
+/// Both ends of a session: the second one listens.
+async fn session() -> (Handle, Handle) {
+    let (b, port) = listening();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    until_established(&a).await;
+    until_established(&b).await;
+    (a, b)
+}
+
+fn route(prefix: &str) -> Route {
+    let prefix = prefix.parse::<IpNet>().unwrap();
+    Route { prefix, class: RouteClass(0), attributes: Arc::new(RouteAttributes::default()) }
+}
+
+fn hosts(count: u32) -> Vec<Route> {
+    let host = |index| IpNet::new(std::net::Ipv4Addr::from_bits(0x0a64_0000 + index).into(), 32).unwrap();
+    let attributes = Arc::new(RouteAttributes::default());
+    (0..count)
+        .map(|index| Route { prefix: host(index), class: RouteClass(0), attributes: Arc::clone(&attributes) })
+        .collect()
+}
+
+#[tokio::test]
+async fn routes_of_both_families_reach_the_peer_and_the_barrier_waits_for_them() {
+    let (a, b) = session().await;
+    a.announce(vec![route("192.0.2.1/32"), route("2001:db8:1::/64")]).await.unwrap();
+    a.barrier().await.unwrap();
+    let status = until(&b, "told of both", |peer| peer.received == [1, 1]).await;
+    assert_eq!(status.peer_router_id, RouterId::new([10, 0, 0, 1].into()));
+    a.withdraw(vec!["192.0.2.1/32".parse().unwrap()]).await.unwrap();
+    a.barrier().await.unwrap();
+    let status = until_established(&a).await;
+    assert_eq!((status.advertised, status.end_of_rib_sent), ([0, 1], true));
+}
+
+#[tokio::test]
+async fn a_large_table_arrives_whole_and_in_few_messages() {
+    let (a, b) = session().await;
+    a.replace_all(hosts(50_000)).await.unwrap();
+    a.barrier().await.unwrap();
+    until(&b, "told of all", |peer| peer.received == [50_000, 0]).await;
+    let status = until_established(&a).await;
+    // 810 prefixes a message, and two End-of-RIB.
+    assert_eq!((status.advertised, status.updates_sent), ([50_000, 0], 62 + 2));
+    a.replace_all(hosts(50_000)).await.unwrap();
+    a.barrier().await.unwrap();
+    assert_eq!(until_established(&a).await.updates_sent, 64, "nothing has changed");
+}
+
+#[tokio::test]
+async fn a_wrong_as_is_told_in_words_on_both_sides() {
+    let (b, port) = listening();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64999) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    let status = until(&b, "refused", |peer| peer.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("AS 64512") && error.contains("AS 64999"), "{error}");
+    let status = until(&a, "told", |peer| {
+        peer.last_error.as_ref().is_some_and(|error| error.contains("received NOTIFICATION"))
+    });
+    assert!(status.await.last_error.unwrap().contains("peer AS differs"));
+}
+
+#[tokio::test]
+async fn a_dial_that_is_refused_is_reported_and_tried_again() {
+    let (b, port) = listening();
+    b.shutdown(ShutdownMode::Restart).await;
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    let status = until(&a, "refused", |peer| peer.last_error.is_some()).await;
+    assert!(status.last_error.unwrap().contains("cannot connect to 127.0.0.1"));
+    let listen = vec![(LOOPBACK.parse::<IpAddr>().unwrap(), port).into()];
+    let b = driver::spawn(SpeakerConfig { listen, ..SpeakerConfig::default() }).unwrap();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    until_established(&a).await;
+}
+
+#[tokio::test]
+async fn shutdown_tells_the_peer_why() {
+    let (a, b) = session().await;
+    a.shutdown(ShutdownMode::Administrative("node is drained".to_owned())).await;
+    let status = until(&b, "down", |peer| peer.state != State::Established).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("administrative shutdown") && error.contains("node is drained"), "{error}");
+    assert!(matches!(a.announce(Vec::new()).await, Err(driver::Error::Stopped)));
+}
+
+#[tokio::test]
+async fn equal_peers_and_other_exports_do_not_touch_the_session() {
+    let (a, b) = session().await;
+    a.announce(vec![route("192.0.2.1/32")]).await.unwrap();
+    until(&b, "told", |peer| peer.received == [1, 0]).await;
+    let port = 1;
+    let before = until_established(&a).await;
+    let config = PeerConfig { port, ..peer("b", 1, 64512, 64513) };
+    assert!(a.set_peers(vec![config.clone(), config]).await.is_err(), "names are unique");
+    let after = until_established(&a).await;
+    assert_eq!((before.since, before.flaps), (after.since, after.flaps));
+}
+
+#[tokio::test]
+async fn strangers_are_refused_before_they_can_say_anything() {
+    use tokio::io::AsyncReadExt;
+    let (b, port) = listening();
+    b.set_peers(Vec::new()).await.unwrap();
+    let mut stranger = tokio::net::TcpStream::connect((LOOPBACK, port)).await.unwrap();
+    let mut octets = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(5), stranger.read_to_end(&mut octets)).await;
+    assert!(matches!(end.unwrap(), Ok(0) | Err(_)) && octets.is_empty());
+}
+
+#[tokio::test]
+async fn passive_peers_make_the_speaker_listen_and_a_taken_port_is_reported() {
+    let taken = std::net::TcpListener::bind("[::]:0").unwrap();
+    let listen_port = taken.local_addr().unwrap().port();
+    let b = driver::spawn(SpeakerConfig { listen_port, ..SpeakerConfig::default() }).unwrap();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let error = b.watch_status().borrow().listen_error.clone().unwrap();
+    assert!(error.contains(&listen_port.to_string()), "{error}");
+    b.set_peers(vec![peer("a", 2, 64513, 64512)]).await.unwrap();
+    assert_eq!(b.watch_status().borrow().listen_error, None, "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn ttl_security_works_over_one_hop() {
+    let hops = Hops::TtlSecurity(1);
+    let (b, port) = listening();
+    b.set_peers(vec![PeerConfig { passive: true, hops, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, hops, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    until_established(&a).await;
+    until_established(&b).await;
+}
