@@ -14,6 +14,8 @@ mod capability;
 pub mod frame;
 mod notification;
 mod open;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod refresh;
 #[cfg(test)]

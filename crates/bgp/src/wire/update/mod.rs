@@ -7,6 +7,8 @@ mod encode;
 pub mod inspect;
 mod path_attributes;
 #[cfg(test)]
+mod received;
+#[cfg(test)]
 mod tests;
 
 pub use attributes::Verdict;
