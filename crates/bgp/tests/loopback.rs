@@ -1,11 +1,12 @@
 //! Two speakers on real sockets, in one process, over the loopback interface.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bgp::{
     config::{Hops, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
     driver::{self, Handle},
-    route::{Route, RouteAttributes, RouteClass},
+    route::{ExportPolicy, Route, RouteAttributes, RouteClass},
     status::{PeerStatus, State},
     types::{Asn, RouterId},
 };
@@ -56,13 +57,18 @@ async fn until_established(handle: &Handle) -> PeerStatus {
 
 /// Both ends of a session: the second one listens.
 async fn session() -> (Handle, Handle) {
+    let (a, b, _) = session_on_port().await;
+    (a, b)
+}
+
+async fn session_on_port() -> (Handle, Handle, u16) {
     let (b, port) = listening();
     b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
     let a = driver::spawn(SpeakerConfig::default()).unwrap();
     a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
     until_established(&a).await;
     until_established(&b).await;
-    (a, b)
+    (a, b, port)
 }
 
 fn route(prefix: &str) -> Route {
@@ -145,16 +151,20 @@ async fn shutdown_tells_the_peer_why() {
 }
 
 #[tokio::test]
-async fn equal_peers_and_other_exports_do_not_touch_the_session() {
-    let (a, b) = session().await;
+async fn equal_peers_a_refused_set_and_another_export_do_not_touch_the_session() {
+    let (a, b, port) = session_on_port().await;
     a.announce(vec![route("192.0.2.1/32")]).await.unwrap();
     until(&b, "told", |peer| peer.received == [1, 0]).await;
-    let port = 1;
     let before = until_established(&a).await;
     let config = PeerConfig { port, ..peer("b", 1, 64512, 64513) };
-    assert!(a.set_peers(vec![config.clone(), config]).await.is_err(), "names are unique");
-    let after = until_established(&a).await;
-    assert_eq!((before.since, before.flaps), (after.since, after.flaps));
+    a.set_peers(vec![config.clone()]).await.unwrap();
+    assert!(a.set_peers(vec![config.clone(), config.clone()]).await.is_err(), "names are unique");
+    a.barrier().await.unwrap();
+    assert_eq!(until_established(&a).await, before);
+    let export = ExportPolicy::Classes(BTreeMap::new());
+    a.set_peers(vec![PeerConfig { export, ..config }]).await.unwrap();
+    let after = until(&a, "filtered", |peer| peer.advertised == [0, 0]).await;
+    assert_eq!((after.since, after.flaps), (before.since, 0));
 }
 
 #[tokio::test]
