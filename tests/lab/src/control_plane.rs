@@ -139,7 +139,7 @@ fn from_assets(
         }
     };
     let mut etcd = control.namespace.command(program("etcd")?);
-    etcd.arg("--data-dir").arg(folder.join("etcd")).args(["--unsafe-no-fsync", "--log-level", "warn"]);
+    etcd.arg("--data-dir").arg(folder.join("etcd")).args(["--unsafe-no-fsync", "--log-level", "error"]);
     processes.push(Process::spawn("etcd", etcd, run.log("etcd"))?);
     let key = folder.join("service-account.key");
     command::run(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"))?;

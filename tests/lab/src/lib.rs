@@ -9,6 +9,7 @@
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
+pub mod data_centre;
 pub mod demo;
 mod error;
 pub mod helpers;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
+pub use data_centre::DataCentre;
 pub use error::{Error, Result};
 pub use kubectl::Kubectl;
 pub use namespace::Namespace;

@@ -15,6 +15,9 @@ use nix::{
 
 use crate::{Error, Result, command, until};
 
+/// What a line of a log is cut to when it is shown.
+const LONGEST_LINE: usize = 400;
+
 /// A running program. Dropping the handle leaves it running; the [`Run`](crate::Run) ends it.
 #[derive(Debug)]
 pub struct Process {
@@ -157,7 +160,15 @@ impl Process {
 pub fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default();
     let all = text.lines().collect::<Vec<_>>();
-    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+    let last = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
+    last.iter().map(|line| shortened(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn shortened(line: &str) -> String {
+    if line.chars().count() <= LONGEST_LINE {
+        return line.to_owned();
+    }
+    line.chars().take(LONGEST_LINE).chain(['…']).collect()
 }
 
 #[cfg(test)]

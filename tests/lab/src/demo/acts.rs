@@ -13,12 +13,12 @@ use crate::{
     Error, Result, Router, command, helpers::echo::Reply, require, secs, topology::client_addresses, until,
 };
 
-const ALL: [&str; 3] = ["node1", "node2", "node3"];
+pub(super) const ALL: [&str; 3] = ["node1", "node2", "node3"];
 const MANIFESTS: &str = "tests/lab/manifests";
 
 pub(super) fn cluster(stage: &mut Stage<'_>) -> Result<()> {
-    let control_plane = stage.cluster.control_plane.describe();
-    let versions = stage.routers.iter().map(Router::version).collect::<Result<Vec<_>>>()?.join(" and ");
+    let control_plane = stage.lab.cluster.control_plane.describe();
+    let versions = stage.lab.routers.iter().map(Router::version).collect::<Result<Vec<_>>>()?.join(" and ");
     stage.narrator.act(
         "A cluster and two routers",
         &format!(
@@ -28,7 +28,7 @@ pub(super) fn cluster(stage: &mut Stage<'_>) -> Result<()> {
         ),
     );
     stage.kubectl("get nodes -o wide", 6)?;
-    let nodes = stage.cluster.kubectl().get(&["nodes"])?;
+    let nodes = stage.lab.cluster.kubectl().get(&["nodes"])?;
     let count = nodes.pointer("/items").and_then(Value::as_array).map_or(0, Vec::len);
     require!(count == ALL.len(), "{count} nodes are registered");
     stage
@@ -44,36 +44,20 @@ pub(super) fn pools_and_peers(stage: &mut Stage<'_>) -> Result<()> {
          one router. Each agent speaks BGP itself: nothing else runs on the nodes.",
     );
     stage.kubectl(&format!("apply -f {MANIFESTS}/servicegroups.yaml -f {MANIFESTS}/bgppeers.yaml"), 8)?;
-    let hosts = stage.nodes(&ALL);
+    let hosts = &stage.lab.topology.nodes;
     let over_v4 = hosts.iter().map(|host| host.addresses.v4.into()).collect::<BTreeSet<IpAddr>>();
     let over_v6 = hosts.iter().map(|host| host.addresses.v6.into()).collect::<BTreeSet<IpAddr>>();
-    for (router, peers) in stage.routers.iter().zip([over_v4, over_v6]) {
+    for (router, peers) in stage.lab.routers.iter().zip([over_v4, over_v6]) {
         router.wait_established(&peers, secs(20))?;
         stage.router_cli(router, router.sessions_words(), 14)?;
     }
-    wait_node_statuses(stage)?;
+    stage.lab.wait_node_statuses(&ALL)?;
     stage.kubectl("get bgpnodestatuses,bgppeers -n purelb-system", 12)?;
     stage.narrator.verified(
         "six sessions are Established, by the routers' own account and by the agents': three on router1 over IPv4, \
          three on router2 over IPv6",
     );
     Ok(())
-}
-
-/// Waits until every node says that both of its sessions are established.
-pub(super) fn wait_node_statuses(stage: &Stage<'_>) -> Result<()> {
-    let words = ["bgpnodestatuses", "-n", "purelb-system"];
-    stage.cluster.kubectl().wait("two established sessions in each BGPNodeStatus", &words, secs(20), |list| {
-        let items = list.pointer("/items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let states = items.iter().flat_map(|item| {
-            let peers = item.pointer("/status/peers").and_then(Value::as_array);
-            peers.into_iter().flatten().filter_map(|peer| peer.get("state").and_then(Value::as_str))
-        });
-        let states = states.collect::<Vec<_>>();
-        let up = states.iter().filter(|state| **state == "Established").count();
-        require!(items.len() == ALL.len() && up == 6, "{} statuses with states {states:?}", items.len());
-        Ok(())
-    })
 }
 
 pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
@@ -85,22 +69,22 @@ pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
     for (namespace, manifest) in [("blog", "basic"), ("shop", "dual-stack")] {
         stage.kubectl(&format!("create namespace {namespace}"), 1)?;
         stage.kubectl(&format!("apply -n {namespace} -f {MANIFESTS}/{manifest}.yaml"), 1)?;
-        let addresses = stage.wait_addresses(namespace, "my-app")?;
+        let addresses = stage.lab.wait_addresses(namespace, "my-app")?;
         stage.deploy(namespace, &addresses, &ALL)?;
     }
     stage.kubectl("describe svc my-app -n shop", 30)?;
-    let object = stage.cluster.kubectl().get(&["service", "my-app", "-n", "shop"])?;
+    let object = stage.lab.cluster.kubectl().get(&["service", "my-app", "-n", "shop"])?;
     for (annotation, expected) in
         [("allocated-by", "PureLB"), ("allocated-from", "default"), ("pool-type", "remote")]
     {
         let found = object["metadata"]["annotations"][format!("purelb.io/{annotation}")].as_str();
         require!(found == Some(expected), "annotation purelb.io/{annotation} is {found:?}, not {expected}");
     }
-    let blog = address_in("192.168.1.0/24", &stage.wait_addresses("blog", "my-app")?)?;
-    let shop = stage.wait_addresses("shop", "my-app")?;
+    let blog = address_in("192.168.1.0/24", &stage.lab.wait_addresses("blog", "my-app")?)?;
+    let shop = stage.lab.wait_addresses("shop", "my-app")?;
     let (v4, v6) = (address_in("192.168.1.0/24", &shop)?, address_in("fd00:1::/64", &shop)?);
     require!(v4 != blog, "both Services have {v4}");
-    wait_event(stage, "shop", "my-app", "AddressAssigned")?;
+    stage.lab.wait_event("shop", "my-app", "AddressAssigned")?;
     stage.narrator.verified(&format!(
         "blog/my-app has {blog}; shop/my-app, dual-stack, has {v4} and {v6}; all from the pools of the group default"
     ));
@@ -113,35 +97,21 @@ fn address_in(pool: &str, addresses: &[IpAddr]) -> Result<IpAddr> {
     found.ok_or_else(|| Error::unmet(format!("no address of {pool} among {addresses:?}")))
 }
 
-/// Waits for an event about a Service, and returns its message.
-pub(super) fn wait_event(stage: &Stage<'_>, namespace: &str, service: &str, reason: &str) -> Result<String> {
-    let words = ["events", "-n", namespace];
-    let what = format!("an event {reason} about {namespace}/{service}");
-    stage.cluster.kubectl().wait(&what, &words, secs(20), |list| {
-        let items = list.pointer("/items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let about = items.iter().filter(|event| event["involvedObject"]["name"] == service);
-        let events =
-            about.map(|event| (event["reason"].as_str(), event["message"].as_str())).collect::<Vec<_>>();
-        let found = events.iter().find(|(found, _)| *found == Some(reason)).and_then(|(_, message)| *message);
-        found.map(str::to_owned).ok_or_else(|| Error::unmet(format!("events {events:?}")))
-    })
-}
-
 pub(super) fn routes(stage: &mut Stage<'_>) -> Result<()> {
     stage.narrator.act(
         "The routers learn the way",
         "Every node puts the address on kube-lb0 and announces it. Each router then has three equal ways to it, and \
          uses all three: equal-cost multipath.",
     );
-    let addresses = stage.wait_addresses("shop", "my-app")?;
-    stage.wait_routes(&addresses, &ALL)?;
-    for router in &stage.routers {
+    let addresses = stage.lab.wait_addresses("shop", "my-app")?;
+    stage.lab.wait_routes(&addresses, &ALL)?;
+    for router in &stage.lab.routers {
         for address in &addresses {
             stage.router_cli(router, &router.route_words(IpNet::from(*address)), 12)?;
         }
     }
     let typed = "ip -brief address show kube-lb0";
-    let mut command = stage.topology.nodes[0].namespace.command("ip");
+    let mut command = stage.lab.topology.nodes[0].namespace.command("ip");
     command.args(typed.split_whitespace().skip(1));
     stage.narrator.show("node1$", typed, &mut command, 4)?;
     stage.narrator.verified(&format!(
@@ -158,7 +128,7 @@ pub(super) fn traffic(stage: &mut Stage<'_>) -> Result<()> {
          routers spread connections over the nodes; each pod answers with its node and the client's address as it \
          saw it.",
     );
-    let addresses = stage.wait_addresses("shop", "my-app")?;
+    let addresses = stage.lab.wait_addresses("shop", "my-app")?;
     for address in &addresses {
         for number in [1, 2] {
             let answers = ask_until_all_answer(stage, number, *address, &ALL)?;
@@ -175,7 +145,7 @@ pub(super) fn traffic(stage: &mut Stage<'_>) -> Result<()> {
 
 /// One `curl` from the client through a router.
 pub(super) fn curl(stage: &Stage<'_>, router: u8, address: IpAddr) -> Result<Reply> {
-    let mut curl = stage.topology.client.namespace.command("curl");
+    let mut curl = stage.lab.topology.client.namespace.command("curl");
     curl.args(["-s", "-S", "-g", "--max-time", "3", "--interface", &format!("eth{router}"), &url(address)]);
     let answer = command::run(&mut curl)?;
     let reply = serde_json::from_str::<Reply>(&answer).map_err(|error| Error::parse("the pod", error))?;
@@ -221,23 +191,18 @@ pub(super) fn deletion(stage: &mut Stage<'_>) -> Result<()> {
         "Its addresses go back to the pool, off every node, and out of every router. The other Services stay.",
     );
     stage.stop_prober()?;
-    let addresses = stage.wait_addresses("shop", "my-app")?;
+    let addresses = stage.lab.wait_addresses("shop", "my-app")?;
     stage.kubectl("delete svc my-app -n shop", 1)?;
-    stage.wait_routes(&addresses, &[])?;
-    for router in &stage.routers {
+    stage.lab.wait_routes(&addresses, &[])?;
+    for router in &stage.lab.routers {
         stage.narrator.prompt(&format!("{}#", router.name()), &router.route_words(IpNet::from(addresses[0])));
         stage.narrator.output("(not in the table)", 1);
     }
-    for node in &stage.topology.nodes {
-        until(format!("the addresses off {}", node.name), secs(10), || {
-            let shown = node.namespace.ip_show(&["-brief", "address"])?;
-            let left = addresses.iter().find(|address| shown.contains(&format!(" {address}/")));
-            require!(left.is_none(), "{left:?} is on {shown}");
-            Ok::<_, Error>(())
-        })?;
+    for address in &addresses {
+        stage.lab.wait_on_nodes(*address, &[])?;
     }
-    let blog = stage.wait_addresses("blog", "my-app")?;
-    stage.wait_routes(&blog, &ALL)?;
+    let blog = stage.lab.wait_addresses("blog", "my-app")?;
+    stage.lab.wait_routes(&blog, &ALL)?;
     ask_until_all_answer(stage, 1, blog[0], &ALL).map(|answers| stage.narrator.output(&answers, 1))?;
     stage.narrator.plain("");
     stage.narrator.verified(&format!(

@@ -17,9 +17,9 @@ pub(super) fn policy(stage: &mut Stage<'_>) -> Result<()> {
     );
     stage.kubectl(&format!("create namespace {NAMESPACE}"), 1)?;
     stage.kubectl(&format!("apply -n {NAMESPACE} -f tests/lab/manifests/local.yaml"), 1)?;
-    let addresses = stage.wait_addresses(NAMESPACE, "my-app")?;
+    let addresses = stage.lab.wait_addresses(NAMESPACE, "my-app")?;
     // No pod yet: nobody may announce it.
-    stage.wait_routes(&addresses, &[])?;
+    stage.lab.wait_routes(&addresses, &[])?;
 
     stage.narrator.say("One pod, on node1:");
     stage.deploy(NAMESPACE, &addresses, &["node1"])?;
@@ -31,12 +31,12 @@ pub(super) fn policy(stage: &mut Stage<'_>) -> Result<()> {
 
     stage.narrator.say("The pod moves: a new one gets ready on node3, then the one on node1 terminates.");
     scale(stage, |workload, run, topology| workload.start(run, topology, "node3"))?;
-    stage.wait_routes(&addresses, &["node1", "node3"])?;
+    stage.lab.wait_routes(&addresses, &["node1", "node3"])?;
     scale(stage, |workload, _, _| {
         workload.set_readiness("node1", Readiness::Draining);
         Ok(())
     })?;
-    stage.wait_routes(&addresses, &["node3"])?;
+    stage.lab.wait_routes(&addresses, &["node3"])?;
     scale(stage, |workload, _, _| workload.stop("node1"))?;
     show_only(stage, &addresses, "node3")?;
     stage.narrator.verified(
@@ -51,19 +51,18 @@ fn scale(
     stage: &mut Stage<'_>,
     change: impl FnOnce(&mut crate::pods::Workload, &crate::Run, &crate::Topology) -> Result<()>,
 ) -> Result<()> {
-    let Stage { workloads, run, topology, cluster, .. } = stage;
-    match workloads.last_mut() {
+    match stage.workloads.last_mut() {
         Some(workload) => {
-            change(workload, run, topology)?;
-            workload.publish(cluster.kubectl())
+            change(workload, stage.lab.run, &stage.lab.topology)?;
+            workload.publish(stage.lab.cluster.kubectl())
         }
         None => Ok(()),
     }
 }
 
 fn show_only(stage: &Stage<'_>, addresses: &[IpAddr], node: &str) -> Result<()> {
-    stage.wait_routes(addresses, &[node])?;
-    for (number, router) in (1..).zip(&stage.routers) {
+    stage.lab.wait_routes(addresses, &[node])?;
+    for (number, router) in (1..).zip(&stage.lab.routers) {
         for address in addresses {
             stage.router_cli(router, &router.route_words(IpNet::from(*address)), 8)?;
             let answers = acts::ask_until_all_answer(stage, number, *address, &[node])?;

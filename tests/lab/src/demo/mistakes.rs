@@ -14,7 +14,7 @@ pub(super) fn refused(stage: &mut Stage<'_>) -> Result<()> {
     let began = unix_ms(SystemTime::now());
     let typed = "apply -f tests/lab/manifests/bad-peer.yaml";
     stage.narrator.prompt("$", &format!("kubectl {typed}"));
-    let mut kubectl = stage.cluster.kubectl().command(&typed.split(' ').collect::<Vec<_>>());
+    let mut kubectl = stage.lab.cluster.kubectl().command(&typed.split(' ').collect::<Vec<_>>());
     kubectl.current_dir(crate::cluster::source_root());
     let outcome = crate::command::outcome_with_input(&mut kubectl, "")?;
     stage.narrator.output(&outcome.stderr, 6);
@@ -23,15 +23,15 @@ pub(super) fn refused(stage: &mut Stage<'_>) -> Result<()> {
     require!(said, "the refusal does not name the fields: {}", outcome.stderr);
 
     stage.kubectl("apply -n shop -f tests/lab/manifests/bad-address.yaml", 1)?;
-    let message = acts::wait_event(stage, "shop", "wishful", "AllocationFailed")?;
+    let message = stage.lab.wait_event("shop", "wishful", "AllocationFailed")?;
     stage.kubectl("get events -n shop --field-selector involvedObject.name=wishful", 4)?;
     require!(message.contains("203.0.113.99"), "the event does not name the address: {message}");
-    let wishful = stage.cluster.kubectl().get(&["service", "wishful", "-n", "shop"])?;
+    let wishful = stage.lab.cluster.kubectl().get(&["service", "wishful", "-n", "shop"])?;
     let ingress = wishful.pointer("/status/loadBalancer/ingress").and_then(|list| list.as_array());
     require!(ingress.is_none_or(Vec::is_empty), "the Service got {ingress:?}");
     stage.kubectl("delete svc wishful -n shop", 1)?;
 
-    acts::wait_node_statuses(stage)?;
+    stage.lab.wait_node_statuses(&acts::ALL)?;
     let attempts = stage.attempts_since(began)?;
     let failed = attempts.iter().filter(|attempt| attempt.error.is_some()).collect::<Vec<_>>();
     require!(!attempts.is_empty(), "the client has not asked meanwhile");
