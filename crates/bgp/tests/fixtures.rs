@@ -4,6 +4,7 @@
 //! A file has comments (`#`), one line `context:` that says how the session was negotiated, and for every message
 //! the octets (`message:`), what the speaker reads (`received:`), and the prefixes and attributes of an UPDATE
 //! (`says:`). `BLESS=1` writes the last two; what it has written is read by a human before it is committed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     fmt::Write as _,
