@@ -163,7 +163,7 @@ proptest! {
     ) {
         let mut out = BytesMut::new();
         let packed =
-            update::encode_reach(family, &next_hop, &attributes, nlri.iter().copied(), &context, &mut out).unwrap();
+            update::encode_reach(family, &next_hop, &attributes, nlri.iter().copied(), &context, usize::MAX, &mut out).unwrap();
         let messages = split(&out, context.max_length);
         prop_assert_eq!((packed.messages, packed.octets), (messages.len(), out.len()));
         let mut read = Vec::new();
@@ -186,10 +186,10 @@ proptest! {
     fn prefixes_are_the_octets_that_zettabgp_writes(nlri in vec(v4_net(), 1..700), nlri6 in vec(v6_net(), 1..230)) {
         let context = EncodeContext { four_octet_asn: true, max_length: frame::MAX_LENGTH };
         let mut out = BytesMut::new();
-        update::encode_unreach(Family::Ipv4Unicast, nlri.iter().copied(), &context, &mut out);
+        update::encode_unreach(Family::Ipv4Unicast, nlri.iter().copied(), &context, usize::MAX, &mut out);
         prop_assert_eq!(&out[21..out.len() - 2], &their_octets(&nlri)[..]);
         out.clear();
-        update::encode_unreach(Family::Ipv6Unicast, nlri6.iter().copied(), &context, &mut out);
+        update::encode_unreach(Family::Ipv6Unicast, nlri6.iter().copied(), &context, usize::MAX, &mut out);
         prop_assert_eq!(&out[30..], &their_octets(&nlri6)[..]);
     }
 
@@ -198,8 +198,8 @@ proptest! {
         let context = EncodeContext { four_octet_asn: true, max_length: frame::MAX_LENGTH };
         let net = Ipv4Net::new_assert(Ipv4Addr::from_bits(bits), length);
         let [mut dirty, mut clean] = [BytesMut::new(), BytesMut::new()];
-        update::encode_unreach(Family::Ipv4Unicast, [net.into()], &context, &mut dirty);
-        update::encode_unreach(Family::Ipv4Unicast, [net.trunc().into()], &context, &mut clean);
+        update::encode_unreach(Family::Ipv4Unicast, [net.into()], &context, usize::MAX, &mut dirty);
+        update::encode_unreach(Family::Ipv4Unicast, [net.trunc().into()], &context, usize::MAX, &mut clean);
         prop_assert_eq!(dirty, clean);
     }
 
@@ -278,7 +278,7 @@ proptest! {
         let mut out = BytesMut::new();
         let encode = EncodeContext { four_octet_asn: context.four_octet_asn, max_length: frame::MAX_LENGTH };
         let nlri = nlri.into_iter().take(20);
-        update::encode_reach(family, &next_hop, &attributes, nlri, &encode, &mut out).unwrap();
+        update::encode_reach(family, &next_hop, &attributes, nlri, &encode, usize::MAX, &mut out).unwrap();
         let mut message = split(&out, frame::MAX_LENGTH)[0].to_vec();
         for (at, octet) in changes {
             let body = message.len() - 19;

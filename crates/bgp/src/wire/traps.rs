@@ -107,8 +107,16 @@ fn host_route() -> IpNet {
 fn our_update(attributes: &Attributes, context: &EncodeContext) -> Vec<u8> {
     let mut out = BytesMut::new();
     let next_hop = NextHop::V4(Ipv4Addr::new(192, 0, 2, 1));
-    update::encode_reach(Family::Ipv4Unicast, &next_hop, attributes, [host_route()], context, &mut out)
-        .unwrap();
+    update::encode_reach(
+        Family::Ipv4Unicast,
+        &next_hop,
+        attributes,
+        [host_route()],
+        context,
+        usize::MAX,
+        &mut out,
+    )
+    .unwrap();
     out.to_vec()
 }
 
@@ -193,7 +201,7 @@ fn z5_lengths_are_checked_on_the_way_in_and_kept_on_the_way_out() {
 
     let mut out = BytesMut::new();
     let nlri = hosts(5000).map(|host| IpNet::new_assert(host.into(), 32));
-    update::encode_unreach(Family::Ipv4Unicast, nlri, &CONTEXT, &mut out);
+    update::encode_unreach(Family::Ipv4Unicast, nlri, &CONTEXT, usize::MAX, &mut out);
     let mut rest = &out[..];
     while !rest.is_empty() {
         let length = frame::next(rest, frame::MAX_LENGTH).unwrap().unwrap();
@@ -270,7 +278,8 @@ fn z9_an_ipv6_next_hop_is_not_cut_to_an_ipv4_address_or_to_one_half() {
         let attributes = Attributes { as_path: vec![64512], ..Attributes::default() };
         let mut out = BytesMut::new();
         let family = Family::Ipv4Unicast;
-        update::encode_reach(family, &next_hop, &attributes, [host_route()], &CONTEXT, &mut out).unwrap();
+        update::encode_reach(family, &next_hop, &attributes, [host_route()], &CONTEXT, usize::MAX, &mut out)
+            .unwrap();
         let nlri = vec![host_route()];
         let expected = crate::message::Update::Reach { family, next_hop, attributes, nlri };
         assert_eq!(update::inspect::update(&out, &context), Ok(vec![expected]));

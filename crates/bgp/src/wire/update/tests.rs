@@ -108,18 +108,18 @@ fn a_hundred_thousand_ipv6_host_routes_take_422_messages_of_237() {
 #[test]
 fn withdrawals_are_packed_as_full() {
     let mut out = BytesMut::new();
-    let packed = encode_unreach(Family::Ipv4Unicast, v4_hosts(100_000), &CONTEXT, &mut out);
+    let packed = encode_unreach(Family::Ipv4Unicast, v4_hosts(100_000), &CONTEXT, usize::MAX, &mut out);
     // 23 octets of frame, 814 prefixes of 5 octets.
-    assert_eq!(packed, Packed { messages: 123, octets: 123 * 23 + 500_000 });
+    assert_eq!(packed, Packed { messages: 123, octets: 123 * 23 + 500_000, prefixes: 100_000 });
     let updates = inspect_all(&out, &CONTEXT);
     let expected = v4_hosts(100_000).collect::<Vec<_>>();
     let withdrawn: Vec<IpNet> = updates.iter().flat_map(withdrawals).collect();
     assert_eq!(withdrawn, expected);
 
     out.clear();
-    let packed = encode_unreach(Family::Ipv6Unicast, v6_hosts(1000), &CONTEXT, &mut out);
+    let packed = encode_unreach(Family::Ipv6Unicast, v6_hosts(1000), &CONTEXT, usize::MAX, &mut out);
     // 30 octets of frame, 239 prefixes of 17 octets.
-    assert_eq!(packed, Packed { messages: 5, octets: 5 * 30 + 17_000 });
+    assert_eq!(packed, Packed { messages: 5, octets: 5 * 30 + 17_000, prefixes: 1000 });
     let withdrawn: Vec<IpNet> = inspect_all(&out, &CONTEXT).iter().flat_map(withdrawals).collect();
     assert_eq!(withdrawn, v6_hosts(1000).collect::<Vec<_>>());
 }
@@ -135,10 +135,17 @@ fn withdrawals(update: &Update) -> Vec<IpNet> {
 fn extended_messages_take_more() {
     let context = EncodeContext { max_length: frame::MAX_EXTENDED_LENGTH, ..CONTEXT };
     let mut out = BytesMut::new();
-    let packed =
-        encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), v4_hosts(100_000), &context, &mut out);
+    let packed = encode_reach(
+        Family::Ipv4Unicast,
+        &v4_hop(),
+        &plain(),
+        v4_hosts(100_000),
+        &context,
+        usize::MAX,
+        &mut out,
+    );
     // (65,535 - 43) / 5 = 13,098 prefixes.
-    assert_eq!(packed, Ok(Packed { messages: 8, octets: 8 * 43 + 500_000 }));
+    assert_eq!(packed, Ok(Packed { messages: 8, octets: 8 * 43 + 500_000, prefixes: 100_000 }));
     assert_eq!(inspect_all(&out, &context).len(), 8);
 }
 
@@ -146,16 +153,21 @@ fn extended_messages_take_more() {
 fn nothing_to_send_is_no_message() {
     let mut out = BytesMut::new();
     let none = std::iter::empty;
-    let packed = encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), none(), &CONTEXT, &mut out);
+    let packed =
+        encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), none(), &CONTEXT, usize::MAX, &mut out);
     assert_eq!(packed, Ok(Packed::default()));
-    assert_eq!(encode_unreach(Family::Ipv6Unicast, none(), &CONTEXT, &mut out), Packed::default());
+    assert_eq!(
+        encode_unreach(Family::Ipv6Unicast, none(), &CONTEXT, usize::MAX, &mut out),
+        Packed::default()
+    );
     assert!(out.is_empty());
 }
 
 #[test]
 fn what_is_in_the_buffer_stays() {
     let mut out = BytesMut::from(&b"before"[..]);
-    encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), v4_hosts(2), &CONTEXT, &mut out).unwrap();
+    encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), v4_hosts(2), &CONTEXT, usize::MAX, &mut out)
+        .unwrap();
     assert_eq!(out[..6], b"before"[..]);
     assert_eq!(inspect_all(&out[6..], &CONTEXT).len(), 1);
 }
@@ -166,16 +178,30 @@ fn attributes_that_leave_no_room_for_a_prefix_are_an_error() {
     let mut out = BytesMut::new();
     // 43 octets without communities, 4 of header, 4 for each.
     let longest = (4096 - 43 - 4 - 5) / 4;
-    let packed =
-        encode_reach(Family::Ipv4Unicast, &v4_hop(), &with(longest), v4_hosts(2), &CONTEXT, &mut out)
-            .unwrap();
+    let packed = encode_reach(
+        Family::Ipv4Unicast,
+        &v4_hop(),
+        &with(longest),
+        v4_hosts(2),
+        &CONTEXT,
+        usize::MAX,
+        &mut out,
+    )
+    .unwrap();
     assert_eq!(packed.messages, 2);
     assert_eq!(inspect_all(&out, &CONTEXT).len(), 2);
     out.clear();
     for communities in [longest + 1, 20_000] {
         let attributes = with(communities);
-        let error =
-            encode_reach(Family::Ipv4Unicast, &v4_hop(), &attributes, v4_hosts(2), &CONTEXT, &mut out);
+        let error = encode_reach(
+            Family::Ipv4Unicast,
+            &v4_hop(),
+            &attributes,
+            v4_hosts(2),
+            &CONTEXT,
+            usize::MAX,
+            &mut out,
+        );
         let octets = 47 + usize::try_from(communities).unwrap() * 4;
         assert_eq!(error, Err(EncodeError::AttributesTooLong { octets, max_length: 4096 }));
         assert!(out.is_empty());
@@ -185,7 +211,8 @@ fn attributes_that_leave_no_room_for_a_prefix_are_an_error() {
 #[test]
 fn an_ipv6_prefix_never_gets_an_ipv4_next_hop() {
     let mut out = BytesMut::new();
-    let error = encode_reach(Family::Ipv6Unicast, &v4_hop(), &plain(), v6_hosts(1), &CONTEXT, &mut out);
+    let error =
+        encode_reach(Family::Ipv6Unicast, &v4_hop(), &plain(), v6_hosts(1), &CONTEXT, usize::MAX, &mut out);
     assert_eq!((error, out.len()), (Err(EncodeError::NextHopFamily), 0));
 }
 
@@ -205,7 +232,16 @@ fn a_two_octet_peer_gets_as_trans_and_as4_path_only_where_they_are_needed() {
     let octets = |path: &[u32]| {
         let attributes = Attributes { as_path: path.to_vec(), ..Attributes::default() };
         let mut out = BytesMut::new();
-        encode_reach(Family::Ipv4Unicast, &v4_hop(), &attributes, v4_hosts(1), &context, &mut out).unwrap();
+        encode_reach(
+            Family::Ipv4Unicast,
+            &v4_hop(),
+            &attributes,
+            v4_hosts(1),
+            &context,
+            usize::MAX,
+            &mut out,
+        )
+        .unwrap();
         let updates = inspect_all(&out, &context);
         assert!(matches!(&updates[..], [Update::Reach { attributes: read, .. }] if *read == attributes));
         out
@@ -223,10 +259,45 @@ fn a_path_of_more_than_255_numbers_has_full_segments_behind_the_first() {
     for length in [255, 256, 600] {
         let attributes = Attributes { as_path: (1..=length).collect(), ..Attributes::default() };
         let mut out = BytesMut::new();
-        encode_reach(Family::Ipv4Unicast, &v4_hop(), &attributes, v4_hosts(1), &CONTEXT, &mut out).unwrap();
+        encode_reach(
+            Family::Ipv4Unicast,
+            &v4_hop(),
+            &attributes,
+            v4_hosts(1),
+            &CONTEXT,
+            usize::MAX,
+            &mut out,
+        )
+        .unwrap();
         // Behind the frame, ORIGIN, and the header of AS_PATH, which has an extended length.
         assert_eq!(out[23 + 4 + 4..][..2], [2, u8::try_from((length - 1) % 255 + 1).unwrap()]);
         let updates = inspect_all(&out, &CONTEXT);
         assert!(matches!(&updates[..], [Update::Reach { attributes: read, .. }] if *read == attributes));
     }
+}
+
+#[test]
+fn a_limit_cuts_between_full_messages_and_counts_what_went_in() {
+    let mut whole = BytesMut::new();
+    encode_reach(
+        Family::Ipv4Unicast,
+        &v4_hop(),
+        &plain(),
+        v4_hosts(10_000),
+        &CONTEXT,
+        usize::MAX,
+        &mut whole,
+    )
+    .unwrap();
+    let (mut parts, mut done) = (BytesMut::new(), 0);
+    while done < 10_000 {
+        let rest = v4_hosts(10_000).into_iter().skip(done);
+        let limit = parts.len() + 5000;
+        let packed =
+            encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), rest, &CONTEXT, limit, &mut parts)
+                .unwrap();
+        assert!(packed.prefixes == 2 * 810 || done + packed.prefixes == 10_000, "{packed:?}");
+        done += packed.prefixes;
+    }
+    assert_eq!(parts, whole);
 }
