@@ -174,10 +174,10 @@ fn rewrite(updates: &[Update], context: &DecodeContext, out: &mut BytesMut) {
         out.clear();
         match update.clone() {
             Update::Reach { family, next_hop, attributes, nlri } => {
-                update::encode_reach(family, &next_hop, &attributes, nlri, &encode, out).unwrap();
+                update::encode_reach(family, &next_hop, &attributes, nlri, &encode, usize::MAX, out).unwrap();
             }
             Update::Unreach { family, nlri } => {
-                update::encode_unreach(family, nlri, &encode, out);
+                update::encode_unreach(family, nlri, &encode, usize::MAX, out);
             }
             Update::EndOfRib(family) => update::encode_end_of_rib(family, out),
         }

@@ -291,7 +291,7 @@ fn a_limit_cuts_between_full_messages_and_counts_what_went_in() {
     .unwrap();
     let (mut parts, mut done) = (BytesMut::new(), 0);
     while done < 10_000 {
-        let rest = v4_hosts(10_000).into_iter().skip(done);
+        let rest = v4_hosts(10_000).skip(done);
         let limit = parts.len() + 5000;
         let packed =
             encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), rest, &CONTEXT, limit, &mut parts)
