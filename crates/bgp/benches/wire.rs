@@ -47,20 +47,22 @@ fn encode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 out.clear();
                 let nlri = nlri.iter().copied();
-                update::encode_reach(family, &next_hop, &attributes, nlri, &CONTEXT, &mut out).unwrap()
+                update::encode_reach(family, &next_hop, &attributes, nlri, &CONTEXT, usize::MAX, &mut out)
+                    .unwrap()
             });
         });
         criterion.bench_function(&format!("encode_unreach/{family}/100000"), |bencher| {
             bencher.iter(|| {
                 out.clear();
-                update::encode_unreach(family, nlri.iter().copied(), &CONTEXT, &mut out)
+                update::encode_unreach(family, nlri.iter().copied(), &CONTEXT, usize::MAX, &mut out)
             });
         });
         criterion.bench_function(&format!("encode_reach/{family}/1"), |bencher| {
             bencher.iter(|| {
                 out.clear();
                 let one = nlri.iter().copied().take(1);
-                update::encode_reach(family, &next_hop, &attributes, one, &CONTEXT, &mut out).unwrap()
+                update::encode_reach(family, &next_hop, &attributes, one, &CONTEXT, usize::MAX, &mut out)
+                    .unwrap()
             });
         });
     }
@@ -76,7 +78,7 @@ fn decode(criterion: &mut Criterion) {
     for family in Family::ALL {
         let (next_hop, nlri) = routes(family);
         let mut out = BytesMut::new();
-        update::encode_reach(family, &next_hop, &attributes(), nlri, &CONTEXT, &mut out).unwrap();
+        update::encode_reach(family, &next_hop, &attributes(), nlri, &CONTEXT, usize::MAX, &mut out).unwrap();
         criterion.bench_function(&format!("decode/{family}/100000"), |bencher| {
             bencher.iter(|| {
                 let mut rest = &out[..];
