@@ -165,7 +165,7 @@ proptest! {
         let packed =
             update::encode_reach(family, &next_hop, &attributes, nlri.iter().copied(), &context, usize::MAX, &mut out).unwrap();
         let messages = split(&out, context.max_length);
-        prop_assert_eq!((packed.messages, packed.octets), (messages.len(), out.len()));
+        prop_assert_eq!((packed.messages, packed.octets, packed.prefixes), (messages.len(), out.len(), nlri.len()));
         let mut read = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             let updates = update::inspect::update(message, &reader(&context)).unwrap();

@@ -237,7 +237,7 @@ fn extended_optional_parameters_are_read() {
 fn more_capabilities_than_a_parameter_holds_are_written_extended() {
     for (length, extended) in [(252, false), (253, false), (254, true), (300, true)] {
         // Unknown capabilities of no length; an odd one out is one octet long.
-        let mut capabilities = vec![200, 0].repeat(length / 2);
+        let mut capabilities = [200, 0].repeat(length / 2);
         if length % 2 == 1 {
             let last = capabilities.len() - 1;
             capabilities[last] = 1;

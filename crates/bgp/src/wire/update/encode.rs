@@ -186,10 +186,10 @@ const fn longest_prefix(family: Family) -> usize {
     }
 }
 
-/// Appends UPDATEs that announce every prefix of `nlri`, in that order, with these attributes, but begins none
-/// once `out` has `limit` octets: a message is cut short only by the last prefix. Prefixes of another
-/// family are a mistake of the caller and left out. IPv4 with an IPv4 next hop is classic NLRI with NEXT_HOP;
-/// everything else is MP_REACH_NLRI (RFC 4760, RFC 8950), the first of the attributes (RFC 7606 §5.1).
+/// Appends UPDATEs that announce every prefix of `nlri`, in that order, with these attributes, but begins no message
+/// once `out` has `limit` octets, so that every one but the last of all is full. Prefixes of another family are a
+/// mistake of the caller and left out. IPv4 with an IPv4 next hop is classic NLRI with NEXT_HOP; everything else is
+/// MP_REACH_NLRI (RFC 4760, RFC 8950), the first of the attributes (RFC 7606 §5.1).
 pub fn encode_reach(
     family: Family,
     next_hop: &NextHop,
@@ -228,8 +228,9 @@ pub fn encode_reach(
     Ok(template.pack(family, nlri, context.max_length, limit, out))
 }
 
-/// Appends UPDATEs that withdraw every prefix of `nlri`, in that order and up to `limit` as [`encode_reach`] does: IPv4 in Withdrawn Routes, also where it was
-/// announced with an IPv6 next hop (they are the same routes), IPv6 in MP_UNREACH_NLRI.
+/// Appends UPDATEs that withdraw every prefix of `nlri`, in that order and up to `limit` as [`encode_reach`] does:
+/// IPv4 in Withdrawn Routes, also where it was announced with an IPv6 next hop (they are the same routes), IPv6 in
+/// MP_UNREACH_NLRI.
 pub fn encode_unreach(
     family: Family,
     nlri: impl IntoIterator<Item = IpNet>,

@@ -198,7 +198,8 @@ fn an_attribute_that_is_not_known_has_to_be_optional() {
 
 #[test]
 fn errors_in_an_attribute_withdraw_its_routes() {
-    let cases: [(&str, &[u8], &[u8], &[u8]); 20] = [
+    type Case = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+    let cases: [Case; 20] = [
         ("ORIGIN of two octets", &[0x40, 1, 2, 0, 0], AS_PATH, NEXT_HOP),
         ("ORIGIN of no octets", &[0x40, 1, 0], AS_PATH, NEXT_HOP),
         ("ORIGIN 3", &[0x40, 1, 1, 3], AS_PATH, NEXT_HOP),

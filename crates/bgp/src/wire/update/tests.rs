@@ -277,27 +277,22 @@ fn a_path_of_more_than_255_numbers_has_full_segments_behind_the_first() {
 }
 
 #[test]
-fn a_limit_cuts_between_full_messages_and_counts_what_went_in() {
+fn no_message_is_begun_beyond_the_limit_and_the_rest_goes_into_the_next_call() {
     let mut whole = BytesMut::new();
-    encode_reach(
-        Family::Ipv4Unicast,
-        &v4_hop(),
-        &plain(),
-        v4_hosts(10_000),
-        &CONTEXT,
-        usize::MAX,
-        &mut whole,
-    )
-    .unwrap();
-    let (mut parts, mut done) = (BytesMut::new(), 0);
-    while done < 10_000 {
-        let rest = v4_hosts(10_000).skip(done);
-        let limit = parts.len() + 5000;
+    encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), v4_hosts(5000), &CONTEXT, usize::MAX, &mut whole)
+        .unwrap();
+    let mut out = BytesMut::new();
+    let (mut calls, mut sent) = (0, 0);
+    while sent < 5000 {
+        let left = v4_hosts(5000).skip(sent);
+        let limit = out.len() + 6000;
         let packed =
-            encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), rest, &CONTEXT, limit, &mut parts)
-                .unwrap();
-        assert!(packed.prefixes == 2 * 810 || done + packed.prefixes == 10_000, "{packed:?}");
-        done += packed.prefixes;
+            encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), left, &CONTEXT, limit, &mut out).unwrap();
+        assert!(packed.messages <= 2, "{packed:?}");
+        calls += 1;
+        sent += packed.prefixes;
     }
-    assert_eq!(parts, whole);
+    assert_eq!((calls, sent, out), (4, 5000, whole));
+    let mut full = BytesMut::from(&b"full"[..]);
+    assert_eq!(encode_unreach(Family::Ipv4Unicast, v4_hosts(1), &CONTEXT, 4, &mut full), Packed::default());
 }
