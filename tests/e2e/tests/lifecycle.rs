@@ -1,0 +1,147 @@
+//! Programs that crash, restart and end, a Service that changes its mind, and an API server that goes away: what
+//! is held stays held, what is given up is cleaned up.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use e2e::{service, with_one_router};
+use lab::{DataCentre, Error, Run, require, secs, until};
+use serde_json::{Value, json};
+
+const NODES: [&str; 2] = ["node1", "node2"];
+
+/// A Service with its addresses in the router's table from all nodes.
+fn announced(lab: &DataCentre<'_>, name: &str) -> Vec<IpAddr> {
+    lab.cluster.kubectl().apply(&service(name, &json!({})).to_string()).unwrap();
+    let addresses = lab.wait_addresses("default", name).unwrap();
+    lab.wait_routes(&addresses, &NODES).unwrap();
+    addresses
+}
+
+/// Looks again and again for a while, and fails at the first moment when the router's table is not this.
+fn routes_stay(lab: &DataCentre<'_>, addresses: &[IpAddr], nodes: &[&str], during: Duration) {
+    let hosts = nodes.iter().map(|node| lab.node(node).unwrap()).collect::<Vec<_>>();
+    let end = Instant::now() + during;
+    while Instant::now() < end {
+        for address in addresses {
+            let next_hops = lab.routers[0].next_hops((*address).into()).unwrap();
+            assert!(lab::router::are_hosts(&next_hops, &hosts), "{address} is reached over {next_hops:?}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn an_api_server_that_goes_away_and_comes_back_costs_no_route() {
+    let run = Run::start().unwrap();
+    let lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "before");
+    // Cut off: packets vanish, connections hang. Five hold times, and longer than a Lease lives.
+    lab.topology.unplug("control").unwrap();
+    routes_stay(&lab, &addresses, &NODES, secs(16));
+    lab.topology.plug("control").unwrap();
+    announced(&lab, "after");
+    routes_stay(&lab, &addresses, &NODES, secs(1));
+    lab.cluster.kubectl().run(&["delete", "service", "before"]).unwrap();
+    lab.wait_routes(&addresses, &[]).unwrap();
+}
+
+#[test]
+fn an_api_server_that_hangs_costs_no_route() {
+    let run = Run::start().unwrap();
+    let mut lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "before");
+    let name = ["apiserver", "kube-apiserver"]
+        .into_iter()
+        .find(|name| lab.cluster.control_plane.process(name).is_some());
+    let name = name.unwrap();
+    lab.cluster.control_plane.process(name).unwrap().pause().unwrap();
+    routes_stay(&lab, &addresses, &NODES, secs(8));
+    lab.cluster.control_plane.process(name).unwrap().resume().unwrap();
+    announced(&lab, "after");
+    lab.wait_routes(&addresses, &NODES).unwrap();
+}
+
+#[test]
+fn a_killed_agent_adopts_its_addresses_and_removes_those_that_were_given_up_meanwhile() {
+    let run = Run::start().unwrap();
+    let mut lab = with_one_router(&run, 2).unwrap();
+    let (kept, given_up) = (announced(&lab, "kept"), announced(&lab, "given-up"));
+    lab.cluster.agent("node1").unwrap().kill().unwrap();
+    lab.wait_routes(&kept, &["node2"]).unwrap();
+    // What a killed agent leaves stays on the node.
+    lab.wait_on_nodes(kept[0], &NODES).unwrap();
+    lab.cluster.kubectl().run(&["delete", "service", "given-up"]).unwrap();
+    lab.wait_on_nodes(given_up[0], &["node1"]).unwrap();
+    lab.start_agent("node1").unwrap();
+    lab.wait_routes(&kept, &NODES).unwrap();
+    lab.wait_on_nodes(kept[0], &NODES).unwrap();
+    lab.wait_on_nodes(given_up[0], &[]).unwrap();
+    lab.wait_routes(&given_up, &[]).unwrap();
+}
+
+#[test]
+fn an_agent_that_is_asked_to_end_withdraws_and_removes_its_addresses() {
+    let run = Run::start().unwrap();
+    let mut lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "my-app");
+    let status = lab.cluster.agent("node1").unwrap().terminate(secs(20)).unwrap();
+    assert!(status.success(), "{status}: {}", lab.cluster.agent("node1").unwrap().tail(10));
+    lab.wait_routes(&addresses, &["node2"]).unwrap();
+    lab.wait_on_nodes(addresses[0], &["node2"]).unwrap();
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
+    let run = Run::start().unwrap();
+    let lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "my-app");
+    let kubectl = lab.cluster.kubectl();
+    kubectl.run(&["patch", "service", "my-app", "-p", r#"{"spec":{"type":"ClusterIP"}}"#]).unwrap();
+    lab.wait_routes(&addresses, &[]).unwrap();
+    lab.wait_on_nodes(addresses[0], &[]).unwrap();
+    let released = kubectl.wait(
+        "an empty status and no annotation of ours",
+        &["service", "my-app"],
+        secs(20),
+        |object| {
+            let ingress = object.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
+            require!(ingress.is_none_or(Vec::is_empty), "ingress {ingress:?}");
+            let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+            let ours = annotations.into_iter().flatten().find(|(key, _)| key.starts_with("purelb.io/"));
+            require!(ours.is_none(), "annotation {ours:?}");
+            Ok(())
+        },
+    );
+    released.unwrap();
+    // The lowest free address is the one that was given back.
+    assert_eq!(announced(&lab, "next"), addresses);
+}
+
+#[test]
+fn an_allocator_that_restarts_changes_nothing() {
+    let run = Run::start().unwrap();
+    let mut lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "my-app");
+    let version = |lab: &DataCentre<'_>| {
+        let object = lab.cluster.kubectl().get(&["service", "my-app"]).unwrap();
+        object["metadata"]["resourceVersion"].clone()
+    };
+    let before = version(&lab);
+    lab.cluster.allocator().unwrap().kill().unwrap();
+    lab.start_allocator().unwrap();
+    // It decides again, so it has read the Service that it found.
+    let others = announced(&lab, "later");
+    assert_ne!(others, addresses);
+    assert_eq!(version(&lab), before, "nothing was written to the Service that holds its address");
+    until("the route of the Service that was there before", secs(5), || {
+        let next_hops = lab.routers[0].next_hops(addresses[0].into())?;
+        require!(next_hops.len() == 2, "next hops {next_hops:?}");
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+}
