@@ -9,7 +9,7 @@ use std::{
 };
 
 use e2e::{service, with_one_router};
-use lab::{DataCentre, Error, Run, require, secs, until};
+use lab::{Capture, DataCentre, Error, Run, require, secs, until};
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -41,8 +41,20 @@ fn an_api_server_that_goes_away_and_comes_back_costs_no_route() {
     let lab = with_one_router(&run, 2).unwrap();
     let addresses = announced(&lab, "before");
     // Cut off: packets vanish, connections hang. Five hold times, and longer than a Lease lives.
+    let capture = Capture::start(&run, lab.routers[0].host(), "eth0", "tcp port 179").unwrap();
     lab.topology.unplug("control").unwrap();
     routes_stay(&lab, &addresses, &NODES, secs(16));
+    let captured = capture.finish().unwrap();
+    assert_eq!(
+        captured.packets("bgp.type == 2", &["ip.src"]).unwrap(),
+        Vec::<String>::new(),
+        "an UPDATE was sent"
+    );
+    assert_ne!(
+        captured.packets("bgp.type == 4", &["ip.src"]).unwrap(),
+        Vec::<String>::new(),
+        "sessions went on"
+    );
     lab.topology.plug("control").unwrap();
     announced(&lab, "after");
     routes_stay(&lab, &addresses, &NODES, secs(1));
@@ -144,4 +156,25 @@ fn an_allocator_that_restarts_changes_nothing() {
         Ok::<_, Error>(())
     })
     .unwrap();
+}
+
+#[test]
+fn a_router_behind_a_blackhole_is_given_up_after_the_hold_time_and_taken_back() {
+    let run = Run::start().unwrap();
+    let lab = with_one_router(&run, 2).unwrap();
+    let addresses = announced(&lab, "my-app");
+    let (node, router) = (lab.node("node1").unwrap(), lab.routers[0].host());
+    lab.topology.blackhole(node, router).unwrap();
+    lab.wait_routes(&addresses, &["node2"]).unwrap();
+    let words = ["bgpnodestatus", "node1", "-n", e2e::INSTALL_NAMESPACE];
+    let status = lab.cluster.kubectl().wait("the reason in the status", &words, secs(20), |status| {
+        let peer = status.pointer("/status/peers/0").unwrap_or(&Value::Null);
+        require!(peer["state"] != "Established", "{peer}");
+        let error = peer["lastError"].as_str().unwrap_or_default();
+        require!(error.to_lowercase().contains("hold timer expired"), "{peer}");
+        Ok(())
+    });
+    status.unwrap();
+    lab.topology.heal(node).unwrap();
+    lab.wait_routes(&addresses, &NODES).unwrap();
 }

@@ -6,6 +6,7 @@
 //!
 //! Everything of a run is removed when its [`Run`] is dropped, on panic and on a signal.
 
+mod capture;
 pub mod cluster;
 pub mod command;
 pub mod control_plane;
@@ -22,6 +23,7 @@ pub mod run;
 pub mod topology;
 mod wait;
 
+pub use capture::{Capture, Captured};
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use data_centre::DataCentre;

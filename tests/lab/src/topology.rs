@@ -18,7 +18,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::{Namespace, Result, Run};
+use crate::{Namespace, Result, Run, command};
 
 /// Where a host stands in a network of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ const NODES_NETWORK: u8 = 1;
 const CLIENT_NETWORKS: u8 = 100;
 const CONTROL_HOST: u8 = 250;
 const FIRST_NODE_HOST: u8 = 10;
+/// The nftables table of blackholes.
+const BLACKHOLE: &str = "lab_blackhole";
 
 /// Addresses of node `number` (from 1) in the nodes' network.
 pub const fn node_addresses(number: u8) -> Addresses {
@@ -175,6 +177,34 @@ impl Topology {
         self.fabric.ip(&format!("link set {host} up"))
     }
 
+    /// Lets everything between two machines vanish, both ways, while their links stay up.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter.
+    pub fn blackhole(&self, host: &Host, other: &Host) -> Result<()> {
+        let Addresses { v4, v6, link_local } = other.addresses;
+        let drop = |side: &str| format!("ip {side} {v4} drop\nip6 {side} {{ {v6}, {link_local} }} drop");
+        let chain = |hook: &str, side: &str| {
+            format!("chain {hook} {{ type filter hook {hook} priority -300;\n{}\n}}", drop(side))
+        };
+        let table = format!(
+            "table inet {BLACKHOLE} {{\n{}\n{}\n{}\n}}\n",
+            chain("input", "saddr"),
+            chain("forward", "saddr"),
+            chain("output", "daddr")
+        );
+        command::run_with_input(host.namespace.command("nft").args(["-f", "-"]), &table).map(|_| ())
+    }
+
+    /// Ends the [`Topology::blackhole`]s of a machine.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn heal(&self, host: &Host) -> Result<()> {
+        let words = ["delete", "table", "inet", BLACKHOLE];
+        command::run(host.namespace.command("nft").args(words)).map(|_| ())
+    }
+
     /// Names for `ip netns exec`, by machine.
     pub fn namespaces(&self) -> BTreeMap<&str, &Namespace> {
         let hosts = self.nodes.iter().chain(&self.routers).chain([&self.control, &self.client]);
@@ -255,7 +285,7 @@ mod tests {
         let topology = Topology::build(&run_, 2, 2).unwrap();
         let ping = |from: &str, to: IpAddr| {
             let from = topology.host(from).unwrap();
-            run(from.namespace.command("ping").args(["-c1", "-W2", &to.to_string()])).map(drop)
+            run(from.namespace.command("ping").args(["-c1", "-W1", &to.to_string()])).map(drop)
         };
         for to in [node_addresses(2), router_addresses(1), router_addresses(2), control_addresses()] {
             ping("node1", to.v4.into()).unwrap();
@@ -269,6 +299,13 @@ mod tests {
         topology.unplug("node1").unwrap();
         assert!(ping("node2", node_addresses(1).v4.into()).is_err());
         topology.plug("node1").unwrap();
+        ping("node2", node_addresses(1).v4.into()).unwrap();
+        let (one, two) = (&topology.nodes[0], &topology.nodes[1]);
+        topology.blackhole(one, two).unwrap();
+        assert!(ping("node2", node_addresses(1).v4.into()).is_err());
+        assert!(ping("node1", node_addresses(2).v6.into()).is_err());
+        ping("node1", router_addresses(1).v4.into()).unwrap();
+        topology.heal(one).unwrap();
         ping("node2", node_addresses(1).v4.into()).unwrap();
         assert_eq!(topology.name_of(node_addresses(2).v6.into()), Some("node2"));
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use lab::{
-    Error, Process, Run, Topology,
+    Capture, Error, Process, Run, Topology,
     helpers::{binary, probe},
     pods::Workload,
     require, secs, until,
@@ -101,4 +101,16 @@ fn the_proxy_carries_connections_from_loopback_into_a_namespace() {
     assert!(answer.ends_with(r#"{"pod":"my-app-node1","node":"node1","client":"172.30.1.11"}"#), "{answer}");
     drop(run);
     until("the proxy to end with its run", secs(5), || proxy.check_running().err().ok_or("running")).unwrap();
+}
+
+#[test]
+fn a_capture_has_what_went_over_the_interface() {
+    let run = Run::start().unwrap();
+    let topology = Topology::build(&run, 2, 0).unwrap();
+    let (one, two) = (&topology.nodes[0], &topology.nodes[1]);
+    let capture = Capture::start(&run, two, "eth0", "icmp").unwrap();
+    let to = two.addresses.v4.to_string();
+    lab::command::run(one.namespace.command("ping").args(["-c2", "-i0.01", "-W2", &to])).unwrap();
+    let packets = capture.finish().unwrap().packets("icmp.type == 8", &["ip.src", "ip.dst"]).unwrap();
+    assert_eq!(packets, ["172.30.1.11\t172.30.1.12"; 2]);
 }

@@ -1,0 +1,74 @@
+//! Captures: what a machine's interface really carried, written by `tcpdump` and read by `tshark`.
+
+use std::{path::PathBuf, process::Command};
+
+use nix::sys::signal::Signal;
+
+use crate::{Host, Process, Result, Run, command, require, secs, until};
+
+/// A capture under way.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+    file: PathBuf,
+}
+
+impl Capture {
+    /// Starts to capture what a `tcpdump` filter selects on an interface, and returns once it does.
+    ///
+    /// # Errors
+    /// When `tcpdump` does not start, over a wrong filter for example.
+    pub fn start(run: &Run, host: &Host, interface: &str, filter: &str) -> Result<Self> {
+        let name = format!("{}-{interface}-tcpdump", host.name);
+        let file = run.folder().join(format!("{}-{interface}.pcap", host.name));
+        let mut tcpdump = host.namespace.command("tcpdump");
+        // Handed over and written packet by packet, and as root: the run's folder is not for tcpdump's own user.
+        tcpdump.args(["-i", interface, "--immediate-mode", "-U", "-Z", "root", "-w"]).arg(&file).arg(filter);
+        let mut process = Process::spawn(&name, tcpdump, run.log(&name))?;
+        until(format!("{name} to listen"), secs(10), || {
+            process.check_running()?;
+            require!(process.tail(5).contains("listening on"), "its log: {}", process.tail(5));
+            Ok::<_, crate::Error>(())
+        })?;
+        Ok(Self { process, file })
+    }
+
+    /// The capture file, in a form that any tool reads.
+    pub fn file(&self) -> &std::path::Path {
+        &self.file
+    }
+
+    /// Ends the capture.
+    ///
+    /// # Errors
+    /// When `tcpdump` does not end.
+    pub fn finish(mut self) -> Result<Captured> {
+        self.process.signal(Signal::SIGINT)?;
+        until("tcpdump to end", secs(10), || {
+            let ended = self.process.exit_status()?;
+            ended.ok_or_else(|| crate::Error::unmet("still running"))
+        })?;
+        Ok(Captured { file: self.file })
+    }
+}
+
+/// A capture that has ended.
+#[derive(Debug)]
+pub struct Captured {
+    file: PathBuf,
+}
+
+impl Captured {
+    /// One line of the given fields (as `tshark -e` names them) for each packet that a display filter selects.
+    ///
+    /// # Errors
+    /// When `tshark` does not know the filter or a field.
+    pub fn packets(&self, display_filter: &str, fields: &[&str]) -> Result<Vec<String>> {
+        let mut tshark = Command::new("tshark");
+        tshark.arg("-r").arg(&self.file).args(["-Y", display_filter, "-T", "fields"]);
+        fields.iter().for_each(|field| {
+            tshark.args(["-e", field]);
+        });
+        Ok(command::run(&mut tshark)?.lines().map(str::to_owned).collect())
+    }
+}
