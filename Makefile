@@ -30,7 +30,7 @@ interop: ## the speaker against the routers of other projects, as a matrix
 	$(CARGO) nextest run -p interop --no-fail-fast --success-output final
 
 bench: ## the bars of the specification, measured (ONLY=name runs one)
-	@tests/tools/install.sh rust lab
+	@tests/tools/install.sh rust lab bench
 	$(CARGO) build --release $(BINARIES) -p bench
 	@$(CARGO_TARGET_DIR)/release/bench $(if $(ONLY),--only $(ONLY))
 

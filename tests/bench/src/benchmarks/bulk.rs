@@ -1,0 +1,257 @@
+//! 100,000 host routes over one session, in a row: loaded before the session comes up (`bulk_100k`), all withdrawn
+//! (`bulk_withdraw_100k`), all announced again on the session that is up (`live_100k`); what it took on the wire
+//! (`wire_bytes`) and in memory (`rss_100k`). IPv4 over an IPv4 session, then IPv6 over an IPv6 session; the raw
+//! sender, our speaker, and every daemon that is installed, at the same receiver.
+//!
+//! The daemons are fed by a second session, so that their figures for withdrawing and announcing on a session that
+//! is up contain what they take to learn of it.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Benchmark, Entry};
+use crate::{
+    context::Context,
+    daemons::{self, Daemon, Software},
+    figure::Sample,
+    process::{Memory, megabytes},
+    speaker::Speaker,
+    wire::{End, Family, Messages, Pair, RawSender, Receipt, Sink},
+};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "bulk_100k",
+    also: &["bulk_withdraw_100k", "live_100k", "wire_bytes", "rss_100k"],
+    about: "100,000 routes over one session: loaded, withdrawn, announced live; octets and memory",
+    prepare,
+};
+
+const ROUTES: u32 = 100_000;
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Ours per the raw sender's.
+const LIMIT_PER_RAW: f64 = 10.0;
+/// Ours per the fastest daemon's, for announcements; a withdrawal has to be faster than any.
+const LIMIT_PER_DAEMON: f64 = 0.2;
+const LIMIT_PER_DAEMON_WITHDRAWN: f64 = 1.0;
+/// What is sent per the optimum.
+const LIMIT_WIRE: f64 = 1.01;
+const LIMIT_MEGABYTES: f64 = 30.0;
+
+struct Bulk {
+    pair: Pair,
+    daemons: Vec<(&'static dyn Software, String)>,
+}
+
+fn prepare(_: &Context) -> Result<Box<dyn Benchmark>> {
+    let with_version = |software: &'static dyn Software| Ok((software, software.version()?));
+    let daemons = daemons::installed().into_iter().map(with_version).collect::<Result<_>>()?;
+    Ok(Box::new(Bulk { pair: Pair::build()?, daemons }))
+}
+
+/// Someone with 100,000 routes and a session to the receiver.
+trait Subject {
+    /// Everything that can be done before the clock starts.
+    fn prepare(&mut self, what: What) -> Result<()>;
+    /// Does what was prepared.
+    fn go(&mut self) -> Result<()>;
+}
+
+/// With all routes at once.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Announce,
+    Withdraw,
+}
+
+const ALL: Range<u32> = 0..ROUTES;
+
+/// A raw sender: the floor, or what feeds a daemon.
+struct Encoded {
+    sender: RawSender,
+    family: Family,
+    end: End,
+    octets: Vec<u8>,
+}
+
+impl Subject for Encoded {
+    fn prepare(&mut self, what: What) -> Result<()> {
+        let Self { family, end, .. } = *self;
+        self.octets = match what {
+            What::Announce => end.messages().announcement(family, end.address(family), ALL),
+            What::Withdraw => Messages::withdrawal(family, ALL),
+        };
+        Ok(())
+    }
+
+    fn go(&mut self) -> Result<()> {
+        self.sender.write(std::mem::take(&mut self.octets))
+    }
+}
+
+impl Subject for Speaker {
+    fn prepare(&mut self, what: What) -> Result<()> {
+        let verb = match what {
+            What::Announce => "announce",
+            What::Withdraw => "withdraw",
+        };
+        Speaker::prepare(self, verb, ALL)
+    }
+
+    fn go(&mut self) -> Result<()> {
+        Speaker::go(self)
+    }
+}
+
+/// What was measured of one subject; times in milliseconds.
+struct Measured {
+    bulk: (f64, Receipt),
+    withdrawn: f64,
+    live: (f64, Receipt),
+}
+
+impl Benchmark for Bulk {
+    fn run(&mut self) -> Result<Vec<Sample>> {
+        let mut samples = Vec::new();
+        for family in Family::ALL {
+            samples.extend(self.family(family)?);
+        }
+        Ok(samples)
+    }
+}
+
+impl Bulk {
+    fn family(&self, family: Family) -> Result<Vec<Sample>> {
+        let raw = self.raw(family).context("raw sender")?;
+        let (ours, memory) = self.ours(family).context("our speaker")?;
+        let mut daemons = Vec::new();
+        for (software, version) in &self.daemons {
+            let measured = self.daemon(*software, family).with_context(|| software.name())?;
+            daemons.push(((software.name(), version.as_str()), measured));
+        }
+        let time = |what: &str, of: fn(&Measured) -> f64, limit: f64| {
+            let name = format!("{what}_{}", family.short());
+            compare(&name, of(&ours), of(&raw), limit, daemons.iter().map(|(peer, m)| (*peer, of(m))))
+        };
+        let mut samples = time("bulk_100k", |m| m.bulk.0, LIMIT_PER_DAEMON);
+        samples.extend(time("bulk_withdraw_100k", |m| m.withdrawn, LIMIT_PER_DAEMON_WITHDRAWN));
+        samples.extend(time("live_100k", |m| m.live.0, LIMIT_PER_DAEMON));
+        samples.extend(wire(family, "bulk", &ours.bulk.1, &raw.bulk.1));
+        samples.extend(wire(family, "live", &ours.live.1, &raw.live.1));
+        let name = format!("rss_100k_{}", family.short());
+        samples.push(Sample::bar(&name, megabytes(memory.resident), "MB", LIMIT_MEGABYTES));
+        samples.push(Sample::note(format!("{name}_peak"), megabytes(memory.peak), "MB"));
+        Ok(samples)
+    }
+
+    fn raw(&self, family: Family) -> Result<Measured> {
+        let (end, address) = (End::Speaker, End::Speaker.address(family));
+        let first = end.messages().announcement(family, address, ALL);
+        let sender = self.pair.speaker.enter(|| RawSender::listen(address, end.messages(), first))??;
+        self.measure(family, &mut Encoded { sender, family, end, octets: Vec::new() })
+    }
+
+    fn ours(&self, family: Family) -> Result<(Measured, Memory)> {
+        let mut speaker = Speaker::start(&self.pair, family, ROUTES)?;
+        let measured = self.measure(family, &mut speaker)?;
+        let memory = Memory::of(speaker.pid())?;
+        speaker.stop()?;
+        Ok((measured, memory))
+    }
+
+    fn daemon(&self, software: &'static dyn Software, family: Family) -> Result<Measured> {
+        let mut daemon = Daemon::start(software, &self.pair, family)?;
+        let (end, source, to) = (End::Feeder, End::Feeder.address(family), End::Speaker.address(family));
+        let first = end.messages().announcement(family, source, ALL);
+        let sender = self.pair.sink.enter(|| RawSender::dial(source, to, end.messages(), first))??;
+        daemon.wait_loaded(ROUTES as usize)?;
+        let measured = self.measure(family, &mut Encoded { sender, family, end, octets: Vec::new() })?;
+        daemon.stop()?;
+        Ok(measured)
+    }
+
+    fn measure(&self, family: Family, subject: &mut dyn Subject) -> Result<Measured> {
+        let (source, to) = (End::Sink.address(family), End::Speaker.address(family));
+        let mut sink = self.pair.sink.enter(|| Sink::dial(family, &End::Sink.messages(), source, to))??;
+        let since = |start: Instant, receipt: &Receipt| (receipt.at - start).as_secs_f64() * 1e3;
+        let all = ROUTES as usize;
+
+        let established = sink.establish()?;
+        let receipt = sink.wait_present(all, TIMEOUT).context("loaded before the session")?;
+        let bulk = (since(established, &receipt), receipt);
+        // Whoever sends things twice shall be done with it.
+        sink.wait_quiet(Duration::from_millis(200))?;
+
+        subject.prepare(What::Withdraw)?;
+        let start = Instant::now();
+        subject.go()?;
+        let receipt = sink.wait_present(0, TIMEOUT).context("withdrawal")?;
+        let withdrawn = since(start, &receipt);
+        sink.wait_quiet(Duration::from_millis(200))?;
+
+        subject.prepare(What::Announce)?;
+        let start = Instant::now();
+        subject.go()?;
+        let receipt = sink.wait_present(all, TIMEOUT).context("announcement on a session that is up")?;
+        Ok(Measured { bulk, withdrawn, live: (since(start, &receipt), receipt) })
+    }
+}
+
+/// Our time beside the raw sender's and the daemons', and the two ratios that are the bars.
+fn compare<'a>(
+    name: &str,
+    ours: f64,
+    raw: f64,
+    limit_per_daemon: f64,
+    daemons: impl Iterator<Item = ((&'a str, &'a str), f64)>,
+) -> Vec<Sample> {
+    let mut samples = vec![
+        Sample::note(format!("{name}_raw_sender"), raw, "ms"),
+        Sample::note(name, ours, "ms"),
+        Sample::bar(format!("{name}_per_raw_sender"), ours / raw, "x", LIMIT_PER_RAW),
+    ];
+    let mut fastest = f64::INFINITY;
+    for (peer, took) in daemons {
+        fastest = fastest.min(took);
+        samples.push(Sample::peer(name, took, "ms", peer));
+    }
+    if fastest.is_finite() {
+        let per_daemon = format!("{name}_per_fastest_daemon");
+        samples.push(Sample::bar(per_daemon, ours / fastest, "x", limit_per_daemon));
+    }
+    samples
+}
+
+/// Messages and octets per the optimum, and that nothing was sent twice.
+fn wire(family: Family, what: &str, ours: &Receipt, optimum: &Receipt) -> [Sample; 3] {
+    let name = format!("wire_bytes_{what}_{}", family.short());
+    let ratio = |ours: usize, optimum: usize| ours as f64 / optimum as f64;
+    [
+        Sample::bar(format!("{name}_messages"), ratio(ours.updates, optimum.updates), "x", LIMIT_WIRE),
+        Sample::bar(format!("{name}_octets"), ratio(ours.octets, optimum.octets), "x", LIMIT_WIRE),
+        Sample::bar(format!("{name}_repeated"), ours.repeated as f64, "routes", 0.0),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_held_against_the_raw_sender_and_the_fastest_daemon() {
+        let daemons = [(("GoBGP", "3.10.0"), 475.0), (("OpenBGPD", "7.7"), 144.0)];
+        let samples = compare("bulk_100k_v4", 28.8, 0.8, 0.2, daemons.into_iter());
+        let bars = samples.iter().filter(|sample| sample.name.contains("_per_")).collect::<Vec<_>>();
+        assert_eq!(bars[0].value.round().to_string(), "36");
+        assert_eq!(format!("{:.2}", bars[1].value), "0.20");
+        assert_eq!(samples.iter().filter(|sample| sample.name == "bulk_100k_v4").count(), 3);
+    }
+
+    #[test]
+    fn without_any_daemon_there_is_no_ratio_to_one() {
+        assert_eq!(compare("live_100k_v4", 1.0, 1.0, 0.2, std::iter::empty()).len(), 3);
+    }
+}

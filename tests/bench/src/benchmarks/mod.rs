@@ -1,0 +1,38 @@
+//! The benchmarks, one file each. To add one: a file here and a line in [`ALL`].
+
+use anyhow::Result;
+
+use crate::{context::Context, figure::Sample};
+
+mod announce_10k;
+mod bulk;
+mod service_to_router;
+
+/// A benchmark whose surroundings stand.
+pub(crate) trait Benchmark {
+    /// Measures once. The samples of all runs are merged by name.
+    fn run(&mut self) -> Result<Vec<Sample>>;
+}
+
+/// An entry of the registry.
+pub(crate) struct Entry {
+    /// What `--only` selects, and the name of the JSON file.
+    pub(crate) name: &'static str,
+    /// The other names that select it: bars that are measured along with it.
+    pub(crate) also: &'static [&'static str],
+    /// What is measured, in a sentence.
+    pub(crate) about: &'static str,
+    /// Builds what the benchmark needs, once for all runs; fails at once when something is missing.
+    pub(crate) prepare: fn(&Context) -> Result<Box<dyn Benchmark>>,
+}
+
+impl Entry {
+    /// Everything that selects it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.also.iter().copied())
+    }
+}
+
+/// Every benchmark, in the order in which they run.
+pub(crate) const ALL: &[Entry] =
+    &[announce_10k::ENTRY, announce_10k::DUAL_STACK, service_to_router::ENTRY, bulk::ENTRY];
