@@ -26,6 +26,7 @@ impl Namespace {
     /// When a namespace of this name exists or the user may not create one.
     pub fn create(name: impl Into<String>) -> Result<Self> {
         let namespace = Self { name: name.into() };
+        let _held = crate::run::making();
         command::run(Command::new("ip").args(["netns", "add", &namespace.name]))?;
         for (key, value) in SYSCTLS {
             namespace.sysctl(key, value)?;

@@ -39,6 +39,7 @@ impl Process {
         let file = File::options().create(true).append(true).open(&log).map_err(Error::path(&log))?;
         let copy = file.try_clone().map_err(Error::path(&log))?;
         let shown = command::line(&command);
+        let _held = crate::run::making();
         let child = command
             .stdin(Stdio::null())
             .stdout(file)

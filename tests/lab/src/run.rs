@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, Once, PoisonError},
+    sync::{Mutex, Once, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -27,6 +27,15 @@ const PREFIX: &str = "plb-";
 
 /// The runs that this process must remove when it is told to end.
 static ACTIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Held for reading while a namespace or a program is being made, for writing by the removal that ends this
+/// process: so that nothing appears behind its back.
+static MAKING: RwLock<()> = RwLock::new(());
+
+/// To be held while something is made that a run has to remove.
+pub(crate) fn making() -> RwLockReadGuard<'static, ()> {
+    MAKING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A run of the lab. Dropping it removes everything, unless it was told to [`keep`](Run::keep).
 #[derive(Debug)]
@@ -150,6 +159,7 @@ fn handle_signals() {
         std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
             let Ok(signal) = runtime.and_then(|runtime| runtime.block_on(ending_signal())) else { return };
+            let _nothing_more = MAKING.write().unwrap_or_else(PoisonError::into_inner);
             let names = active().clone();
             for name in &names {
                 if let Err(error) = remove(name) {
@@ -174,20 +184,21 @@ async fn ending_signal() -> io::Result<i32> {
     }
 }
 
-/// The names of all runs on this machine.
+/// The names of all runs on this machine, those of which only namespaces are left among them.
 ///
 /// # Errors
-/// When the folder of runs cannot be read.
-pub fn list() -> Result<Vec<String>> {
-    let entries = match fs::read_dir(RUNS) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+/// When the folder of runs or the namespaces cannot be listed.
+pub fn list() -> Result<BTreeSet<String>> {
+    let folders = match fs::read_dir(RUNS) {
+        Ok(entries) => {
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Error::path(RUNS)(error)),
     };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names = names.filter(|name| is_run_name(name)).collect::<Vec<_>>();
-    names.sort();
-    Ok(names)
+    let namespaces = namespaces()?;
+    let prefixes = namespaces.iter().filter_map(|name| name.get(..PREFIX.len() + 4)).map(str::to_owned);
+    Ok(folders.into_iter().chain(prefixes).filter(|name| is_run_name(name)).collect())
 }
 
 fn is_run_name(name: &str) -> bool {
@@ -227,11 +238,15 @@ pub fn remove(name: &str) -> Result<()> {
     }
 }
 
-fn namespaces_of(name: &str) -> Result<Vec<String>> {
+fn namespaces() -> Result<Vec<String>> {
     let listed = command::run(Command::new("ip").args(["netns", "list"]))?;
-    let prefix = format!("{name}-");
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|namespace| namespace.starts_with(&prefix)).map(str::to_owned).collect())
+    Ok(names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect())
+}
+
+fn namespaces_of(run: &str) -> Result<Vec<String>> {
+    let prefix = format!("{run}-");
+    Ok(namespaces()?.into_iter().filter(|name| name.starts_with(&prefix)).collect())
 }
 
 /// The processes whose namespace is one of these. A zombie, which has none any more, does not count.
@@ -264,8 +279,10 @@ fn sweep() -> Result<()> {
     for name in list()? {
         let folder = Path::new(RUNS).join(&name);
         let owner = fs::read_to_string(folder.join("owner"));
-        // A folder without an owner file is a run that starts at this moment.
-        if owner.is_ok_and(|owner| !is_alive(&owner)) && !folder.join("kept").exists() {
+        // A folder without an owner file is a run that starts at this moment. The folder comes before the first
+        // namespace and goes after the last: namespaces without it belong to nobody.
+        let is_orphan = owner.map_or_else(|_| !folder.exists(), |owner| !is_alive(&owner));
+        if is_orphan && !folder.join("kept").exists() {
             remove(&name)?;
         }
     }
