@@ -21,5 +21,7 @@ pub mod rib;
 pub mod route;
 pub mod speaker;
 pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
 pub mod wire;

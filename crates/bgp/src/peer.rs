@@ -22,6 +22,8 @@ use crate::{
 };
 
 mod report;
+#[cfg(test)]
+mod tests;
 
 /// A session that lasted so long takes the idle hold back to its start.
 const STABLE: Duration = Duration::from_secs(60);

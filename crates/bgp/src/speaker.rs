@@ -273,6 +273,12 @@ impl Speaker {
         self.peers.values().filter(|_| self.is_loaded).filter_map(Peer::undrained)
     }
 
+    /// How many Established connections each peer has, of which there must never be two.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn sessions(&self) -> BTreeMap<PeerName, usize> {
+        self.peers.iter().map(|(name, peer)| (PeerName::clone(name), peer.sessions())).collect()
+    }
+
     /// Peers that only listening can reach.
     pub fn passive_peers(&self) -> impl Iterator<Item = &PeerConfig> + '_ {
         self.peers.values().map(|peer| &**peer.config()).filter(|config| config.passive)

@@ -32,6 +32,11 @@ const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
 /// RFC 9687 §4: the longer of eight minutes and twice the hold time.
 const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
 
+/// Error codes by the kind of the message that was in error (RFC 4271 §4.5, RFC 7313 §5).
+const OPEN_ERROR: u8 = 2;
+const UPDATE_ERROR: u8 = 3;
+const ROUTE_REFRESH_ERROR: u8 = 7;
+
 /// How much may wait for the socket before nothing more is produced.
 const OUTPUT_LIMIT: usize = 256 * 1024;
 
@@ -150,6 +155,17 @@ impl Connection {
         }
     }
 
+    /// The event of one timer, as if it had expired.
+    #[cfg(test)]
+    pub(crate) fn expire(&mut self, timer: Timer, now: Time) -> Option<Event> {
+        let is_running = self.timers.is_running(timer);
+        let others = std::mem::take(&mut self.timers);
+        self.timers.start(timer, now);
+        let event = self.expired(now).filter(|_| is_running);
+        self.timers = others;
+        event
+    }
+
     /// Octets from the peer; [`Connection::received`] makes events of them.
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
@@ -209,7 +225,16 @@ impl Connection {
                 let error = format!("TCP connection lost in {}{hint}: {reason}", self.state());
                 self.closed(Some(error), next)
             }
-            Event::MessageError(notification) => self.close(notification, None),
+            Event::MessageError(notification) => match (notification.code, &self.state) {
+                // What a message says wrongly does not matter where the message itself has no place.
+                (UPDATE_ERROR | ROUTE_REFRESH_ERROR, State::Established(_)) => self.close(notification, None),
+                (UPDATE_ERROR | ROUTE_REFRESH_ERROR, _) | (OPEN_ERROR, State::Established(_)) => {
+                    self.unexpected()
+                }
+                // Deviation: in Established RFC 4271 §8.2.2 makes an FSM error of a header error, too; §6.1 says
+                // what is wrong, and so does everyone.
+                _ => self.close(notification, None),
+            },
             // Deviation: RFC 4271 §8.2.2 answers a NOTIFICATION in OpenSent with an FSM error; §6.4 forbids to
             // answer one at all, and nobody does.
             Event::NotifMsg(notification) => {

@@ -9,6 +9,12 @@ use crate::{
 };
 
 impl Peer {
+    /// How many of the connections are Established.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn sessions(&self) -> usize {
+        self.connections.iter().flatten().filter(|connection| connection.session().is_some()).count()
+    }
+
     /// For status objects, metrics and people.
     pub(crate) fn status(&self) -> PeerStatus {
         let opened = self.connections.iter().flatten().filter_map(|connection| connection.opened()).next();
