@@ -179,14 +179,15 @@ impl Speaker {
         let id = self.ids.next();
         let accepted = if peer.handle_accepted(id, local, now) {
             Accepted::Taken(id, Arc::clone(peer.config()))
-        } else {
-            let code = match peer.state() {
-                State::Established => codes::CEASE_CONNECTION_COLLISION,
-                _ => codes::CEASE_CONNECTION_REJECTED,
-            };
+        } else if peer.state() == State::Established {
             let mut farewell = BytesMut::new();
-            wire::encode_notification(&Notification::new(code), &mut farewell);
+            let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
+            wire::encode_notification(&notification, &mut farewell);
             Accepted::Refused(farewell.freeze())
+        } else {
+            // Idle, and without a word: a NOTIFICATION would send the peer to Idle, too, and two speakers that
+            // refuse each other in turns never meet.
+            Accepted::Refused(Bytes::new())
         };
         self.settle();
         accepted

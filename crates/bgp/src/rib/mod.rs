@@ -12,6 +12,8 @@ pub mod loc_rib;
 mod intern;
 mod pack;
 mod slot_set;
+#[cfg(test)]
+mod tests;
 
 /// A route's place in the Loc-RIB. It stays the same while the route exists or any peer still has it.
 pub(crate) type Slot = u32;

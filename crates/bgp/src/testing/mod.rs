@@ -196,14 +196,13 @@ impl Network {
         wire.ends.iter().find(|end| end.node == to).map(|end| &end.table)
     }
 
-    /// What must hold at every moment, whatever happens: no peer has two sessions, and no timer is stuck in the
-    /// past.
+    /// What must hold at every moment, whatever happens: no peer has two sessions, and no timer is stuck in the past.
     pub fn check(&self) {
         for (name, node) in &self.nodes {
             let sessions = node.speaker.sessions();
             assert!(sessions.values().all(|count| *count <= 1), "{name} has two sessions: {sessions:?}");
             let timeout = node.speaker.poll_timeout();
-            assert!(timeout.is_none_or(|at| at > self.now), "{name} sleeps past {timeout:?}");
+            assert!(timeout.is_none_or(|at| at >= self.now), "{name} sleeps past {timeout:?}");
         }
     }
 
@@ -217,7 +216,11 @@ impl Network {
             (Some((at, name)), happening) if at <= end && happening.is_none_or(|other| at <= other) => {
                 self.now = self.now.max(at);
                 let now = self.now;
-                self.with(&name, |speaker, _| speaker.handle_timeout(now));
+                self.with(&name, |speaker, _| {
+                    speaker.handle_timeout(now);
+                    let next = speaker.poll_timeout();
+                    assert!(next.is_none_or(|at| at > now), "{name} is woken for nothing at {now:?}");
+                });
             }
             (_, Some(at)) if at <= end => {
                 let Some(((at, _), happening)) = self.agenda.pop_first() else { return false };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use ipnet::IpNet;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 /// Everything one end of a connection has been told.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    octets: Vec<u8>,
+    octets: BytesMut,
     /// What is announced and not withdrawn.
     pub routes: BTreeMap<IpNet, (NextHop, Attributes)>,
     /// Families whose End-of-RIB has come, with the number of routes that had come before.
@@ -34,7 +35,7 @@ impl Table {
     ///
     /// # Panics
     /// Where the octets are not messages, or an UPDATE has any fault: a speaker must not send such.
-    pub(super) fn read(&mut self, octets: &[u8]) {
+    pub fn read(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
         let context = DecodeContext {
             four_octet_asn: true,
@@ -45,7 +46,7 @@ impl Table {
         while let Some(length) =
             frame::next(&self.octets, frame::MAX_LENGTH).expect("whole messages are sent")
         {
-            let message: Vec<u8> = self.octets.drain(..length).collect();
+            let message = self.octets.split_to(length);
             if message.get(18) == Some(&2) {
                 self.updates += 1;
                 for update in inspect::update(&message, &context).expect("UPDATEs are sent without faults") {
