@@ -160,10 +160,19 @@ fn from_assets(
         &format!("--advertise-address={}", control.addresses.v4),
     ]);
     processes.push(Process::spawn("kube-apiserver", server, run.log("kube-apiserver"))?);
+    // Signed by itself, for the name below among others.
+    let certificate = folder.join("certificates/apiserver.crt");
+    until("the API server's certificate", secs(30), || {
+        processes.iter_mut().try_for_each(Process::check_running)?;
+        crate::require!(certificate.exists(), "no {}", certificate.display());
+        Ok::<_, Error>(())
+    })?;
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": "lab", "cluster": { "server": "https://0.0.0.0", "insecure-skip-tls-verify": true } }],
+        "clusters": [{ "name": "lab", "cluster": {
+            "server": format!("https://kubernetes:{PORT}"), "certificate-authority": certificate,
+        } }],
         "users": [{ "name": "admin", "user": { "token": TOKEN } }],
         "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "admin" } }],
         "current-context": "lab",
