@@ -93,6 +93,7 @@ enum Check {
     Multiple(usize),
     Origin,
     AsPath,
+    As4Path,
     NextHop,
     Aggregator,
     /// Nothing of its own: any length is right, or it is checked where it is read.
@@ -106,17 +107,38 @@ struct Rule {
     check: Check,
     /// Verdict of an error in it.
     verdict: Verdict,
-    /// Discarded unread from an external peer (RFC 7606 §7.5, §7.9, §7.10).
-    internal_only: bool,
+    /// Where it is discarded unread.
+    scope: Scope,
+}
+
+/// On which sessions an attribute means something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Any,
+    /// Internal ones (RFC 7606 §7.5, §7.9, §7.10).
+    Internal,
+    /// Those with 2-octet AS numbers (RFC 6793 §4.1).
+    TwoOctetAsn,
+}
+
+impl Scope {
+    /// What is wrong with the session, to say behind the attribute's name.
+    fn violation(self, context: &DecodeContext) -> Option<&'static str> {
+        match self {
+            Scope::Internal if context.is_ebgp => Some("from an external peer"),
+            Scope::TwoOctetAsn if context.four_octet_asn => Some("on a session with 4-octet AS numbers"),
+            _ => None,
+        }
+    }
 }
 
 const fn rule(name: &'static str, flags: u8, check: Check) -> Rule {
-    Rule { name, flags, check, verdict: Verdict::TreatAsWithdraw, internal_only: false }
+    Rule { name, flags, check, verdict: Verdict::TreatAsWithdraw, scope: Scope::Any }
 }
 
 impl Rule {
-    const fn internal(self) -> Rule {
-        Rule { internal_only: true, ..self }
+    const fn only(self, scope: Scope) -> Rule {
+        Rule { scope, ..self }
     }
 
     const fn discard(self) -> Rule {
@@ -132,18 +154,22 @@ fn rule_of(code: u8) -> Option<Rule> {
         code::AS_PATH => rule("AS_PATH", WELL_KNOWN, Check::AsPath),
         code::NEXT_HOP => rule("NEXT_HOP", WELL_KNOWN, Check::NextHop),
         code::MULTI_EXIT_DISC => rule("MULTI_EXIT_DISC", OPTIONAL, Check::Length(4)),
-        code::LOCAL_PREF => rule("LOCAL_PREF", WELL_KNOWN, Check::Length(4)).internal(),
+        code::LOCAL_PREF => rule("LOCAL_PREF", WELL_KNOWN, Check::Length(4)).only(Scope::Internal),
         code::ATOMIC_AGGREGATE => rule("ATOMIC_AGGREGATE", WELL_KNOWN, Check::Length(0)).discard(),
         code::AGGREGATOR => rule("AGGREGATOR", OPTIONAL_TRANSITIVE, Check::Aggregator).discard(),
         code::COMMUNITIES => rule("COMMUNITIES", OPTIONAL_TRANSITIVE, Check::Multiple(4)),
-        code::ORIGINATOR_ID => rule("ORIGINATOR_ID", OPTIONAL, Check::Length(4)).internal(),
-        code::CLUSTER_LIST => rule("CLUSTER_LIST", OPTIONAL, Check::Multiple(4)).internal(),
+        code::ORIGINATOR_ID => rule("ORIGINATOR_ID", OPTIONAL, Check::Length(4)).only(Scope::Internal),
+        code::CLUSTER_LIST => rule("CLUSTER_LIST", OPTIONAL, Check::Multiple(4)).only(Scope::Internal),
         code::MP_REACH_NLRI => rule("MP_REACH_NLRI", OPTIONAL, Check::Nothing),
         code::MP_UNREACH_NLRI => rule("MP_UNREACH_NLRI", OPTIONAL, Check::Nothing),
         code::EXTENDED_COMMUNITIES => rule("EXTENDED COMMUNITIES", OPTIONAL_TRANSITIVE, Check::Multiple(8)),
-        // RFC 6793 §6: whatever is wrong in them costs only them, and no route is kept that would need them.
-        code::AS4_PATH => rule("AS4_PATH", OPTIONAL_TRANSITIVE, Check::Nothing).discard(),
-        code::AS4_AGGREGATOR => rule("AS4_AGGREGATOR", OPTIONAL_TRANSITIVE, Check::Length(8)).discard(),
+        // RFC 6793 §6: whatever is wrong in them costs only them.
+        code::AS4_PATH => {
+            rule("AS4_PATH", OPTIONAL_TRANSITIVE, Check::As4Path).only(Scope::TwoOctetAsn).discard()
+        }
+        code::AS4_AGGREGATOR => {
+            rule("AS4_AGGREGATOR", OPTIONAL_TRANSITIVE, Check::Length(8)).only(Scope::TwoOctetAsn).discard()
+        }
         code::IPV6_EXTENDED_COMMUNITIES => {
             rule("IPv6 EXTENDED COMMUNITIES", OPTIONAL_TRANSITIVE, Check::Multiple(20))
         }
@@ -162,8 +188,8 @@ pub(super) fn check(attribute: &Attribute<'_>, context: &DecodeContext) -> Optio
             (fault, format!("attribute {} is not known and said to be well-known", attribute.code))
         });
     };
-    if rule.internal_only && context.is_ebgp {
-        return Some((Fault::discard(), format!("{} from an external peer", rule.name)));
+    if let Some(violation) = rule.scope.violation(context) {
+        return Some((Fault::discard(), format!("{} {violation}", rule.name)));
     }
     // RFC 7606 §3 c: only these two bits count.
     if attribute.flags & flags::OPTIONAL_TRANSITIVE != rule.flags {
@@ -189,9 +215,8 @@ fn check_value(check: &Check, value: &[u8], context: &DecodeContext) -> Option<(
         Check::NextHop => wrong_length(value, 4).or_else(|| {
             (!is_host(value)).then(|| (UPDATE_INVALID_NEXT_HOP, "is not the address of a host".to_owned()))
         }),
-        Check::AsPath => check_as_path(value, context.four_octet_asn)
-            .err()
-            .map(|why| (UPDATE_MALFORMED_AS_PATH, why.to_owned())),
+        Check::AsPath => malformed_path(value, context.four_octet_asn),
+        Check::As4Path => malformed_path(value, true),
         Check::Aggregator => check_aggregator(value, context.four_octet_asn),
         Check::Nothing => None,
     }
@@ -201,6 +226,11 @@ fn wrong_length(value: &[u8], expected: usize) -> Option<(Code, String)> {
     let length = value.len();
     (length != expected)
         .then(|| (UPDATE_ATTRIBUTE_LENGTH, format!("has {length} octets, expected {expected}")))
+}
+
+fn malformed_path(path: &[u8], four_octet_asn: bool) -> Option<(Code, String)> {
+    let why = check_as_path(path, four_octet_asn).err()?;
+    Some((UPDATE_MALFORMED_AS_PATH, why.to_owned()))
 }
 
 /// RFC 7606 §7.2, RFC 7607 §2, and RFC 5065 §5 for a speaker that is in no confederation.

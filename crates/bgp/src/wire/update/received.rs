@@ -304,6 +304,28 @@ fn a_two_octet_session_has_two_octet_paths() {
 }
 
 #[test]
+fn as4_path_costs_only_itself() {
+    // RFC 6793 §6: malformed, and §4.1: from a speaker that should not send it.
+    let two_octet = DecodeContext { four_octet_asn: false, ..context() };
+    let path = &[0x40, 2, 4, 2, 1, 0xfc, 0];
+    let cases: [&[u8]; 5] = [
+        &[0xc0, 17, 2, 2, 1],
+        &[0xc0, 17, 7, 2, 1, 0, 0, 0xfc, 0, 0],
+        &[0xc0, 17, 6, 2, 1, 0, 0, 0, 0],
+        &[0xc0, 17, 6, 3, 1, 0, 0, 0xfc, 0],
+        &[0x40, 17, 6, 2, 1, 0, 0, 0xfc, 0],
+    ];
+    for as4_path in cases {
+        let body = body(&[], &[ORIGIN, path, NEXT_HOP, as4_path], PREFIX);
+        let update = super::decode(&body, &two_octet).unwrap();
+        assert!(kept(&update) && update.faults.len() == 1, "{as4_path:?}: {update:?}");
+    }
+    let update = decode(&with(&[0xc0, 17, 6, 2, 1, 0, 0, 0xfc, 0])).unwrap();
+    assert!(kept(&update), "{update:?}");
+    assert_eq!(update.faults, ["AS4_PATH on a session with 4-octet AS numbers: discarded"]);
+}
+
+#[test]
 fn a_list_that_ends_within_an_attribute_withdraws_what_the_message_announces() {
     for end in [&[0x40][..], &[0x40, 99], &[0xc0, 8, 4, 0], &[0xd0, 8, 0], &[0xd0, 8, 0, 4, 0]] {
         let update = decode(&with(end)).unwrap();
