@@ -18,9 +18,10 @@ use crate::{
     notification::{self as codes, Notification},
     rib::{Slot, adj_rib_out::AdjRibOut, loc_rib::LocRib},
     status::State,
-    types::{RouterId, Time},
+    types::Time,
 };
 
+mod collision;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,9 @@ const STABLE: Duration = Duration::from_secs(60);
 /// The longest IdleHoldTime (Deviation: RFC 4271 §8.1.1 leaves damping open; a speaker with no routes of others
 /// to protect wants its session back soon).
 const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
+
+/// The shortest ConnectRetryTime.
+const MIN_CONNECT_RETRY: Duration = Duration::from_millis(100);
 
 /// What is done for a connection while there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,45 +321,13 @@ impl Peer {
                 self.abort_dial();
                 self.handle(direction.other(), Event::OpenCollisionDump, now);
             }
+            Outcome::Fault(fault) => {
+                self.history.last_error = Some(format!("malformed UPDATE received: {fault}"));
+            }
             Outcome::Closed(closed) => self.on_closed(direction, closed, now),
             outcome => return outcome,
         }
         Outcome::Stay
-    }
-
-    /// RFC 4271 §6.8, with RFC 6286 §2.3: of two connections whose OPENs have come the one lives that the
-    /// speaker with the larger identifier has opened. Resolved before our KEEPALIVE confirms the loser to the
-    /// peer, which would lose an Established session by it.
-    fn on_opened(&mut self, direction: Direction, now: Time) {
-        let wins = self.wins(direction);
-        let other = self.connection(direction.other()).map(Connection::state);
-        match other {
-            Some(State::Established) => {
-                self.handle(direction, Event::OpenCollisionDump, now);
-            }
-            Some(State::OpenConfirm) if !wins => {
-                self.handle(direction, Event::OpenCollisionDump, now);
-            }
-            _ => {
-                if other == Some(State::OpenConfirm) {
-                    self.handle(direction.other(), Event::OpenCollisionDump, now);
-                }
-                if wins {
-                    self.abort_dial();
-                }
-                if let Some(connection) = self.connection_mut(direction) {
-                    connection.confirm(now);
-                }
-            }
-        }
-    }
-
-    /// Whether a connection of this direction wins a collision; its OPEN has come.
-    fn wins(&self, direction: Direction) -> bool {
-        let Some(opened) = self.connection(direction).and_then(Connection::opened) else { return false };
-        let ours = (self.config.router_id, self.config.local_asn.value());
-        let theirs: (RouterId, u32) = (opened.open.router_id, opened.open.asn);
-        (ours > theirs) == (direction == Direction::Outgoing)
     }
 
     fn on_closed(&mut self, direction: Direction, closed: Closed, now: Time) {
@@ -390,12 +362,18 @@ impl Peer {
         self.jitter.apply(time)
     }
 
+    /// ConnectRetryTime with its jitter, and never so short that dialling is all that is done.
+    fn connect_retry_time(&mut self) -> Duration {
+        self.jitter.apply(self.config.connect_retry_time.max(MIN_CONNECT_RETRY))
+    }
+
     fn dial(&mut self, ids: &mut Ids, now: Time) {
         self.abort_dial();
         let id = ids.next();
         self.acquire = Acquire::Connect(id);
         self.actions.push(Action::Dial(id));
-        self.timers.start(Timer::ConnectRetry, now + self.jitter.apply(self.config.connect_retry_time));
+        let time = self.connect_retry_time();
+        self.timers.start(Timer::ConnectRetry, now + time);
     }
 
     fn abort_dial(&mut self) {
@@ -421,7 +399,7 @@ impl Peer {
         if !may_dial {
             self.timers.stop(Timer::ConnectRetry);
         } else if !self.timers.is_running(Timer::ConnectRetry) {
-            let time = self.jitter.apply(self.config.connect_retry_time);
+            let time = self.connect_retry_time();
             self.timers.start(Timer::ConnectRetry, now + time);
         }
         if self.state() != self.history.state {

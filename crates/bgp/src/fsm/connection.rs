@@ -22,23 +22,17 @@ use crate::{
     rib::loc_rib::LocRib,
     status,
     types::{Family, HoldTime, Time},
-    wire::{self, DecodeContext, Received},
+    wire::{self, DecodeContext},
 };
 
 /// Hold time until the peer's OPEN says otherwise (§8.2.2, Connect state: "a HoldTimer value of 4 minutes is
 /// suggested").
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(240);
 
-/// RFC 9687 §4: the longer of eight minutes and twice the hold time.
-const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
-
 /// Error codes by the kind of the message that was in error (RFC 4271 §4.5, RFC 7313 §5).
 const OPEN_ERROR: u8 = 2;
 const UPDATE_ERROR: u8 = 3;
 const ROUTE_REFRESH_ERROR: u8 = 7;
-
-/// How much may wait for the socket before nothing more is produced.
-const OUTPUT_LIMIT: usize = 256 * 1024;
 
 /// Names a connection, or the attempt to make one, for as long as the speaker lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,15 +65,15 @@ pub(crate) struct Connection {
     config: Arc<PeerConfig>,
     local_address: IpAddr,
     /// What we said; the hold time proposed stays what it was when the configuration changes.
-    sent: Open,
-    state: State,
-    timers: Timers,
-    jitter: Jitter,
-    decoding: DecodeContext,
-    input: BytesMut,
-    output: BytesMut,
+    pub(super) sent: Open,
+    pub(super) state: State,
+    pub(super) timers: Timers,
+    pub(super) jitter: Jitter,
+    pub(super) decoding: DecodeContext,
+    pub(super) input: BytesMut,
+    pub(super) output: BytesMut,
     /// Octets handed to the driver that the socket has not yet taken.
-    in_flight: usize,
+    pub(super) in_flight: usize,
 }
 
 impl Connection {
@@ -166,34 +160,6 @@ impl Connection {
         event
     }
 
-    /// Octets from the peer; [`Connection::received`] makes events of them.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-    }
-
-    /// The event of the next whole message.
-    pub(crate) fn received(&mut self) -> Option<Event> {
-        let max_length =
-            if self.sent.capabilities.extended_message && matches!(self.state, State::Established(_)) {
-                wire::frame::MAX_EXTENDED_LENGTH
-            } else {
-                wire::frame::MAX_LENGTH
-            };
-        let length = match wire::frame::next(&self.input, max_length) {
-            Ok(length) => length?,
-            Err(notification) => return Some(Event::MessageError(notification)),
-        };
-        let message = self.input.split_to(length);
-        Some(match wire::decode(&message, &self.decoding) {
-            Ok(Received::Open(open)) => Event::BgpOpen(open),
-            Ok(Received::Update(update)) => Event::UpdateMsg(update),
-            Ok(Received::Notification(notification)) => Event::NotifMsg(notification),
-            Ok(Received::Keepalive) => Event::KeepAliveMsg,
-            Ok(Received::RouteRefresh(refresh)) => Event::RouteRefreshMsg(refresh),
-            Err(notification) => Event::MessageError(notification),
-        })
-    }
-
     /// The FSM. After `Outcome::Closed` the connection is good for [`Connection::into_output`] only.
     pub(crate) fn handle(&mut self, event: Event, now: Time) -> Outcome {
         match event {
@@ -246,7 +212,11 @@ impl Connection {
                 let Some(session) = self.session_mut() else { return self.unexpected() };
                 session.count(&update);
                 self.restart_hold(now);
-                Outcome::Stay
+                // RFC 7606: the session goes on, and someone has to be told.
+                match update.faults.into_iter().next() {
+                    Some(fault) => Outcome::Fault(fault),
+                    None => Outcome::Stay,
+                }
             }
             Event::RouteRefreshMsg(refresh) => self.on_route_refresh(refresh),
         }
@@ -270,52 +240,6 @@ impl Connection {
             session.exporter = exporter;
             session.adj_rib_out.mark_all(loc_rib);
         }
-    }
-
-    /// Octets for the peer, UPDATEs made now from the Loc-RIB among them; empty where there are none or the
-    /// socket has to take some first. `routes`: whether routes may be told yet.
-    pub(crate) fn produce(&mut self, loc_rib: &mut LocRib, routes: bool, now: Time) -> BytesMut {
-        let limit = OUTPUT_LIMIT.saturating_sub(self.in_flight);
-        if let State::Established(session) = &mut self.state
-            && routes
-        {
-            let Session { adj_rib_out, exporter, context, counters, .. } = &mut **session;
-            let messages = adj_rib_out.flush(loc_rib, exporter, context, limit, &mut self.output);
-            counters.updates_sent += u64::try_from(messages).unwrap_or(u64::MAX);
-            if messages > 0 {
-                // §4.4 and §8.2.2: an UPDATE says as much as a KEEPALIVE.
-                self.start_keepalive(now);
-            }
-        }
-        if !self.output.is_empty() {
-            self.in_flight += self.output.len();
-            if !self.timers.is_running(Timer::SendHold) {
-                self.timers.start(Timer::SendHold, now + self.send_hold_time());
-            }
-        }
-        std::mem::take(&mut self.output)
-    }
-
-    /// The socket has taken so many octets.
-    pub(crate) fn transmitted(&mut self, octets: usize, now: Time) {
-        self.in_flight = self.in_flight.saturating_sub(octets);
-        if self.in_flight == 0 {
-            self.timers.stop(Timer::SendHold);
-        } else if octets > 0 {
-            self.timers.start(Timer::SendHold, now + self.send_hold_time());
-        }
-    }
-
-    /// Everything has been said and the socket has taken it.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.in_flight == 0
-            && self.output.is_empty()
-            && self.session().is_none_or(|session| session.adj_rib_out.is_clean())
-    }
-
-    /// What is left to send of a connection that is closed.
-    pub(crate) fn into_output(self) -> BytesMut {
-        self.output
     }
 
     /// Event 19.
@@ -437,12 +361,8 @@ impl Connection {
         }
     }
 
-    fn hold_time(&self) -> HoldTime {
+    pub(super) fn hold_time(&self) -> HoldTime {
         self.opened().map_or(self.sent.hold_time, |opened| opened.negotiated.hold_time)
-    }
-
-    fn send_hold_time(&self) -> Duration {
-        SEND_HOLD_TIME.max(Duration::from_secs(2 * u64::from(self.hold_time().secs())))
     }
 
     /// Not before the OPEN: until then the large hold time runs, whatever comes.
@@ -460,7 +380,7 @@ impl Connection {
     }
 
     /// §4.4 and §10: a third of the hold time or less, jittered; never where the hold time is zero.
-    fn start_keepalive(&mut self, now: Time) {
+    pub(super) fn start_keepalive(&mut self, now: Time) {
         let Some(hold) = self.hold_time().duration() else { return self.timers.stop(Timer::Keepalive) };
         let time = self.config.keepalive_time.map_or(hold / 3, |configured| configured.min(hold / 3));
         // Not more often than once a second.

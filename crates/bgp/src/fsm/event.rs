@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
     Opened,
     /// The session is up.
     Established,
+    /// An UPDATE was wrong in a way that does not cost the session (RFC 7606), in words.
+    Fault(String),
     /// The peer wants all of a family again.
     Refresh(Family),
     /// The connection is over.

@@ -5,5 +5,6 @@
 
 pub(crate) mod connection;
 pub(crate) mod event;
+mod octets;
 pub(crate) mod state;
 pub(crate) mod timers;
