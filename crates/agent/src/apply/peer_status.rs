@@ -1,0 +1,295 @@
+//! Status of BGPPeers and LBNodeAgents, which are about all nodes: written by one agent, the one that holds the
+//! Lease `purelb-bgppeer-status`. Each agent's own view is in its BGPNodeStatus, and this agent alone watches
+//! those, so that N agents cost N events here and none elsewhere. The other agents see these writes as changes
+//! of no meaning: they look at specs only.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use api::{
+    BGPNodeStatus, BGPPeer, BGPPeerStatus, LBNodeAgent, LBNodeAgentStatus, Refusal,
+    bgp_node_status::SessionState,
+    condition::{self, reason},
+};
+use futures::{StreamExt, stream::SelectAll};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::watcher::{self, watcher},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    inputs::{bgp_peer, node::NodeInput, node_agent},
+    lease::SharedLease,
+    peers::PeerSet,
+};
+
+/// The Lease.
+pub const LEASE: &str = "purelb-bgppeer-status";
+/// Least time between two rounds of writes.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Takes part in the Lease, and reports while it is held.
+pub async fn run(client: Client, namespace: String, node_name: String, peers: watch::Receiver<Arc<PeerSet>>) {
+    let lease = SharedLease::new(client.clone(), &namespace, LEASE, &node_name);
+    let mut reporter: Option<tokio::task::JoinHandle<()>> = None;
+    loop {
+        let (is_held, again) = lease.keep().await;
+        match (is_held, reporter.take()) {
+            (true, Some(running)) if !running.is_finished() => reporter = Some(running),
+            (true, _) => {
+                tracing::info!("this agent reports the status of BGPPeers and LBNodeAgents");
+                let report = report(client.clone(), namespace.clone(), peers.clone());
+                reporter = Some(tokio::spawn(report));
+            }
+            (false, Some(running)) => running.abort(),
+            (false, None) => {}
+        }
+        if peers.has_changed().is_err() {
+            return;
+        }
+        tokio::time::sleep(again).await;
+    }
+}
+
+/// What the reporter knows.
+#[derive(Debug, Default)]
+struct View {
+    peers: BTreeMap<String, BGPPeer>,
+    agents: BTreeMap<String, LBNodeAgent>,
+    nodes: BTreeMap<String, BGPNodeStatus>,
+}
+
+#[derive(Debug)]
+enum Seen {
+    Peer(watcher::Event<BGPPeer>),
+    Agent(watcher::Event<LBNodeAgent>),
+    Node(watcher::Event<BGPNodeStatus>),
+    Failed,
+}
+
+/// A list that begins empties the map: what is gone must not be written to, and everything comes again.
+fn take_in<K: Resource>(known: &mut BTreeMap<String, K>, event: watcher::Event<K>) {
+    match event {
+        watcher::Event::Init => known.clear(),
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+            known.insert(object.name_any(), object);
+        }
+        watcher::Event::Delete(object) => {
+            known.remove(&object.name_any());
+        }
+        watcher::Event::InitDone => {}
+    }
+}
+
+async fn report(client: Client, namespace: String, mut own: watch::Receiver<Arc<PeerSet>>) {
+    let mut seen = SelectAll::new();
+    seen.push(events::<BGPPeer>(&client, &namespace, Seen::Peer));
+    seen.push(events::<LBNodeAgent>(&client, &namespace, Seen::Agent));
+    seen.push(events::<BGPNodeStatus>(&client, &namespace, Seen::Node));
+    let mut view = View::default();
+    let mut write_at = Some(Instant::now() + PACE);
+    loop {
+        let due = write_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            event = seen.next() => match event {
+                Some(Seen::Peer(event)) => take_in(&mut view.peers, event),
+                Some(Seen::Agent(event)) => take_in(&mut view.agents, event),
+                Some(Seen::Node(event)) => take_in(&mut view.nodes, event),
+                Some(Seen::Failed) => tokio::time::sleep(PACE).await,
+                None => return,
+            },
+            changed = own.changed() => if changed.is_err() { return },
+            () = sleep_until(due) => {
+                let set = own.borrow_and_update().clone();
+                let is_done = write_all(&client, &namespace, &view, set.node.as_ref()).await;
+                write_at = (!is_done).then(|| Instant::now() + PACE * 3);
+                continue;
+            }
+        }
+        write_at = write_at.or_else(|| Some(Instant::now() + PACE));
+    }
+}
+
+fn events<K>(
+    client: &Client,
+    namespace: &str,
+    wrap: fn(watcher::Event<K>) -> Seen,
+) -> futures::stream::BoxStream<'static, Seen>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
+    K::DynamicType: Default,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    watcher(api, watcher::Config::default()).map(move |event| event.map_or(Seen::Failed, wrap)).boxed()
+}
+
+/// Writes every status that is not what it should be. Returns whether all went well.
+async fn write_all(client: &Client, namespace: &str, view: &View, node: Option<&NodeInput>) -> bool {
+    let Some(node) = node else { return true };
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut is_done = true;
+    for (name, peer) in &view.peers {
+        let wanted = peer_status(peer, view.nodes.values(), node, now);
+        if peer.status.as_ref() != Some(&wanted) {
+            is_done &= write::<BGPPeer>(client, namespace, name, &wanted).await;
+        }
+    }
+    for (name, agent) in &view.agents {
+        let wanted = agent_status(agent, now);
+        if agent.status.as_ref() != Some(&wanted) {
+            is_done &= write::<LBNodeAgent>(client, namespace, name, &wanted).await;
+        }
+    }
+    is_done
+}
+
+async fn write<K>(client: &Client, namespace: &str, name: &str, status: &impl Serialize) -> bool
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    let patch = Patch::Merge(json!({"status": status}));
+    match api.patch_status(name, &PatchParams::default(), &patch).await {
+        Ok(_) => true,
+        Err(kube::Error::Api(error)) if error.code == 404 => true,
+        Err(error) => {
+            tracing::debug!(name, %error, "status not written, trying again");
+            false
+        }
+    }
+}
+
+fn accepted(result: Result<(), Refusal>, generation: Option<i64>) -> Condition {
+    match result {
+        Ok(()) => condition::new(condition::ACCEPTED, true, reason::ACCEPTED, "", generation),
+        Err(refusal) => {
+            condition::new(condition::ACCEPTED, false, refusal.reason, refusal.to_string(), generation)
+        }
+    }
+}
+
+fn peer_status<'a>(
+    peer: &BGPPeer,
+    nodes: impl Iterator<Item = &'a BGPNodeStatus>,
+    node: &NodeInput,
+    now: Timestamp,
+) -> BGPPeerStatus {
+    let name = peer.name_any();
+    let sessions: Vec<_> = nodes
+        .filter_map(|node| node.status.as_ref())
+        .filter_map(|status| status.peers.iter().find(|session| session.name == name))
+        .collect();
+    let matched = sessions.len();
+    let established = sessions.iter().filter(|session| session.state == SessionState::Established).count();
+    // Interfaces are the nodes' own: a node without the interface says so in its BGPNodeStatus.
+    let result = bgp_peer::parse(&name, &peer.spec, node, |_| Some(1)).map(drop);
+    let generation = peer.metadata.generation;
+    let message = format!("established on {established} of {matched} nodes");
+    let ready = match matched {
+        0 => condition::new(condition::READY, false, reason::NO_NODES, "no node peers with it", generation),
+        all if established == all => {
+            condition::new(condition::READY, true, reason::ESTABLISHED, message, generation)
+        }
+        _ => condition::new(condition::READY, false, reason::NOT_ESTABLISHED, message, generation),
+    };
+    let mut conditions = peer.status.clone().unwrap_or_default().conditions;
+    condition::set(&mut conditions, accepted(result, generation), now);
+    condition::set(&mut conditions, ready, now);
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    BGPPeerStatus { conditions, matched_nodes: count(matched), established_nodes: count(established) }
+}
+
+fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
+    let result = node_agent::parse(&agent.spec, "").map(drop);
+    let mut conditions = agent.status.clone().unwrap_or_default().conditions;
+    condition::set(&mut conditions, accepted(result, agent.metadata.generation), now);
+    LBNodeAgentStatus { conditions }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{BGPNodeStatusStatus, NodePeerStatus, bgp_node_status::BGPNodeStatusSpec};
+
+    use super::*;
+
+    fn peer(yaml: &str) -> BGPPeer {
+        let mut peer = BGPPeer::new("tor1", serde_norway::from_str(yaml).unwrap());
+        peer.metadata.generation = Some(3);
+        peer
+    }
+
+    fn node(name: &str, state: SessionState) -> BGPNodeStatus {
+        let mut node = BGPNodeStatus::new(name, BGPNodeStatusSpec::default());
+        let session = NodePeerStatus { name: "tor1".to_owned(), state, ..NodePeerStatus::default() };
+        node.status = Some(BGPNodeStatusStatus { peers: vec![session], ..BGPNodeStatusStatus::default() });
+        node
+    }
+
+    fn status(peer: &BGPPeer, nodes: &[BGPNodeStatus]) -> BGPPeerStatus {
+        peer_status(peer, nodes.iter(), &NodeInput::default(), Timestamp::from_second(9).unwrap())
+    }
+
+    #[test]
+    fn a_peer_is_ready_when_every_matched_node_is_established() {
+        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}");
+        for (nodes, established, ready, why) in [
+            (vec![], 0, false, "NoNodes"),
+            (
+                vec![node("a", SessionState::Established), node("b", SessionState::Active)],
+                1,
+                false,
+                "NotEstablished",
+            ),
+            (
+                vec![node("a", SessionState::Established), node("b", SessionState::Established)],
+                2,
+                true,
+                "Established",
+            ),
+        ] {
+            let status = status(&peer, &nodes);
+            assert_eq!(status.matched_nodes, i64::try_from(nodes.len()).unwrap());
+            assert_eq!(status.established_nodes, established);
+            assert!(condition::is_true(&status.conditions, condition::ACCEPTED));
+            assert_eq!(condition::is_true(&status.conditions, condition::READY), ready);
+            assert_eq!(status.conditions[1].reason, why);
+        }
+    }
+
+    #[test]
+    fn a_refused_peer_says_which_field_and_writing_settles() {
+        let mut peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, bfd: {}}");
+        let first = status(&peer, &[]);
+        let accepted = &first.conditions[0];
+        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "UnsupportedField"));
+        assert!(accepted.message.contains("spec.bfd") && accepted.observed_generation == Some(3));
+        peer.status = Some(first.clone());
+        let later = peer_status(
+            &peer,
+            std::iter::empty(),
+            &NodeInput::default(),
+            Timestamp::from_second(99).unwrap(),
+        );
+        assert_eq!(later, first, "nothing changed, nothing to write");
+    }
+
+    #[test]
+    fn an_agent_object_with_unsupported_fields_says_so() {
+        let spec = serde_norway::from_str("local: {interfaces: [eth1]}").unwrap();
+        let status = agent_status(&LBNodeAgent::new("x", spec), Timestamp::UNIX_EPOCH);
+        assert!(status.conditions[0].message.contains("spec.local.interfaces"));
+    }
+}

@@ -1,0 +1,3 @@
+//! What the agent observes beside the API server.
+
+pub mod kube_proxy;

@@ -1,0 +1,185 @@
+//! `lbnodeagent`: reads the settings, opens what the parts need, and starts them.
+
+use std::{process::ExitCode, sync::Arc};
+
+use agent::{
+    apply::{events::Events, node_status, peer_status},
+    inputs,
+    metrics::{self, Metrics, SpeakerCollector},
+    peers::PeerSet,
+    reconcile::{Outputs, Reconciler},
+    replay,
+    settings::{Command, CommandLine, LogFormat, Settings},
+    shutdown::shut_down,
+    stores::{Stamped, watch as watch_kind},
+    world::Input,
+};
+use anyhow::Context;
+use api::{BGPPeer, LBNodeAgent, ServiceGroup};
+use bgp::config::SpeakerConfig;
+use clap::Parser;
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, Client, runtime::watcher::Config};
+use prometheus_client::registry::Registry;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Observations that may wait for the loop: beyond that the API server's answers do.
+const QUEUE: usize = 1024;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    match start(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lbnodeagent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(line: &CommandLine) -> anyhow::Result<()> {
+    let settings = Settings::load(line)?;
+    match &line.command {
+        Some(Command::Plan { inputs }) => print_plan(inputs, &settings),
+        None => {
+            log_to_stderr(&settings)?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let result = runtime.block_on(run(settings));
+            // Watches hang in reads that nobody has to wait for.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn print_plan(path: &std::path::Path, settings: &Settings) -> anyhow::Result<()> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let list = serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    println!("{}", serde_json::to_string_pretty(&replay::plan(&list, settings)?)?);
+    Ok(())
+}
+
+fn log_to_stderr(settings: &Settings) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_filter).with_context(|| {
+        format!("log filter {:?}: expected one as info or info,bgp=debug", settings.log_filter)
+    })?;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match settings.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    let client = Client::try_default().await.context("finding the API server")?;
+    let speaker = bgp::driver::spawn(SpeakerConfig {
+        listen_port: settings.bgp_port,
+        seed: rand::random(),
+        await_routes: true,
+        ..SpeakerConfig::default()
+    })
+    .context("starting the BGP speaker")?;
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    registry.register_collector(Box::new(SpeakerCollector(speaker.clone())));
+    let (applied_at, is_applied) = watch::channel(None);
+    let server = metrics::serve(settings.metrics_address, registry, is_applied, speaker.clone());
+
+    let (peers, known_peers) = watch::channel(Arc::new(PeerSet::default()));
+    let (changes, inputs) = mpsc::channel(QUEUE);
+    start_watches(&client, &settings, &changes);
+    let (namespace, node_name) = (settings.namespace.clone(), settings.node_name.clone());
+    tokio::spawn(node_status::run(client.clone(), namespace.clone(), speaker.clone(), known_peers.clone()));
+    tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), known_peers));
+
+    let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
+    let outputs = Outputs { peers, applied_at, events, metrics };
+    let slices = {
+        let (client, node_name) = (client, node_name.clone());
+        Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())))
+    };
+    let on_shutdown = settings.on_shutdown;
+    tracing::info!(node = %node_name, "agent started");
+    let reconciler = Reconciler::new(settings, inputs, slices, speaker.clone(), outputs)?;
+    let applied = tokio::select! {
+        applied = reconciler.run(stop) => applied?,
+        served = server => {
+            served.context("serving metrics")?;
+            anyhow::bail!("the metrics server has ended");
+        }
+    };
+    shut_down(on_shutdown, &node_name, &speaker, applied).await;
+    Ok(())
+}
+
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopped.cancel();
+    });
+    Ok(stop)
+}
+
+fn start_watches(client: &Client, settings: &Settings, changes: &mpsc::Sender<Stamped<Input>>) {
+    let namespace = settings.namespace.as_str();
+    let announcer = settings.default_announcer.clone();
+    tokio::spawn(watch_kind(
+        Api::<Service>::all(client.clone()),
+        Config::default(),
+        move |service| inputs::service::parse(service, &announcer),
+        Input::Service,
+        changes.clone(),
+    ));
+    tokio::spawn(watch_kind(
+        Api::<ServiceGroup>::namespaced(client.clone(), namespace),
+        Config::default(),
+        |group| Some(group.spec.clone()),
+        Input::ServiceGroup,
+        changes.clone(),
+    ));
+    tokio::spawn(watch_kind(
+        Api::<LBNodeAgent>::namespaced(client.clone(), namespace),
+        Config::default(),
+        |agent| Some(agent.spec.clone()),
+        Input::LBNodeAgent,
+        changes.clone(),
+    ));
+    tokio::spawn(watch_kind(
+        Api::<BGPPeer>::namespaced(client.clone(), namespace),
+        Config::default(),
+        |peer| Some(peer.spec.clone()),
+        Input::BGPPeer,
+        changes.clone(),
+    ));
+    tokio::spawn(watch_kind(
+        Api::<Node>::all(client.clone()),
+        Config::default().fields(&format!("metadata.name={}", settings.node_name)),
+        |node| Some(inputs::node::parse(node)),
+        Input::Node,
+        changes.clone(),
+    ));
+}
+
+async fn watch_slices(client: Client, node_name: String, changes: mpsc::Sender<Stamped<Input>>) {
+    let project = |slice: &EndpointSlice| inputs::endpoints::parse(slice, &node_name);
+    watch_kind(Api::all(client), Config::default(), project, Input::EndpointSlice, changes).await;
+}

@@ -1,0 +1,239 @@
+//! Metrics, and the HTTP server for them and for the probes of Kubernetes.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use bgp::{
+    driver::Handle,
+    status::{PeerStatus, SpeakerStatus, State as SessionState},
+    types::Family,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+/// How long readiness waits for sessions with peers that may be down for reasons of their own.
+const READY_WITHOUT_PEERS: Duration = Duration::from_secs(30);
+/// From 0.25 ms to 4 s.
+const LATENCY_BUCKETS: [f64; 15] =
+    [0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 4.0];
+
+/// What the agent counts itself.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Addresses put on the interface.
+    pub address_additions: Counter,
+    /// Addresses taken off it.
+    pub address_withdrawals: Counter,
+    /// Additions and removals that the kernel refused.
+    pub address_errors: Counter,
+    /// Addresses on the interface.
+    pub addresses: Gauge,
+    /// From the arrival of a Service to its UPDATE at the sockets.
+    pub service_to_wire: Histogram,
+    /// From the arrival of an EndpointSlice to its UPDATE at the sockets.
+    pub endpoint_to_wire: Histogram,
+    /// Events that were not written, for there were too many.
+    pub events_dropped: Counter,
+}
+
+impl Metrics {
+    /// Registers everything under the names that users' dashboards know.
+    pub fn register(registry: &mut Registry) -> Metrics {
+        let histogram = || Histogram::new(LATENCY_BUCKETS);
+        let metrics = Metrics {
+            address_additions: Counter::default(),
+            address_withdrawals: Counter::default(),
+            address_errors: Counter::default(),
+            addresses: Gauge::default(),
+            service_to_wire: histogram(),
+            endpoint_to_wire: histogram(),
+            events_dropped: Counter::default(),
+        };
+        let mut counter = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        counter(
+            "purelb_lbnodeagent_address_additions",
+            "Addresses put on the interface",
+            &metrics.address_additions,
+        );
+        counter(
+            "purelb_lbnodeagent_address_withdrawals",
+            "Addresses taken off the interface",
+            &metrics.address_withdrawals,
+        );
+        counter(
+            "purelb_lbnodeagent_address_errors",
+            "Additions and removals of addresses that the kernel refused",
+            &metrics.address_errors,
+        );
+        counter(
+            "purelb_lbnodeagent_events_dropped",
+            "Events that were not written for there were too many",
+            &metrics.events_dropped,
+        );
+        registry.register(
+            "purelb_lbnodeagent_addresses",
+            "Addresses on the interface",
+            metrics.addresses.clone(),
+        );
+        registry.register(
+            "purelb_service_to_wire_seconds",
+            "From the arrival of a Service to its UPDATE at the sockets",
+            metrics.service_to_wire.clone(),
+        );
+        registry.register(
+            "purelb_endpoint_to_wire_seconds",
+            "From the arrival of an EndpointSlice to its UPDATE at the sockets",
+            metrics.endpoint_to_wire.clone(),
+        );
+        metrics
+    }
+}
+
+/// Metrics of the speaker, read from its status when they are asked for.
+#[derive(Debug)]
+pub struct SpeakerCollector(pub Handle);
+
+impl SpeakerCollector {
+    fn each(
+        encoder: &mut DescriptorEncoder<'_>,
+        status: &SpeakerStatus,
+        (name, help, kind): (&str, &str, MetricType),
+        value: impl Fn(&PeerStatus) -> i64,
+    ) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for peer in &status.peers {
+            let label = [("peer", &*peer.name)];
+            let encoder = family.encode_family(&label)?;
+            match kind {
+                MetricType::Counter => {
+                    ConstCounter::new(value(peer).unsigned_abs()).encode(encoder)?;
+                }
+                _ => ConstGauge::new(value(peer)).encode(encoder)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for SpeakerCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let status = self.0.watch_status().borrow().clone();
+        let now = self.0.now();
+        let encoder = &mut encoder;
+        let gauge = |name, help| (name, help, MetricType::Gauge);
+        let counter = |name, help| (name, help, MetricType::Counter);
+        Self::each(
+            encoder,
+            &status,
+            gauge("purelb_bgp_session_state", "State of the session: 0 Idle to 5 Established"),
+            |peer| peer.state as i64,
+        )?;
+        Self::each(
+            encoder,
+            &status,
+            gauge("purelb_bgp_session_established_seconds", "Since when the session is Established"),
+            |peer| match peer.state {
+                SessionState::Established => now.since(peer.since).as_secs().try_into().unwrap_or(i64::MAX),
+                _ => 0,
+            },
+        )?;
+        Self::each(
+            encoder,
+            &status,
+            counter("purelb_bgp_session_flaps", "How often an Established session was lost"),
+            |peer| peer.flaps.try_into().unwrap_or(i64::MAX),
+        )?;
+        Self::each(encoder, &status, counter("purelb_bgp_updates_sent", "UPDATE messages sent"), |peer| {
+            peer.updates_sent.try_into().unwrap_or(i64::MAX)
+        })?;
+        let mut advertised = encoder.encode_descriptor(
+            "purelb_bgp_prefixes_advertised",
+            "Prefixes that the peer has been sent",
+            None,
+            MetricType::Gauge,
+        )?;
+        for peer in &status.peers {
+            for (family, count) in Family::ALL.into_iter().zip(peer.advertised) {
+                let family = family.to_string();
+                let labels = [("peer", &*peer.name), ("family", family.as_str())];
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                ConstGauge::new(count).encode(advertised.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the probes of Kubernetes see.
+#[derive(Debug)]
+struct Server {
+    registry: Registry,
+    /// Since when the plan is applied.
+    applied_at: watch::Receiver<Option<Instant>>,
+    speaker: Handle,
+}
+
+impl Server {
+    fn readiness(&self) -> Result<(), String> {
+        let Some(applied_at) = *self.applied_at.borrow() else {
+            return Err("the plan is not applied yet".to_owned());
+        };
+        let status = self.speaker.watch_status().borrow().clone();
+        let down: Vec<_> =
+            status.peers.iter().filter(|peer| peer.state != SessionState::Established).collect();
+        if down.is_empty() || applied_at.elapsed() >= READY_WITHOUT_PEERS {
+            return Ok(());
+        }
+        let names: Vec<_> = down.iter().map(|peer| format!("{} is {}", peer.name, peer.state)).collect();
+        Err(format!("waiting for sessions: {}", names.join(", ")))
+    }
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until the future is dropped.
+pub async fn serve(
+    address: SocketAddr,
+    registry: Registry,
+    applied_at: watch::Receiver<Option<Instant>>,
+    speaker: Handle,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let server = Arc::new(Server { registry, applied_at, speaker });
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(server);
+    axum::serve(listener, router).await
+}
+
+async fn metrics(
+    State(server): State<Arc<Server>>,
+) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {
+    let mut text = String::new();
+    encode(&mut text, &server.registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
+
+async fn readyz(State(server): State<Arc<Server>>) -> (StatusCode, String) {
+    match server.readiness() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}

@@ -1,0 +1,91 @@
+//! The set of peers: every BGPPeer for this node as a session, or its refusal. One bad peer never costs a good one.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use api::{BGPPeerSpec, Refusal};
+use bgp::config::PeerConfig;
+
+use crate::inputs::{bgp_peer, node::NodeInput};
+
+/// A BGPPeer for this node, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name of the BGPPeer.
+    pub name: String,
+    /// Our AS, as configured.
+    pub local_asn: u32,
+    /// The router's address, as configured.
+    pub address: Option<String>,
+    /// The session, or why there is none.
+    pub config: Result<PeerConfig, Refusal>,
+}
+
+/// This node and its peers, for those who report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerSet {
+    /// The node; absent until it is known.
+    pub node: Option<NodeInput>,
+    /// By name.
+    pub peers: Vec<Peer>,
+}
+
+impl PeerSet {
+    /// The sessions to run.
+    pub fn configs(&self) -> Vec<PeerConfig> {
+        self.peers.iter().filter_map(|peer| peer.config.as_ref().ok().cloned()).collect()
+    }
+}
+
+/// Reads all peers of a node. Of several with one address the first by name is taken.
+pub fn resolve(
+    node: &NodeInput,
+    specs: &[(&str, &BGPPeerSpec)],
+    interface_index: impl Fn(&str) -> Option<u32> + Copy,
+) -> PeerSet {
+    let mut taken = HashMap::new();
+    let mut peers = Vec::with_capacity(specs.len());
+    for (name, spec) in specs {
+        let config = bgp_peer::parse(name, spec, node, interface_index).and_then(|config| {
+            match taken.entry((config.address, config.scope)) {
+                Entry::Vacant(free) => {
+                    free.insert((*name).to_owned());
+                    Ok(config)
+                }
+                Entry::Occupied(other) => Err(Refusal::invalid(
+                    "spec.peerAddress",
+                    format!(
+                        "BGPPeer {} has the same address on this node: one session runs to an address",
+                        other.get()
+                    ),
+                )),
+            }
+        });
+        peers.push(Peer {
+            name: (*name).to_owned(),
+            local_asn: spec.my_asn,
+            address: spec.peer_address.clone(),
+            config,
+        });
+    }
+    PeerSet { node: Some(node.clone()), peers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_peer_and_one_double_leave_the_good_ones() {
+        let spec = |yaml: &str| -> BGPPeerSpec { serde_norway::from_str(yaml).unwrap() };
+        let good = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}");
+        let double = spec("{myASN: 1, peerASN: 3, peerAddress: 192.0.2.1}");
+        let bad = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.300}");
+        let other = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.2}");
+        let specs = [("a", &good), ("b", &double), ("c", &bad), ("d", &other)];
+        let set = resolve(&NodeInput::default(), &specs, |_| None);
+        let names: Vec<_> = set.configs().iter().map(|config| config.name.to_string()).collect();
+        assert_eq!(names, ["a", "d"]);
+        let refusal = set.peers[1].config.as_ref().unwrap_err();
+        assert!(refusal.message.contains("BGPPeer a"), "{refusal}");
+    }
+}

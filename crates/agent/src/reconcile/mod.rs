@@ -1,0 +1,362 @@
+//! The loop: one task owns what is known and what is applied. It takes in what is observed, plans what that
+//! touches, and has the appliers do the difference, in rounds small enough that news is never kept waiting.
+//!
+//! Until every kind has been listed completely once nothing is planned; then the whole plan is put on the
+//! interface, handed to the speaker as one table, and only then are there peers to tell it to. Nothing that an
+//! earlier run left is removed before that.
+
+mod rounds;
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bgp::driver::Handle;
+use futures::FutureExt;
+use ipnet::IpNet;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{
+        events::{Events, PlanChange},
+        routes::Routes,
+    },
+    facts::kube_proxy::{Answer, KubeProxy},
+    inputs::node_agent::DummyConfig,
+    interface::Interface,
+    key::ObjectKey,
+    metrics::Metrics,
+    peers::PeerSet,
+    plan::ServicePlan,
+    planner::Planner,
+    settings::Settings,
+    stores::Stamped,
+    world::{Dirty, Input, World},
+};
+
+/// Observations taken in between two rounds.
+const INTAKE: usize = 4096;
+
+/// Changes of plans that may wait for their addresses before they are told.
+const UNREPORTED: usize = 1024;
+
+/// How far the agent has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Some kind has not been listed yet.
+    Listing,
+    /// The first plan is being put on the interface.
+    FirstPlan,
+    /// The plan is applied and follows what happens.
+    Running,
+}
+
+/// What a change of routes is measured from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Service,
+    Endpoints,
+}
+
+/// What the loop gives to others.
+#[derive(Debug)]
+pub struct Outputs {
+    /// This node and its peers.
+    pub peers: watch::Sender<Arc<PeerSet>>,
+    /// When the plan was applied for the first time.
+    pub applied_at: watch::Sender<Option<Instant>>,
+    /// Events on Services.
+    pub events: Events,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Starts the watch of EndpointSlices.
+pub type StartSlices = Box<dyn Fn() -> JoinHandle<()> + Send>;
+
+/// The state of the loop.
+pub struct Reconciler {
+    settings: Settings,
+    inputs: mpsc::Receiver<Stamped<Input>>,
+    start_slices: StartSlices,
+    slices: Option<JoinHandle<()>>,
+    world: World,
+    planner: Planner,
+    interface: Interface,
+    routes: Routes,
+    speaker: Handle,
+    kube_proxy: KubeProxy,
+    forwards: (mpsc::UnboundedSender<ObjectKey>, mpsc::UnboundedReceiver<ObjectKey>),
+    /// Services to plan again, by time.
+    wakeups: BTreeSet<(Instant, ObjectKey)>,
+    phase: Phase,
+    peers_dirty: bool,
+    dummy_dirty: bool,
+    /// Arrivals of what changed routes that are not at the sockets yet.
+    arrivals: Vec<(Cause, Instant)>,
+    /// Changes of plans that no event tells yet.
+    unreported: Vec<PlanChange>,
+    outputs: Outputs,
+}
+
+impl Reconciler {
+    /// Puts everything together; [`Reconciler::run`] starts it.
+    pub fn new(
+        settings: Settings,
+        inputs: mpsc::Receiver<Stamped<Input>>,
+        start_slices: StartSlices,
+        speaker: Handle,
+        outputs: Outputs,
+    ) -> anyhow::Result<Reconciler> {
+        let interface =
+            Interface::open(DummyConfig::new(&settings.dummy_interface), outputs.metrics.clone())?;
+        let wait = settings.kube_proxy_wait.0;
+        Ok(Reconciler {
+            inputs,
+            start_slices,
+            slices: None,
+            world: World::default(),
+            planner: Planner::new(settings.linger.0, !wait.is_zero()),
+            interface,
+            routes: Routes::default(),
+            speaker,
+            kube_proxy: KubeProxy::new(wait),
+            forwards: mpsc::unbounded_channel(),
+            wakeups: BTreeSet::new(),
+            phase: Phase::Listing,
+            peers_dirty: false,
+            dummy_dirty: false,
+            arrivals: Vec::new(),
+            unreported: Vec::new(),
+            settings,
+            outputs,
+        })
+    }
+
+    /// Runs until `stop`; returns the state for the shutdown.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<Applied> {
+        while !stop.is_cancelled() {
+            if self.has_work() {
+                self.take_in_what_is_there()?;
+                self.work().await?;
+                continue;
+            }
+            let due = self.next_due();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.on_input(input),
+                    None => anyhow::bail!("all watches have ended"),
+                },
+                Some(key) = self.forwards.1.recv() => self.on_forwards(&key),
+                event = self.interface.next_event() => event?,
+                () = sleep_until(due.into()) => self.on_time().await,
+            }
+        }
+        if let Some(slices) = self.slices.take() {
+            slices.abort();
+        }
+        Ok(Applied { interface: self.interface, routes: self.routes })
+    }
+
+    fn has_work(&self) -> bool {
+        match self.phase {
+            Phase::Listing => false,
+            Phase::FirstPlan => true,
+            Phase::Running => {
+                self.peers_dirty
+                    || self.dummy_dirty
+                    || !self.interface.addresses.is_idle()
+                    || !self.routes.is_idle()
+                    || !self.arrivals.is_empty()
+            }
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let wakeup = self.wakeups.first().map(|(at, _)| *at);
+        let far = Instant::now() + Duration::from_secs(3600);
+        // Which interface it is, an LBNodeAgent may still have to say.
+        let interface = self.interface.next_due().filter(|_| self.phase != Phase::Listing);
+        [wakeup, interface].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// Everything that has arrived already, without waiting.
+    fn take_in_what_is_there(&mut self) -> anyhow::Result<()> {
+        for _ in 0..INTAKE {
+            match self.inputs.try_recv() {
+                Ok(input) => self.on_input(input),
+                Err(_) => break,
+            }
+        }
+        while let Ok(key) = self.forwards.1.try_recv() {
+            self.on_forwards(&key);
+        }
+        while let Some(event) = self.interface.next_event().now_or_never() {
+            event?;
+        }
+        Ok(())
+    }
+
+    async fn on_time(&mut self) {
+        let now = Instant::now();
+        while self.wakeups.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.wakeups.pop_first() {
+                self.replan(&key, None);
+            }
+        }
+        if self.phase != Phase::Listing {
+            self.interface.on_time(now).await;
+        }
+    }
+
+    fn on_forwards(&mut self, key: &ObjectKey) {
+        self.planner.on_forwards(key);
+        self.replan(key, None);
+    }
+
+    fn on_input(&mut self, input: Stamped<Input>) {
+        let cause = match &input.value {
+            Input::Service(_) => Some((Cause::Service, input.at)),
+            Input::EndpointSlice(_) => Some((Cause::Endpoints, input.at)),
+            _ => None,
+        };
+        let dirty = self.world.on(input.value);
+        self.watch_slices_if_needed();
+        match self.phase {
+            Phase::Listing if self.world.is_complete() => self.plan_everything(),
+            Phase::Listing => {}
+            _ => self.on_dirty(dirty, cause),
+        }
+    }
+
+    fn watch_slices_if_needed(&mut self) {
+        match (self.world.needs_slices(), self.slices.take()) {
+            (true, None) => self.slices = Some((self.start_slices)()),
+            (false, Some(watch)) => {
+                watch.abort();
+                self.world.forget_slices();
+            }
+            (_, watch) => self.slices = watch,
+        }
+    }
+
+    fn plan_everything(&mut self) {
+        self.phase = Phase::FirstPlan;
+        let keys = self.world.service_keys();
+        tracing::info!(services = keys.len(), "everything is listed: planning");
+        for key in keys {
+            self.replan(&key, None);
+        }
+        (self.peers_dirty, self.dummy_dirty) = (true, true);
+    }
+
+    fn on_dirty(&mut self, dirty: Dirty, cause: Option<(Cause, Instant)>) {
+        self.peers_dirty |= dirty.peers;
+        self.dummy_dirty |= dirty.dummy;
+        let keys = if dirty.all_services { self.world.service_keys() } else { dirty.services };
+        for key in keys {
+            self.replan(&key, cause);
+        }
+    }
+
+    /// Plans one Service anew and touches what differs.
+    fn replan(&mut self, key: &ObjectKey, cause: Option<(Cause, Instant)>) {
+        let Some(outcome) = self.planner.replan(key, &self.world, Instant::now()) else { return };
+        if let Some(at) = outcome.again_at {
+            self.wakeups.insert((at, key.clone()));
+        }
+        if let Some(port) = outcome.probe {
+            self.ask_kube_proxy(key.clone(), port);
+        }
+        let new = self.planner.plan().service(key);
+        let old = outcome.old.as_ref();
+        let addresses =
+            |plan: Option<&'_ ServicePlan>| plan.map_or(Vec::new(), |plan| plan.addresses.clone());
+        let routes = |plan: Option<&'_ ServicePlan>| plan.map_or(Vec::new(), |plan| plan.routes.clone());
+        for address in difference(&addresses(old), &addresses(new)) {
+            self.interface.addresses.touch(address);
+        }
+        let changed_routes = difference(&routes(old), &routes(new));
+        if let (Phase::Running, false, Some(cause)) = (self.phase, changed_routes.is_empty(), cause) {
+            self.arrivals.push(cause);
+        }
+        for address in changed_routes {
+            self.routes.touch(address);
+        }
+        self.report(key, outcome.old);
+    }
+
+    fn report(&mut self, key: &ObjectKey, old: Option<ServicePlan>) {
+        let new = self.planner.plan().service(key).cloned();
+        if old == new {
+            return;
+        }
+        let decision = new.as_ref().map(|plan| plan.decision);
+        let addresses = new.as_ref().map(|plan| plan.addresses.as_slice()).unwrap_or_default();
+        let uid = self.world.service(key).map(|service| service.uid.clone());
+        if self.phase == Phase::Running {
+            tracing::info!(service = %key, ?decision, ?addresses, "planned");
+            self.unreported.push(PlanChange { key: key.clone(), uid, old, new });
+        } else {
+            tracing::debug!(service = %key, ?decision, ?addresses, "planned");
+            self.outputs.events.warn(&PlanChange { key: key.clone(), uid, old, new });
+        }
+    }
+
+    /// Tells what is done by now: an address is announced only once it is on the interface.
+    fn tell(&mut self) {
+        let (interface, events) = (&self.interface, &self.outputs.events);
+        self.unreported.retain(|change| {
+            let is_done =
+                change.new.iter().flat_map(|plan| &plan.addresses).all(|a| interface.addresses.has(a));
+            if is_done {
+                events.tell(change);
+            }
+            !is_done
+        });
+        // What can't be put on the interface is in the log; only so much of it is kept for events.
+        let excess = self.unreported.len().saturating_sub(UNREPORTED);
+        self.unreported.drain(..excess);
+    }
+
+    fn ask_kube_proxy(&self, key: ObjectKey, port: u16) {
+        let kube_proxy = self.kube_proxy.clone();
+        let node =
+            self.world.node().and_then(|node| node.ipv4.map(IpAddr::from).or(node.ipv6.map(IpAddr::from)));
+        let forwards = self.forwards.0.clone();
+        tokio::spawn(async move {
+            match kube_proxy.wait(node, port).await {
+                Answer::TimedOut => tracing::warn!(
+                    service = %key, port, "kube-proxy does not report endpoints on this node: announcing all the same"
+                ),
+                answer => tracing::debug!(service = %key, port, ?answer, "kube-proxy asked"),
+            }
+            let _ = forwards.send(key);
+        });
+    }
+}
+
+/// What the agent has applied, for the shutdown.
+#[derive(Debug)]
+pub struct Applied {
+    /// The interface with its addresses.
+    pub interface: Interface,
+    /// The routes with their blackholes.
+    pub routes: Routes,
+}
+
+/// What is in one of the two only.
+fn difference(old: &[IpNet], new: &[IpNet]) -> Vec<IpNet> {
+    let gone = old.iter().filter(|address| !new.contains(address));
+    let come = new.iter().filter(|address| !old.contains(address));
+    gone.chain(come).copied().collect()
+}

@@ -1,0 +1,177 @@
+//! What a round does: the difference between plan and kernel, between plan and speaker, in their order.
+
+use std::{sync::Arc, time::Instant};
+
+use bgp::route::{Route, RouteAttributes, RouteClass};
+use ipnet::IpNet;
+use tokio::time::sleep_until;
+
+use super::{Cause, Phase, Reconciler};
+use crate::peers;
+
+/// Addresses in one round: a few milliseconds of the kernel's time.
+const ROUND: usize = 256;
+
+impl Reconciler {
+    /// One round.
+    pub(super) async fn work(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        if std::mem::take(&mut self.dummy_dirty) {
+            self.apply_dummy_config(now)?;
+        }
+        if self.interface.next_due().is_some_and(|at| at <= now) {
+            self.interface.on_time(now).await;
+        }
+        match self.phase {
+            Phase::Listing => {}
+            Phase::FirstPlan => self.first_plan(now).await?,
+            Phase::Running => self.round(now).await?,
+        }
+        Ok(())
+    }
+
+    fn apply_dummy_config(&mut self, now: Instant) -> anyhow::Result<()> {
+        let (config, refusal) = self.world.dummy_config(&self.settings.dummy_interface);
+        if let Some(refusal) = refusal {
+            tracing::warn!(%refusal, "LBNodeAgent refused: using the defaults");
+        }
+        self.interface.reconfigure(config, now)?;
+        if self.phase == Phase::Running {
+            self.interface.addresses.touch_all(self.planner.plan());
+        }
+        Ok(())
+    }
+
+    /// Addresses first, all of them; then the whole table at once; then the peers.
+    async fn first_plan(&mut self, now: Instant) -> anyhow::Result<()> {
+        if !self.interface.is_up() {
+            // Not an error of ours to die of: the routers are told nothing that this node could not serve.
+            let due = self.interface.next_due().unwrap_or(now);
+            sleep_until(due.into()).await;
+            return Ok(());
+        }
+        let batch = self.interface.addresses.take(self.planner.plan(), ROUND);
+        self.interface.remove(&batch.conflicts, now).await;
+        self.interface.add(&batch.add, now).await;
+        if !self.interface.addresses.is_idle() {
+            return Ok(());
+        }
+        self.routes.adopt_blackholes(self.interface.blackholes().await);
+        self.routes.touch_all(self.planner.plan());
+        let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
+        self.add_blackholes(&changes.add_blackholes).await;
+        let table: Vec<Route> = changes.announce.iter().map(|prefix| route(*prefix)).collect();
+        tracing::info!(
+            addresses = self.interface.addresses.len(),
+            routes = table.len(),
+            "first plan applied"
+        );
+        self.speaker.replace_all(table).await?;
+        self.remove_blackholes(&changes.remove_blackholes).await;
+        self.phase = Phase::Running;
+        self.interface.addresses.touch_all(self.planner.plan());
+        self.apply_peers().await?;
+        self.outputs.applied_at.send_replace(Some(Instant::now()));
+        Ok(())
+    }
+
+    /// Addresses → routes → withdrawals → removal of addresses.
+    async fn round(&mut self, now: Instant) -> anyhow::Result<()> {
+        let batch = self.interface.addresses.take(self.planner.plan(), ROUND);
+        if !batch.conflicts.is_empty() {
+            self.interface.remove(&batch.conflicts, now).await;
+        }
+        if !batch.add.is_empty() {
+            self.interface.add(&batch.add, now).await;
+            // One that could not be put back must not attract packets any longer.
+            batch.add.iter().for_each(|address| self.routes.touch(*address));
+        }
+        let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
+        self.add_blackholes(&changes.add_blackholes).await;
+        if !changes.announce.is_empty() {
+            self.speaker.announce(changes.announce.iter().map(|prefix| route(*prefix)).collect()).await?;
+        }
+        if !changes.withdraw.is_empty() {
+            self.speaker.withdraw(changes.withdraw).await?;
+        }
+        self.remove_blackholes(&changes.remove_blackholes).await;
+        if !batch.remove.is_empty() {
+            self.interface.remove(&batch.remove, now).await;
+        }
+        if std::mem::take(&mut self.peers_dirty) {
+            self.apply_peers().await?;
+        }
+        if self.interface.addresses.is_idle() {
+            self.interface.clean_former().await;
+            self.measure();
+            self.tell();
+        }
+        Ok(())
+    }
+
+    async fn add_blackholes(&mut self, prefixes: &[IpNet]) {
+        if !prefixes.is_empty() {
+            for prefix in self.interface.add_blackholes(prefixes).await {
+                self.routes.on_blackhole(prefix, true);
+            }
+        }
+    }
+
+    async fn remove_blackholes(&mut self, prefixes: &[IpNet]) {
+        if !prefixes.is_empty() {
+            for prefix in self.interface.remove_blackholes(prefixes).await {
+                self.routes.on_blackhole(prefix, false);
+            }
+        }
+    }
+
+    async fn apply_peers(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.world.node() else { return Ok(()) };
+        let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
+        let set = peers::resolve(node, &self.world.peers(), index);
+        if **self.outputs.peers.borrow() == set {
+            return Ok(());
+        }
+        for peer in &set.peers {
+            if let Err(refusal) = &peer.config {
+                tracing::warn!(peer = %peer.name, %refusal, "BGPPeer refused");
+            }
+        }
+        let configs = set.configs();
+        tracing::info!(peers = ?configs.iter().map(|peer| &*peer.name).collect::<Vec<_>>(), "peers set");
+        self.speaker.set_peers(configs).await?;
+        self.outputs.peers.send_replace(Arc::new(set));
+        Ok(())
+    }
+
+    /// When the sockets have taken what the arrivals caused, the time since then is noted.
+    fn measure(&mut self) {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        if arrivals.is_empty() {
+            return;
+        }
+        let (speaker, metrics) = (self.speaker.clone(), self.outputs.metrics.clone());
+        tokio::spawn(async move {
+            if speaker.barrier().await.is_err() {
+                return;
+            }
+            for (cause, at) in arrivals {
+                let histogram = match cause {
+                    Cause::Service => &metrics.service_to_wire,
+                    Cause::Endpoints => &metrics.endpoint_to_wire,
+                };
+                histogram.observe(at.elapsed().as_secs_f64());
+            }
+        });
+    }
+}
+
+fn route(prefix: IpNet) -> Route {
+    Route { prefix, class: RouteClass::default(), attributes: plain_attributes() }
+}
+
+/// One set of attributes for all routes: shared, so that it costs nothing a route.
+fn plain_attributes() -> Arc<RouteAttributes> {
+    static PLAIN: std::sync::LazyLock<Arc<RouteAttributes>> = std::sync::LazyLock::new(Arc::default);
+    PLAIN.clone()
+}

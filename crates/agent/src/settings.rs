@@ -1,0 +1,192 @@
+//! Settings: defaults, then a file, then the environment (`PURELB_*`), then the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use api::{
+    GoDuration,
+    names::{INSTALL_NAMESPACE, METRICS_PORT, PURELB},
+};
+use clap::{Parser, Subcommand};
+use serde::Deserialize;
+
+/// What a command line can say.
+#[derive(Debug, Parser)]
+#[command(name = "lbnodeagent", version, about = "PureLB's node agent: addresses and routes of this node")]
+pub struct CommandLine {
+    /// What to do; without it, the agent runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A YAML file with settings, in snake_case as in the environment without PURELB_
+    #[arg(long, global = true, env = "PURELB_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Name of this node [env: PURELB_NODE_NAME]
+    #[arg(long, global = true)]
+    node_name: Option<String>,
+    /// Namespace of ServiceGroups, LBNodeAgents, BGPPeers and BGPNodeStatuses [env: PURELB_NAMESPACE]
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Interface for the addresses of remote pools [env: PURELB_DUMMY_INTERFACE]
+    #[arg(long)]
+    dummy_interface: Option<String>,
+    /// TCP port on which passive BGP peers are awaited [env: PURELB_BGP_PORT]
+    #[arg(long)]
+    bgp_port: Option<u16>,
+    /// Address and port of /metrics, /healthz and /readyz [env: PURELB_METRICS_ADDRESS]
+    #[arg(long)]
+    metrics_address: Option<SocketAddr>,
+    /// What to log, as info or info,bgp=debug [env: PURELB_LOG_FILTER]
+    #[arg(long)]
+    log_filter: Option<String>,
+    /// text or json [env: PURELB_LOG_FORMAT]
+    #[arg(long)]
+    log_format: Option<String>,
+    /// On SIGTERM: withdraw (for good) or keep (addresses stay, another agent follows) [env: PURELB_ON_SHUTDOWN]
+    #[arg(long)]
+    on_shutdown: Option<String>,
+}
+
+/// What the program can do beside running.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Prints what a node would hold and announce, from recorded objects; touches nothing
+    Plan {
+        /// A JSON list: kubectl get services,endpointslices,nodes,servicegroups,bgppeers -A -o json
+        #[arg(long)]
+        inputs: PathBuf,
+    },
+}
+
+/// What to do on SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnShutdown {
+    /// Sessions end with Cease/Administrative Shutdown, addresses are removed.
+    Withdraw,
+    /// Sessions end the graceful-restart way, addresses stay for the next agent.
+    Keep,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `key=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the agent runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Settings {
+    /// Name of this node.
+    pub node_name: String,
+    /// Namespace of our own objects.
+    pub namespace: String,
+    /// With `PureLB`, Services without a class are ours.
+    pub default_announcer: String,
+    /// Interface for the addresses of remote pools, where no LBNodeAgent says otherwise.
+    pub dummy_interface: String,
+    /// Port on which passive peers are awaited.
+    pub bgp_port: u16,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub metrics_address: SocketAddr,
+    /// A filter of `tracing`.
+    pub log_filter: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long an address stays when no endpoint on this node serves it any more.
+    pub linger: GoDuration,
+    /// How long a route with policy Local may wait for kube-proxy; 0s: not at all.
+    pub kube_proxy_wait: GoDuration,
+    /// What to do on SIGTERM.
+    pub on_shutdown: OnShutdown,
+}
+
+impl Settings {
+    /// Merges everything.
+    pub fn load(line: &CommandLine) -> anyhow::Result<Settings> {
+        let environment = config::Environment::with_prefix("PURELB").prefix_separator("_").try_parsing(false);
+        Settings::merge(line, environment)
+    }
+
+    fn merge(line: &CommandLine, environment: config::Environment) -> anyhow::Result<Settings> {
+        let mut builder = config::Config::builder()
+            .set_default("node_name", "")?
+            .set_default("namespace", INSTALL_NAMESPACE)?
+            .set_default("default_announcer", PURELB)?
+            .set_default("dummy_interface", "kube-lb0")?
+            .set_default("bgp_port", 179)?
+            .set_default("metrics_address", format!("[::]:{METRICS_PORT}"))?
+            .set_default("log_filter", "info")?
+            .set_default("log_format", "text")?
+            .set_default("linger", "5s")?
+            .set_default("kube_proxy_wait", "2s")?
+            .set_default("on_shutdown", "withdraw")?;
+        if let Some(path) = &line.config {
+            builder = builder.add_source(config::File::from(path.as_path()).format(config::FileFormat::Yaml));
+        }
+        let settings: Settings = builder
+            .add_source(environment)
+            .set_override_option("node_name", line.node_name.clone())?
+            .set_override_option("namespace", line.namespace.clone())?
+            .set_override_option("dummy_interface", line.dummy_interface.clone())?
+            .set_override_option("bgp_port", line.bgp_port)?
+            .set_override_option("metrics_address", line.metrics_address.map(|address| address.to_string()))?
+            .set_override_option("log_filter", line.log_filter.clone())?
+            .set_override_option("log_format", line.log_format.clone())?
+            .set_override_option("on_shutdown", line.on_shutdown.clone())?
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("reading the settings")?;
+        anyhow::ensure!(
+            !settings.node_name.is_empty(),
+            "the name of this node is not set: pass --node-name, or PURELB_NODE_NAME from spec.nodeName"
+        );
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Settings> {
+        let line = CommandLine::try_parse_from([&["lbnodeagent"], arguments].concat())?;
+        let variables = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let source = config::Environment::with_prefix("PURELB").prefix_separator("_").source(Some(variables));
+        Settings::merge(&line, source)
+    }
+
+    #[test]
+    fn defaults_suit_a_pod_that_knows_its_node() {
+        let settings = load(&[], &[("PURELB_NODE_NAME", "n1")]).unwrap();
+        assert_eq!((settings.node_name.as_str(), settings.namespace.as_str()), ("n1", "purelb-system"));
+        assert_eq!(settings.metrics_address, "[::]:7472".parse().unwrap());
+        assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Withdraw));
+    }
+
+    #[test]
+    fn the_command_line_beats_the_environment_which_beats_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "namespace: file\ndummy_interface: file\nlinger: 9s\n").unwrap();
+        let settings = load(
+            &["--config", file.path().to_str().unwrap(), "--namespace", "line", "--node-name", "n1"],
+            &[("PURELB_NAMESPACE", "environment"), ("PURELB_DUMMY_INTERFACE", "environment")],
+        )
+        .unwrap();
+        assert_eq!((settings.namespace.as_str(), settings.dummy_interface.as_str()), ("line", "environment"));
+        assert_eq!(settings.linger, GoDuration::from_secs(9));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        assert!(load(&[], &[]).unwrap_err().to_string().contains("--node-name"));
+        for (variable, value) in
+            [("PURELB_BGP_PORT", "x"), ("PURELB_ON_SHUTDOWN", "x"), ("PURELB_LINGER", "5")]
+        {
+            assert!(load(&["--node-name", "n1"], &[(variable, value)]).is_err(), "{variable}");
+        }
+    }
+}

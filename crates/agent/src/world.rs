@@ -1,0 +1,359 @@
+//! Everything that the agent knows of the cluster: the stores of all kinds, and what a change makes dirty.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use api::{BGPPeerSpec, LBNodeAgentSpec, PoolType, Refusal, ServiceGroupSpec};
+
+use crate::{
+    inputs::{
+        endpoints::{EndpointIndex, Endpoints, SliceInput},
+        group::{self, Group},
+        node::NodeInput,
+        node_agent::{self, DummyConfig},
+        service::{ServiceInput, TrafficPolicy},
+    },
+    key::ObjectKey,
+    stores::{Change, Listing, Store},
+};
+
+/// A change of any kind.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the kinds' own names")]
+pub enum Input {
+    Service(Change<ServiceInput>),
+    EndpointSlice(Change<SliceInput>),
+    ServiceGroup(Change<ServiceGroupSpec>),
+    LBNodeAgent(Change<LBNodeAgentSpec>),
+    BGPPeer(Change<BGPPeerSpec>),
+    Node(Change<NodeInput>),
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Services to plan.
+    pub services: Vec<ObjectKey>,
+    /// Every Service.
+    pub all_services: bool,
+    /// The set of peers.
+    pub peers: bool,
+    /// The interface and how addresses are put on it.
+    pub dummy: bool,
+}
+
+/// What the agent knows.
+#[derive(Debug, Default)]
+pub struct World {
+    services: Store<ServiceInput>,
+    by_group: HashMap<Arc<str>, HashSet<ObjectKey>>,
+    /// Remote Services with policy Local.
+    local: HashSet<ObjectKey>,
+    slices: EndpointIndex,
+    slice_listing: Listing,
+    group_specs: Store<ServiceGroupSpec>,
+    groups: HashMap<Arc<str>, Group>,
+    agents: Store<LBNodeAgentSpec>,
+    peers: Store<BGPPeerSpec>,
+    node: Option<NodeInput>,
+}
+
+impl World {
+    /// Takes a change in.
+    pub fn on(&mut self, input: Input) -> Dirty {
+        match input {
+            Input::Service(change) => self.on_service(change),
+            Input::EndpointSlice(change) => self.on_slice(change),
+            Input::ServiceGroup(change) => self.on_group(change),
+            Input::LBNodeAgent(change) => {
+                Dirty { dummy: !self.agents.on(change).is_empty(), ..Dirty::default() }
+            }
+            Input::BGPPeer(change) => Dirty { peers: !self.peers.on(change).is_empty(), ..Dirty::default() },
+            Input::Node(change) => self.on_node(change),
+        }
+    }
+
+    fn on_service(&mut self, change: Change<ServiceInput>) -> Dirty {
+        let old_group = match &change {
+            Change::Applied(key, _) => self.services.get(key).map(|service| service.group.clone()),
+            _ => None,
+        };
+        let services = self.services.on(change);
+        for key in &services {
+            if let Some(group) = &old_group {
+                self.forget_group(group, key);
+            }
+            match self.services.get(key) {
+                Some(service) => {
+                    self.by_group.entry(service.group.clone()).or_default().insert(key.clone());
+                    if service.policy == TrafficPolicy::Local && service.pool_type == PoolType::Remote {
+                        self.local.insert(key.clone());
+                    } else {
+                        self.local.remove(key);
+                    }
+                }
+                None => {
+                    self.local.remove(key);
+                    self.by_group.retain(|_, keys| {
+                        keys.remove(key);
+                        !keys.is_empty()
+                    });
+                }
+            }
+        }
+        Dirty { services, ..Dirty::default() }
+    }
+
+    fn forget_group(&mut self, group: &Arc<str>, key: &ObjectKey) {
+        if let Some(keys) = self.by_group.get_mut(group) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_group.remove(group);
+            }
+        }
+    }
+
+    fn on_slice(&mut self, change: Change<SliceInput>) -> Dirty {
+        let services = match change {
+            Change::Applied(key, slice) => {
+                self.slice_listing.note(&key);
+                self.slices.apply(key, slice)
+            }
+            Change::Deleted(key) => self.slices.remove(&key),
+            Change::Listing => {
+                self.slice_listing.begin();
+                Vec::new()
+            }
+            Change::Listed => {
+                let first = !self.slice_listing.is_complete();
+                let gone = self.slice_listing.finish(self.slices.keys());
+                let mut services: Vec<_> = gone.iter().flat_map(|key| self.slices.remove(key)).collect();
+                if first {
+                    services.extend(self.local.iter().cloned());
+                }
+                services
+            }
+        };
+        let services = services.into_iter().filter(|key| self.local.contains(key)).collect();
+        Dirty { services, ..Dirty::default() }
+    }
+
+    fn on_group(&mut self, change: Change<ServiceGroupSpec>) -> Dirty {
+        let mut dirty = Dirty::default();
+        for key in self.group_specs.on(change) {
+            let name: Arc<str> = key.name().into();
+            let parsed = self.group_specs.get(&key).map(group::parse);
+            let before = match parsed {
+                Some(Ok(group)) => self.groups.insert(name.clone(), group),
+                Some(Err(refusal)) => {
+                    tracing::warn!(group = %key, %refusal, "ServiceGroup refused");
+                    self.groups.remove(&name)
+                }
+                None => self.groups.remove(&name),
+            };
+            if before.as_ref() != self.groups.get(&name) {
+                dirty.services.extend(self.by_group.get(&name).into_iter().flatten().cloned());
+            }
+        }
+        dirty
+    }
+
+    fn on_node(&mut self, change: Change<NodeInput>) -> Dirty {
+        // A deleted Node is still the node that we run on.
+        let Change::Applied(_, node) = change else { return Dirty::default() };
+        let is_changed = self.node.as_ref() != Some(&node);
+        let was_excluded = self.node.as_ref().is_some_and(NodeInput::is_excluded);
+        let all_services = was_excluded != node.is_excluded();
+        self.node = Some(node);
+        Dirty { all_services, peers: is_changed, dummy: is_changed, ..Dirty::default() }
+    }
+
+    /// Stops knowing EndpointSlices: nobody watches them any more.
+    pub fn forget_slices(&mut self) {
+        self.slices = EndpointIndex::default();
+        self.slice_listing = Listing::default();
+    }
+
+    /// Whether EndpointSlices matter: some remote Service has policy Local.
+    pub fn needs_slices(&self) -> bool {
+        !self.local.is_empty()
+    }
+
+    /// Whether every kind that matters has been listed completely once.
+    pub fn is_complete(&self) -> bool {
+        self.services.is_listed()
+            && self.group_specs.is_listed()
+            && self.agents.is_listed()
+            && self.peers.is_listed()
+            && self.node().is_some()
+            && (!self.needs_slices() || self.slice_listing.is_complete())
+    }
+
+    /// What is still waited for, in words.
+    pub fn missing(&self) -> Vec<&'static str> {
+        [
+            (self.services.is_listed(), "Services"),
+            (self.group_specs.is_listed(), "ServiceGroups"),
+            (self.agents.is_listed(), "LBNodeAgents"),
+            (self.peers.is_listed(), "BGPPeers"),
+            (self.node().is_some(), "this Node"),
+            (!self.needs_slices() || self.slice_listing.is_complete(), "EndpointSlices"),
+        ]
+        .into_iter()
+        .filter_map(|(is_there, what)| (!is_there).then_some(what))
+        .collect()
+    }
+
+    /// A Service.
+    pub fn service(&self, key: &ObjectKey) -> Option<&ServiceInput> {
+        self.services.get(key)
+    }
+
+    /// Every Service's key.
+    pub fn service_keys(&self) -> Vec<ObjectKey> {
+        self.services.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// ServiceGroups that can be used, by name.
+    pub const fn groups(&self) -> &HashMap<Arc<str>, Group> {
+        &self.groups
+    }
+
+    /// Endpoints of a Service; `None` while they are not known.
+    pub fn endpoints(&self, key: &ObjectKey) -> Option<Endpoints> {
+        self.slice_listing.is_complete().then(|| self.slices.endpoints(key))
+    }
+
+    /// This node, once it has been seen.
+    pub const fn node(&self) -> Option<&NodeInput> {
+        self.node.as_ref()
+    }
+
+    /// BGPPeers for this node, by name.
+    pub fn peers(&self) -> Vec<(&str, &BGPPeerSpec)> {
+        let Some(node) = self.node() else { return Vec::new() };
+        let mut peers: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, spec)| spec.matches_node(&node.labels))
+            .map(|(key, spec)| (key.name(), spec))
+            .collect();
+        peers.sort_by_key(|(name, _)| *name);
+        peers
+    }
+
+    /// How remote addresses are put on this node, and the refusal of the LBNodeAgent that says otherwise.
+    pub fn dummy_config(&self, default_interface: &str) -> (DummyConfig, Option<Refusal>) {
+        let labels = self.node().map(|node| node.labels.clone()).unwrap_or_default();
+        let chosen = node_agent::select(self.agents.iter(), &labels);
+        match chosen.map(|(_, spec)| node_agent::parse(spec, default_interface)) {
+            Some(Ok(config)) => (config, None),
+            Some(Err(refusal)) => (DummyConfig::new(default_interface), Some(refusal)),
+            None => (DummyConfig::new(default_interface), None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::endpoints::Counts;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("default", name)
+    }
+
+    fn service(group: &str, policy: TrafficPolicy) -> ServiceInput {
+        ServiceInput {
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            pool_type: PoolType::Remote,
+            group: group.into(),
+            policy,
+            health_check_node_port: None,
+            uid: "".into(),
+        }
+    }
+
+    fn group(name: &str, pool: &str) -> Input {
+        let yaml = format!("remote: {{v4pool: {{pool: {pool}, subnet: {pool}, aggregation: /32}}}}");
+        Input::ServiceGroup(Change::Applied(
+            ObjectKey::new("purelb-system", name),
+            serde_norway::from_str(&yaml).unwrap(),
+        ))
+    }
+
+    fn apply(world: &mut World, name: &str, value: ServiceInput) -> Dirty {
+        world.on(Input::Service(Change::Applied(key(name), value)))
+    }
+
+    #[test]
+    fn a_group_dirties_the_services_that_it_gave_addresses_and_no_other() {
+        let mut world = World::default();
+        apply(&mut world, "a", service("one", TrafficPolicy::Cluster));
+        apply(&mut world, "b", service("two", TrafficPolicy::Cluster));
+        assert_eq!(world.on(group("one", "192.0.2.0/24")).services, [key("a")]);
+        assert!(world.on(group("one", "192.0.2.0/24")).services.is_empty(), "nothing changed");
+        apply(&mut world, "a", service("two", TrafficPolicy::Cluster));
+        assert!(world.on(group("one", "198.51.100.0/24")).services.is_empty(), "a has moved");
+        world.on(Input::Service(Change::Deleted(key("b"))));
+        assert_eq!(world.on(group("two", "192.0.2.0/24")).services, [key("a")]);
+    }
+
+    #[test]
+    fn slices_matter_only_to_services_with_policy_local() {
+        let mut world = World::default();
+        apply(&mut world, "a", service("one", TrafficPolicy::Cluster));
+        assert!(!world.needs_slices());
+        apply(&mut world, "b", service("one", TrafficPolicy::Local));
+        assert!(world.needs_slices() && world.endpoints(&key("b")).is_none());
+        let slice = |name: &str| {
+            let counts = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
+            let value = SliceInput { service: key(name), family: api::IpFamily::IPv4, counts };
+            Input::EndpointSlice(Change::Applied(key(&format!("{name}-1")), value))
+        };
+        world.on(Input::EndpointSlice(Change::Listing));
+        assert!(world.on(slice("a")).services.is_empty());
+        assert_eq!(world.on(slice("b")).services, [key("b")]);
+        assert_eq!(world.on(Input::EndpointSlice(Change::Listed)).services, [key("b")]);
+        assert_eq!(world.endpoints(&key("b")).unwrap().ipv4.ready_here, 1);
+        world.on(Input::EndpointSlice(Change::Listing));
+        assert_eq!(world.on(Input::EndpointSlice(Change::Listed)).services, [key("b")], "slices went");
+    }
+
+    #[test]
+    fn nothing_is_complete_before_every_kind_has_been_listed() {
+        let mut world = World::default();
+        world.on(Input::Service(Change::Listed));
+        world.on(Input::ServiceGroup(Change::Listed));
+        world.on(Input::LBNodeAgent(Change::Listed));
+        assert_eq!(world.missing(), ["BGPPeers", "this Node"]);
+        world.on(Input::BGPPeer(Change::Listed));
+        let node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
+        world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node)));
+        assert!(world.is_complete());
+        apply(&mut world, "b", service("one", TrafficPolicy::Local));
+        assert!(!world.is_complete(), "now EndpointSlices matter");
+        world.on(Input::EndpointSlice(Change::Listed));
+        assert!(world.is_complete());
+    }
+
+    #[test]
+    fn only_the_exclude_label_of_the_node_dirties_every_service() {
+        let mut world = World::default();
+        let mut node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
+        let apply = |world: &mut World, node: &NodeInput| {
+            world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node.clone())))
+        };
+        apply(&mut world, &node);
+        node.labels.insert("rack".to_owned(), "a".to_owned());
+        let dirty = apply(&mut world, &node);
+        assert!(dirty.peers && dirty.dummy && !dirty.all_services);
+        node.labels.insert(api::names::label::EXCLUDE_FROM_LOAD_BALANCERS.to_owned(), String::new());
+        assert!(apply(&mut world, &node).all_services);
+        assert_eq!(apply(&mut world, &node), Dirty::default());
+        world.on(Input::Node(Change::Deleted(ObjectKey::new("", "n1"))));
+        assert!(world.node().is_some(), "the node that we run on exists");
+    }
+}
