@@ -105,12 +105,14 @@ impl Frr {
     }
 
     pub(super) fn prefix_count(&self, family: Family) -> Result<usize> {
-        let words = match family {
-            Family::Ipv4 => "show bgp ipv4 unicast summary",
-            Family::Ipv6 => "show bgp ipv6 unicast summary",
+        // Not the summary's `ribCount`: that counts the inner nodes of the table's tree, too.
+        let (words, key) = match family {
+            Family::Ipv4 => ("show bgp ipv4 unicast statistics", "/ipv4Unicast/0/totalPrefixes"),
+            Family::Ipv6 => ("show bgp ipv6 unicast statistics", "/ipv6Unicast/0/totalPrefixes"),
         };
-        // Without any session FRR answers with an empty object, and its table is empty.
-        let count = self.json(words)?.get("ribCount").and_then(Value::as_u64).unwrap_or(0);
+        let shown = self.json(words)?;
+        let count = shown.pointer(key).and_then(Value::as_u64);
+        let count = count.ok_or_else(|| Error::parse("vtysh", format!("no {key} in {shown}")))?;
         usize::try_from(count).map_err(|error| Error::parse("vtysh", error))
     }
 
