@@ -75,10 +75,13 @@ impl Software for Frr {
     }
 
     fn prefixes(&self, _: &Pair, folder: &Path, family: Family) -> Result<usize> {
-        let words = format!("show bgp {} unicast summary json", Values::new(folder, family).version);
+        // Not the summary's `ribCount`: that counts the inner nodes of the table's tree, too.
+        let words = format!("show bgp {} unicast statistics json", Values::new(folder, family).version);
+        let key = if family == Family::Ipv4 { "ipv4Unicast" } else { "ipv6Unicast" };
         let shown = command::run(vtysh(folder).args(["-c", &words]))?;
-        let shown = serde_json::from_str::<Value>(&shown).context("vtysh show bgp summary json")?;
-        Ok(shown.get("ribCount").and_then(Value::as_u64).map_or(Ok(0), usize::try_from)?)
+        let shown = serde_json::from_str::<Value>(&shown).context("vtysh show bgp statistics json")?;
+        let count = shown.pointer(&format!("/{key}/0/totalPrefixes")).and_then(Value::as_u64);
+        Ok(count.map(usize::try_from).with_context(|| format!("vtysh -c '{words}' said {shown}"))??)
     }
 }
 

@@ -75,7 +75,7 @@ impl<'a> Daemon<'a> {
     /// Waits until its table holds so many prefixes.
     pub(crate) fn wait_loaded(&mut self, count: usize) -> Result<()> {
         let what = format!("{count} prefixes in the table of {}", self.software.name());
-        until(what, Duration::from_secs(120), || {
+        until(what, Duration::from_secs(60), || {
             for process in &mut self.processes {
                 process.check_running()?;
             }
@@ -137,4 +137,38 @@ fn wait_answer(process: &mut Process, mut ask: impl FnMut() -> Command) -> Resul
         command::run(&mut ask())
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{RawSender, Sink};
+
+    #[test]
+    fn every_installed_daemon_tells_the_receiver_what_it_was_fed() {
+        let pair = Pair::build().unwrap();
+        for (software, family) in
+            installed().into_iter().flat_map(|software| Family::ALL.map(|family| (software, family)))
+        {
+            assert!(
+                software.version().unwrap().starts_with(|c: char| c.is_ascii_digit()),
+                "{}",
+                software.name()
+            );
+            let mut daemon = Daemon::start(software, &pair, family).unwrap();
+            let to = End::Speaker.address(family);
+            let source = End::Feeder.address(family);
+            let octets = End::Feeder.messages().announcement(family, source, 0..10);
+            let feeder = pair.sink.enter(|| RawSender::dial(source, to, End::Feeder.messages(), octets));
+            let feeder = feeder.unwrap().unwrap();
+            daemon.wait_loaded(10).unwrap();
+            let source = End::Sink.address(family);
+            let sink = pair.sink.enter(|| Sink::dial(family, &End::Sink.messages(), source, to));
+            let mut sink = sink.unwrap().unwrap();
+            sink.establish().unwrap();
+            sink.wait_present(10, Duration::from_secs(10)).unwrap();
+            drop(feeder);
+            daemon.stop().unwrap();
+        }
+    }
 }

@@ -30,6 +30,9 @@ allow from any
 allow to {sink}
 "#;
 
+/// The home of its user in Debian.
+const CHROOT: &str = "/run/openbgpd";
+
 pub(super) struct OpenBgpd;
 
 impl Software for OpenBgpd {
@@ -52,6 +55,8 @@ impl Software for OpenBgpd {
     }
 
     fn start(&self, pair: &Pair, folder: &Path, family: Family) -> Result<Vec<Process>> {
+        // Its processes lock themselves into this folder, which else its system service makes.
+        fs::create_dir_all(CHROOT).context(CHROOT)?;
         let configuration = folder.join("bgpd.conf");
         write(&configuration, &Values::new(folder, family).fill(CONFIGURATION))?;
         // It refuses a configuration that others can read.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lab::until;
 
 use super::{BGP_PORT, Messages, connect, messages::KEEPALIVE};
 
@@ -30,17 +31,25 @@ impl RawSender {
         let (octets, brought) = mpsc::channel();
         thread::spawn(move || {
             // A receiver that went away is noticed by the benchmark itself.
-            let _ = listener.accept().and_then(|(stream, _)| serve(stream, &messages, &first, &brought));
+            let _ = listener.accept().and_then(|(mut stream, _)| {
+                handshake(&mut stream, &messages)?;
+                serve(stream, &first, &brought)
+            });
         });
         Ok(Self { octets })
     }
 
-    /// Dials a daemon instead, to feed it. Call it inside the namespace that has `source`.
+    /// Dials a daemon instead, to feed it; again and again while the daemon refuses, as FRR does until its peers
+    /// have left Idle. Call it inside the namespace that has `source`.
     pub(crate) fn dial(source: IpAddr, to: IpAddr, messages: Messages, first: Vec<u8>) -> Result<Self> {
-        let stream = connect(source, to)?;
+        let stream = until(format!("a session of {source} with {to}"), Duration::from_secs(30), || {
+            let mut stream = connect(source, to)?;
+            handshake(&mut stream, &messages).context("handshake")?;
+            anyhow::Ok(stream)
+        })?;
         let (octets, brought) = mpsc::channel();
         thread::spawn(move || {
-            let _ = serve(stream, &messages, &first, &brought);
+            let _ = serve(stream, &first, &brought);
         });
         Ok(Self { octets })
     }
@@ -51,18 +60,18 @@ impl RawSender {
     }
 }
 
-fn serve(
-    mut stream: TcpStream,
-    messages: &Messages,
-    first: &[u8],
-    brought: &mpsc::Receiver<Vec<u8>>,
-) -> std::io::Result<()> {
+/// OPEN and KEEPALIVE in both directions.
+fn handshake(stream: &mut TcpStream, messages: &Messages) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.write_all(&messages.open())?;
     // The other side's OPEN, then our KEEPALIVE, then its KEEPALIVE.
-    read_message(&mut stream)?;
+    read_message(stream)?;
     stream.write_all(&Messages::keepalive())?;
-    while read_message(&mut stream)? != KEEPALIVE {}
+    while read_message(stream)? != KEEPALIVE {}
+    Ok(())
+}
+
+fn serve(mut stream: TcpStream, first: &[u8], brought: &mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
     stream.write_all(first)?;
     // What the other side has to say goes nowhere, but must not fill its window.
     let mut reader = stream.try_clone()?;
