@@ -1,0 +1,78 @@
+//! The difference between what a Service should have and what it has; none, and nothing is written.
+
+use std::{net::IpAddr, sync::Arc};
+
+use api::{
+    PoolType,
+    names::{PURELB, annotation},
+};
+
+use super::{Decision, Note, Write, target::Target};
+use crate::inputs::Service;
+
+/// The difference between what a Service should have and what it has.
+pub(super) fn write(service: &Service, target: Target) -> Decision {
+    let facts = &service.facts;
+    let mut annotations = Vec::new();
+    let mut set = |differs: bool, name: &'static str, value: Option<Arc<str>>| {
+        if differs {
+            annotations.push((name, value));
+        }
+    };
+    let brand = &facts.brand;
+    set(!brand.allocated_by_us, annotation::ALLOCATED_BY, Some(PURELB.into()));
+    set(
+        brand.allocated_from.as_ref() != Some(&target.group),
+        annotation::ALLOCATED_FROM,
+        Some(target.group.clone()),
+    );
+    let pool_type = target.pool_type;
+    set(brand.pool_type != Some(pool_type), annotation::POOL_TYPE, Some(pool_type.as_str().into()));
+    set(
+        facts.requests.group.as_ref() != Some(&target.group),
+        annotation::SERVICE_GROUP,
+        Some(target.group.clone()),
+    );
+    set(facts.requests.re_evaluate, annotation::RE_EVALUATE, None);
+    if brand.announced && pool_type == PoolType::Remote {
+        set(true, annotation::ANNOUNCING_IPV4, None);
+        set(true, annotation::ANNOUNCING_IPV6, None);
+    }
+    let mut notes = target.notes;
+    let minus = |a: &[IpAddr], b: &[IpAddr]| -> Vec<IpAddr> {
+        a.iter().copied().filter(|address| !b.contains(address)).collect()
+    };
+    let (gained, lost) = (minus(&target.addresses, &facts.ingress), minus(&facts.ingress, &target.addresses));
+    if !gained.is_empty() {
+        notes.push(Note::Assigned(gained, target.group.clone()));
+    }
+    if !lost.is_empty() {
+        notes.push(Note::Released(lost));
+    }
+    let write = Write {
+        ingress: (target.addresses != facts.ingress).then_some(target.addresses),
+        annotations,
+        cluster_policy: cluster_policy(service, pool_type),
+        notes,
+        problem: target.problem,
+    };
+    if write.ingress.is_some() || !write.annotations.is_empty() || write.cluster_policy.is_some() {
+        return Decision::Write(write);
+    }
+    write.problem.map_or(Decision::Keep, Decision::Refuse)
+}
+
+/// Why policy `Local` cannot stay.
+fn cluster_policy(service: &Service, pool_type: PoolType) -> Option<&'static str> {
+    let facts = &service.facts;
+    if !facts.traffic_policy_local {
+        return None;
+    }
+    if facts.requests.sharing_key.is_some() {
+        return Some("a shared address works only with Cluster");
+    }
+    let is_local = pool_type == PoolType::Local && !facts.requests.allow_local;
+    is_local.then_some(
+        "the address is from a local pool, which one node announces; purelb.io/allow-local keeps Local",
+    )
+}

@@ -1,0 +1,164 @@
+//! The decision: one Service → what is to be written on it. Pure: no I/O, no clock, nothing remembered.
+//!
+//! Every rule of what a Service owner sees is here, and each is a row of a table test.
+
+mod difference;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, sync::Arc};
+
+use api::names::annotation;
+
+use crate::{
+    inputs::{Groups, Service, service::Ownership},
+    ledger::Ledger,
+    select::Problem,
+    waiting::Wait,
+};
+
+use difference::write;
+use target::{staying, target};
+
+/// What the decision reads beside the Service.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Accepted groups.
+    pub groups: &'a Groups,
+    /// Who holds what.
+    pub ledger: &'a Ledger,
+}
+
+/// What has just changed on the Service: the one thing that its present state does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// `spec.ipFamilies` has a family that it had not.
+    pub families_grew: bool,
+    /// The Service was ours before.
+    pub was_ours: bool,
+}
+
+/// What is to happen to a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is none of ours.
+    Leave,
+    /// It has what it should have.
+    Keep,
+    /// It has to be written.
+    Write(Write),
+    /// It keeps what it has, and its owner is told why it gets no more.
+    Refuse(Problem),
+}
+
+/// What is to be written on a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Write {
+    /// All addresses that are to be published, in order; `None`: the status stays as it is.
+    pub ingress: Option<Vec<IpAddr>>,
+    /// Annotations to set or, with `None`, to remove.
+    pub annotations: Vec<(&'static str, Option<Arc<str>>)>,
+    /// Before that, in a request of its own: `externalTrafficPolicy` becomes `Cluster`, for this reason.
+    pub cluster_policy: Option<&'static str>,
+    /// What its owner is told when it is written.
+    pub notes: Vec<Note>,
+    /// What could nevertheless not be given.
+    pub problem: Option<Problem>,
+}
+
+/// Something to tell the owner: an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// These addresses were assigned from the group.
+    Assigned(Vec<IpAddr>, Arc<str>),
+    /// These addresses were released.
+    Released(Vec<IpAddr>),
+    /// Configuration that works, but hardly as meant.
+    Warning(String),
+}
+
+/// Decides about one Service.
+pub fn assign(service: &Service, context: Context<'_>, edge: Edge) -> Decision {
+    match service.facts.ownership {
+        Ownership::OtherClass => Decision::Leave,
+        Ownership::Ended => end(service, edge),
+        Ownership::Ours => {
+            if let Some(problem) = foreign_status(service, context, edge) {
+                return Decision::Refuse(problem);
+            }
+            match target(service, context, edge) {
+                Ok(target) => write(service, target),
+                Err(problem) => refuse(service, context, problem),
+            }
+        }
+    }
+}
+
+/// A Service that is no longer ours gives back what it has from us.
+fn end(service: &Service, edge: Edge) -> Decision {
+    let facts = &service.facts;
+    if !facts.brand.is_any() && !edge.was_ours {
+        return Decision::Leave;
+    }
+    let annotations = remove_annotations(service);
+    let ingress = (!facts.ingress.is_empty()).then(Vec::new);
+    if annotations.is_empty() && ingress.is_none() {
+        return Decision::Leave;
+    }
+    let notes = ingress.iter().map(|_| Note::Released(facts.ingress.clone())).collect();
+    Decision::Write(Write { ingress, annotations, notes, ..Write::default() })
+}
+
+/// The annotations of ours that are there, to be removed.
+fn remove_annotations(service: &Service) -> Vec<(&'static str, Option<Arc<str>>)> {
+    let (brand, requests) = (&service.facts.brand, &service.facts.requests);
+    let announced = brand.announced;
+    [
+        (brand.allocated_by_us, annotation::ALLOCATED_BY),
+        (brand.allocated_from.is_some(), annotation::ALLOCATED_FROM),
+        (brand.pool_type.is_some(), annotation::POOL_TYPE),
+        (requests.group_is_ours, annotation::SERVICE_GROUP),
+        (announced, annotation::ANNOUNCING_IPV4),
+        (announced, annotation::ANNOUNCING_IPV6),
+    ]
+    .into_iter()
+    .filter_map(|(is_there, name)| is_there.then_some((name, None)))
+    .collect()
+}
+
+/// A status that another controller wrote: nothing that says it is ours, and addresses that are not.
+fn foreign_status(service: &Service, context: Context<'_>, edge: Edge) -> Option<Problem> {
+    let facts = &service.facts;
+    let unknown = |address: &IpAddr| context.groups.of_address(*address).is_none();
+    let is_ours = facts.brand.allocated_by_us || edge.was_ours || !facts.ingress.iter().any(unknown);
+    if is_ours && !facts.foreign_ingress {
+        return None;
+    }
+    let message = "status.loadBalancer has entries that are not from PureLB, so it is left alone: \
+                   let the controller that wrote them remove them, or set spec.loadBalancerClass to that controller's"
+        .to_owned();
+    Some(Problem { reason: "foreign_status", message, wait: Some(Wait::AnyGroup) })
+}
+
+/// A Service that cannot be served keeps what it holds, unless that belongs to somebody older.
+fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision {
+    let held = &service.facts.ingress;
+    let staying: Vec<IpAddr> = staying(service, context);
+    let yielded: Vec<IpAddr> = held
+        .iter()
+        .copied()
+        .filter(|address| context.ledger.must_yield_to(*address, service).is_some())
+        .collect();
+    if yielded.is_empty() {
+        return Decision::Refuse(problem);
+    }
+    let annotations = if staying.is_empty() { remove_annotations(service) } else { Vec::new() };
+    Decision::Write(Write {
+        ingress: Some(staying),
+        annotations,
+        notes: vec![Note::Released(yielded)],
+        problem: Some(problem),
+        ..Write::default()
+    })
+}

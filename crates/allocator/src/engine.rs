@@ -1,0 +1,152 @@
+//! The state of the allocator and how it changes: groups, ledger, waiting list. No I/O and no clock.
+//!
+//! A write has two phases. [`Engine::decide`] reserves every address of the decision in the ledger; once the
+//! API server has answered, [`Engine::sync`] with the Service as it is then commits what is published and gives
+//! back the rest. Between the two an address belongs to the Service, whatever becomes of the write.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use api::IpFamily;
+
+use crate::{
+    assign::{Context, Decision, Edge, assign},
+    inputs::{Groups, Service, ServiceKey},
+    ledger::Ledger,
+    select::Problem,
+    waiting::{Wait, Waiting},
+};
+
+/// Groups, ledger, waiting list.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    groups: Groups,
+    ledger: Ledger,
+    waiting: Waiting,
+}
+
+/// What follows from deciding about a Service.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What is to be done.
+    pub decision: Decision,
+    /// The problem of the decision is news to the Service's owner.
+    pub is_news: bool,
+    /// Who is to be decided about next because of it.
+    pub woken: Vec<ServiceKey>,
+}
+
+impl Engine {
+    /// Accepted and refused groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Who holds what.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// How many Services wait.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes over new groups. Who may be cured by what has changed.
+    pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
+        let old = std::mem::replace(&mut self.groups, groups);
+        let names =
+            |groups: &Groups| groups.names().into_iter().map(Arc::from).collect::<BTreeSet<Arc<str>>>();
+        let mut changed: BTreeSet<Arc<str>> = names(&old).union(&names(&self.groups)).cloned().collect();
+        changed.retain(|name| old.get(name) != self.groups.get(name));
+        if changed.is_empty() { Vec::new() } else { self.waiting.on_groups(&changed) }
+    }
+
+    /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
+    /// addresses and may have to leave.
+    pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
+        let mut woken = Vec::new();
+        for address in &service.facts.ingress {
+            let before = self.ledger.holders(*address).iter().find(|h| h.service == service.key).cloned();
+            self.ledger.hold(*address, service);
+            let holders = self.ledger.holders(*address);
+            let after = holders.iter().find(|holder| holder.service == service.key);
+            if before.as_ref() != after {
+                let others = holders.iter().filter(|holder| holder.service != service.key);
+                woken.extend(others.map(|holder| holder.service.clone()));
+                woken.extend(self.waiting.on(&Wait::Address(*address)));
+            }
+        }
+        let freed = self.ledger.keep_only(&service.key, &service.facts.ingress);
+        woken.extend(self.cured_by(&freed));
+        woken
+    }
+
+    /// Forgets a Service that is gone. Who may be cured by it.
+    pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
+        self.waiting.remove(service);
+        let left = self.ledger.held_by(service).to_vec();
+        let freed = self.ledger.keep_only(service, &[]);
+        let shared = left.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
+        let mut woken: Vec<ServiceKey> = shared.collect();
+        woken.extend(self.cured_by(&freed));
+        woken
+    }
+
+    /// Decides about a Service and reserves what it is to get.
+    pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
+        let decision = assign(service, Context { groups: &self.groups, ledger: &self.ledger }, edge);
+        if let Decision::Write(write) = &decision {
+            for address in write.ingress.iter().flatten() {
+                self.ledger.hold(*address, service);
+            }
+        }
+        let waited_on = self.waiting.wait_of(&service.key).cloned();
+        let is_news = match problem(&decision) {
+            Some(problem) => {
+                let wait = problem.wait.clone();
+                self.waiting.add(&service.key, service.created, wait, &problem.message)
+            }
+            None => {
+                self.waiting.remove(&service.key);
+                false
+            }
+        };
+        let woken = waited_on.and_then(|wait| self.next_in_room(wait, service)).into_iter().collect();
+        Outcome { decision, is_news, woken }
+    }
+
+    /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.
+    fn next_in_room(&self, wait: Wait, service: &Service) -> Option<ServiceKey> {
+        let Wait::Room(name, family) = &wait else { return None };
+        self.has_room(name, *family).then(|| self.waiting.next_on(&wait, Some(service.seniority())))?
+    }
+
+    fn has_room(&self, group: &str, family: IpFamily) -> bool {
+        let group = self.groups.get(group);
+        group.is_some_and(|group| {
+            group.pools_of(family).any(|pool| self.ledger.lowest_free(&pool.range).is_some())
+        })
+    }
+
+    /// Who waits for these addresses or for room where they are.
+    fn cured_by(&self, freed: &[IpAddr]) -> Vec<ServiceKey> {
+        let mut woken = Vec::new();
+        for address in freed {
+            woken.extend(self.waiting.on(&Wait::Address(*address)));
+            if let Some(group) = self.groups.of_address(*address) {
+                let wait = Wait::Room(group.name.clone(), IpFamily::of(*address));
+                woken.extend(self.waiting.next_on(&wait, None));
+            }
+        }
+        woken
+    }
+}
+
+/// What the owner has to be told.
+pub fn problem(decision: &Decision) -> Option<&Problem> {
+    match decision {
+        Decision::Refuse(problem) => Some(problem),
+        Decision::Write(write) => write.problem.as_ref(),
+        Decision::Leave | Decision::Keep => None,
+    }
+}

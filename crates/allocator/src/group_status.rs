@@ -1,0 +1,100 @@
+//! What a ServiceGroup's status says. Equal meaning is equal bytes, and equal bytes are not written.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use api::{
+    IpFamily, ServiceGroupStatus,
+    condition::{self, ACCEPTED, reason},
+    names::PURELB,
+};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    inputs::{Group, Groups},
+    ledger::Ledger,
+};
+
+/// What the status of a group should be. `old` is what it is: a condition keeps its transition time from there.
+pub fn status(
+    name: &str,
+    generation: Option<i64>,
+    old: &ServiceGroupStatus,
+    groups: &Groups,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> ServiceGroupStatus {
+    let mut conditions = old.conditions.clone();
+    let mut status = match groups.get(name) {
+        Some(group) => of_accepted(group, ledger),
+        None => ServiceGroupStatus::default(),
+    };
+    let accepted = match groups.refusal(name) {
+        None => {
+            condition::new(ACCEPTED, true, reason::ACCEPTED, "addresses are allocated from it", generation)
+        }
+        Some(refusal) => condition::new(ACCEPTED, false, refusal.reason, refusal.to_string(), generation),
+    };
+    condition::set(&mut conditions, accepted, now);
+    status.conditions = conditions;
+    status
+}
+
+fn of_accepted(group: &Group, ledger: &Ledger) -> ServiceGroupStatus {
+    let count = |family: IpFamily| -> (u128, u128) {
+        group.pools_of(family).fold((0, 0), |(held, size), pool| {
+            (held + ledger.count(&pool.range), size.saturating_add(pool.range.len()))
+        })
+    };
+    let ((held4, size4), (held6, size6)) = (count(IpFamily::IPv4), count(IpFamily::IPv6));
+    ServiceGroupStatus {
+        announce: Some(group.pool_type),
+        ipam: Some(PURELB.to_owned()),
+        addresses: group.ranges().map(|range| range.to_string()).collect(),
+        allocated_ipv4: clamp(held4),
+        allocated_ipv6: clamp(held6),
+        available_ipv4: clamp(size4.saturating_sub(held4)),
+        available_ipv6: clamp(size6.saturating_sub(held6)),
+        bound_namespaces: namespaces(group, ledger).into_iter().collect(),
+        conditions: Vec::new(),
+    }
+}
+
+fn namespaces(group: &Group, ledger: &Ledger) -> BTreeSet<String> {
+    let is_from = |addresses: &[IpAddr]| addresses.iter().any(|address| group.contains(*address));
+    let mut names = BTreeSet::new();
+    for (service, addresses) in ledger.services() {
+        if is_from(addresses) && !names.contains(service.namespace()) {
+            names.insert(service.namespace().to_owned());
+        }
+    }
+    names
+}
+
+fn clamp(count: u128) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// How many addresses a group has and how many of them are held.
+pub fn usage(group: &Group, ledger: &Ledger) -> (f64, f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    group.ranges().fold((0.0, 0.0), |(size, held), range| {
+        (size + range.len() as f64, held + ledger.count(&range) as f64)
+    })
+}
+
+/// The merge patch that turns one status into the other; `None` when there is nothing to write.
+pub fn patch(old: &ServiceGroupStatus, new: &ServiceGroupStatus) -> Option<Value> {
+    if old == new {
+        return None;
+    }
+    let as_map = |status| match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    let (old, new) = (as_map(old), as_map(new));
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let mut changes: Map<String, Value> = gone.collect();
+    changes.extend(new.into_iter().filter(|(key, value)| old.get(key) != Some(value)));
+    Some(json!({ "status": changes }))
+}

@@ -1,0 +1,270 @@
+//! ServiceGroups: which are accepted, which are refused and why, and which of them has an address.
+//!
+//! A pure function of all groups: the older of two that overlap wins, whatever the order in which they came.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use api::{
+    AddressRange, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec, condition::reason,
+};
+use kube::{Resource, ResourceExt, core::DeserializeGuard};
+
+/// A group that can be allocated from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Name in the install namespace.
+    pub name: Arc<str>,
+    /// Local or remote.
+    pub pool_type: PoolType,
+    /// In the order in which they are used; they do not overlap.
+    pub pools: Vec<Pool>,
+}
+
+impl Group {
+    /// The pools of a family, in order.
+    pub fn pools_of(&self, family: IpFamily) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(move |pool| pool.range.family() == family)
+    }
+
+    /// Whether it has pools of a family.
+    pub fn has(&self, family: IpFamily) -> bool {
+        self.pools_of(family).next().is_some()
+    }
+
+    /// Whether the address may be handed out from it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.pools.iter().any(|pool| pool.range.contains(address))
+    }
+
+    /// Its ranges, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = AddressRange> + '_ {
+        self.pools.iter().map(|pool| pool.range)
+    }
+}
+
+/// A ServiceGroup as it was read; refused already where not even that worked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupObject {
+    /// Name.
+    pub name: Arc<str>,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The spec, or why the object cannot be read.
+    pub spec: Result<ServiceGroupSpec, Refusal>,
+}
+
+impl GroupObject {
+    /// What matters of an object that came from the API server, readable or not.
+    pub fn from_object(object: &DeserializeGuard<ServiceGroup>) -> GroupObject {
+        let metadata = object.meta();
+        GroupObject {
+            name: object.name_any().into(),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            spec: match &object.0 {
+                Ok(group) => Ok(group.spec.clone()),
+                Err(invalid) => Err(Refusal::invalid("spec", invalid.error.clone())),
+            },
+        }
+    }
+}
+
+/// All groups of the install namespace, judged.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    accepted: HashMap<Arc<str>, Arc<Group>>,
+    refused: HashMap<Arc<str>, Refusal>,
+    /// First address of each accepted range → its last and its group. Ranges do not overlap.
+    ranges: BTreeMap<IpAddr, (IpAddr, Arc<Group>)>,
+}
+
+impl Groups {
+    /// Judges all groups together.
+    pub fn new<'a>(objects: impl IntoIterator<Item = &'a GroupObject>) -> Groups {
+        let mut objects: Vec<&GroupObject> = objects.into_iter().collect();
+        objects.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        let mut groups = Groups::default();
+        for object in objects {
+            match groups.judge(object) {
+                Ok(group) => groups.accept(group),
+                Err(refusal) => {
+                    groups.refused.insert(object.name.clone(), refusal);
+                }
+            }
+        }
+        groups
+    }
+
+    fn judge(&self, object: &GroupObject) -> Result<Group, Refusal> {
+        let spec = object.spec.as_ref().map_err(Clone::clone)?;
+        if let Some(path) = unsupported(spec).into_iter().next() {
+            return Err(Refusal::unsupported(path));
+        }
+        let pools = spec.parse_pools()?;
+        let view = spec.pools();
+        let paths = view.iter().flat_map(|view| &view.pools).map(|(path, ..)| path);
+        for (pool, path) in pools.iter().zip(paths) {
+            if let Some((group, range)) = self.overlapping(&pool.range) {
+                let message = format!(
+                    "{} overlaps with {range} of the older ServiceGroup {}: choose other addresses",
+                    pool.range, group.name
+                );
+                return Err(Refusal { reason: reason::OVERLAP, path: format!("{path}.pool"), message });
+            }
+        }
+        let pool_type = view.map_or(PoolType::Local, |view| view.pool_type);
+        Ok(Group { name: object.name.clone(), pool_type, pools })
+    }
+
+    fn overlapping(&self, range: &AddressRange) -> Option<(&Group, AddressRange)> {
+        let (first, (last, group)) = self.ranges.range(..=range.last()).next_back()?;
+        let known = AddressRange::new(*first, *last)?;
+        known.overlaps(range).then_some((group, known))
+    }
+
+    fn accept(&mut self, group: Group) {
+        let group = Arc::new(group);
+        for range in group.ranges() {
+            self.ranges.insert(range.first(), (range.last(), group.clone()));
+        }
+        self.accepted.insert(group.name.clone(), group);
+    }
+
+    /// The accepted group of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
+        self.accepted.get(name)
+    }
+
+    /// Why the group of this name is refused.
+    pub fn refusal(&self, name: &str) -> Option<&Refusal> {
+        self.refused.get(name)
+    }
+
+    /// The accepted group that has the address.
+    pub fn of_address(&self, address: IpAddr) -> Option<&Arc<Group>> {
+        let (_, (last, group)) = self.ranges.range(..=address).next_back()?;
+        (address <= *last && IpFamily::of(*last) == IpFamily::of(address)).then_some(group)
+    }
+
+    /// Accepted groups, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.accepted.values()
+    }
+
+    /// Names of accepted groups, sorted, for messages.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.accepted.keys().map(AsRef::as_ref).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Paths of fields that are set and that this version does not act on. A group that sets one is refused: a
+/// promise that is not kept is worse than none.
+pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut add = |is_set: bool, path: &str| {
+        if is_set {
+            paths.push(path.to_owned());
+        }
+    };
+    add(spec.external.is_some(), "spec.external");
+    add(!spec.namespaces.is_empty(), "spec.namespaces");
+    add(spec.enforce_namespaces, "spec.enforceNamespaces");
+    add(spec.namespace_default, "spec.namespaceDefault");
+    if let Some(local) = &spec.local {
+        add(local.multi_pool, "spec.local.multiPool");
+        add(local.balance_pools, "spec.local.balancePools");
+        add(local.skip_ipv6_dad, "spec.local.skipIPv6DAD");
+    }
+    if let Some(remote) = &spec.remote {
+        add(remote.multi_pool, "spec.remote.multiPool");
+        add(remote.balance_pools, "spec.remote.balancePools");
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, created: i64, spec: &str) -> GroupObject {
+        GroupObject { name: name.into(), created, spec: Ok(serde_norway::from_str(spec).unwrap()) }
+    }
+
+    fn remote(name: &str, created: i64, pool: &str) -> GroupObject {
+        object(name, created, &format!("remote: {{v4pool: {{pool: {pool}, subnet: 192.0.2.0/24}}}}"))
+    }
+
+    #[test]
+    fn the_older_of_two_groups_that_overlap_wins_in_any_order() {
+        let old = remote("old", 1, "192.0.2.0/28");
+        let new = remote("new", 2, "192.0.2.8-192.0.2.20");
+        for objects in [[&old, &new], [&new, &old]] {
+            let groups = Groups::new(objects);
+            assert!(groups.get("old").is_some() && groups.get("new").is_none());
+            let refusal = groups.refusal("new").unwrap();
+            assert_eq!(refusal.reason, reason::OVERLAP);
+            assert_eq!(refusal.path, "spec.remote.v4pool.pool");
+            assert!(refusal.message.contains("older ServiceGroup old"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_range_around_an_older_one_overlaps() {
+        let groups = Groups::new([&remote("old", 1, "192.0.2.8/30"), &remote("new", 2, "192.0.2.0/24")]);
+        assert!(groups.refusal("new").is_some());
+    }
+
+    #[test]
+    fn one_bad_group_does_not_stop_the_others() {
+        let bad = remote("bad", 1, "banana");
+        let unreadable =
+            GroupObject { name: "worse".into(), created: 1, spec: Err(Refusal::invalid("spec", "x")) };
+        let groups = Groups::new([&bad, &unreadable, &remote("good", 2, "192.0.2.0/28")]);
+        assert_eq!(groups.names(), ["good"]);
+        assert_eq!(groups.refusal("bad").unwrap().path, "spec.remote.v4pool.pool");
+        assert_eq!(groups.refusal("worse").unwrap().path, "spec");
+    }
+
+    #[test]
+    fn an_address_finds_its_group() {
+        let v6 = object("six", 3, "local: {v6pool: {pool: 'fd00::10-fd00::20', subnet: 'fd00::/64'}}");
+        let groups = Groups::new([&remote("a", 1, "192.0.2.0/28"), &remote("b", 2, "192.0.2.32/28"), &v6]);
+        for (address, name) in [
+            ("192.0.2.1", Some("a")),
+            ("192.0.2.40", Some("b")),
+            ("192.0.2.20", None),
+            ("192.0.2.200", None),
+            ("fd00::15", Some("six")),
+            ("fd00::1", None),
+            ("1.1.1.1", None),
+        ] {
+            let found = groups.of_address(address.parse().unwrap()).map(|group| group.name.as_ref());
+            assert_eq!(found, name, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_does_nothing_yet_is_refused() {
+        let pool = "v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}";
+        for (spec, path) in [
+            ("external: {provider: x, announce: local}".to_owned(), "spec.external"),
+            (format!("{{local: {{{pool}, multiPool: true}}}}"), "spec.local.multiPool"),
+            (format!("{{local: {{{pool}, balancePools: true}}}}"), "spec.local.balancePools"),
+            (format!("{{local: {{{pool}, skipIPv6DAD: true}}}}"), "spec.local.skipIPv6DAD"),
+            (format!("{{remote: {{{pool}, multiPool: true}}}}"), "spec.remote.multiPool"),
+            (format!("{{remote: {{{pool}, balancePools: true}}}}"), "spec.remote.balancePools"),
+            (format!("{{remote: {{{pool}}}, namespaces: [a]}}"), "spec.namespaces"),
+            (format!("{{remote: {{{pool}}}, enforceNamespaces: true}}"), "spec.enforceNamespaces"),
+            (format!("{{remote: {{{pool}}}, namespaceDefault: true}}"), "spec.namespaceDefault"),
+        ] {
+            let groups = Groups::new([&object("g", 1, &spec)]);
+            let refusal = groups.refusal("g").unwrap_or_else(|| panic!("{spec} is accepted"));
+            assert_eq!((refusal.reason, refusal.path.as_str()), (reason::UNSUPPORTED_FIELD, path));
+        }
+    }
+}

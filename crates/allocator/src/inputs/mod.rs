@@ -1,0 +1,7 @@
+//! Objects of the API server → small values that the decision reads. What cannot be understood is a value, too.
+
+pub mod group;
+pub mod service;
+
+pub use group::{Group, Groups};
+pub use service::{Service, ServiceKey};

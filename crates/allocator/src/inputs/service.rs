@@ -1,0 +1,426 @@
+//! A Service as the decision sees it: a few hundred bytes instead of the whole object.
+//!
+//! Equal values mean that nothing that matters has changed: our own writes and the agents' annotations come back
+//! as equal values and wake nobody.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use api::{IpFamily, PoolType, names::annotation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+use crate::apply::FIELD_MANAGER;
+
+/// The parts of a Service that are read from the API server.
+#[derive(Resource, Clone, Debug, Default, Deserialize)]
+#[resource(inherit = "k8s_openapi::api::core::v1::Service")]
+pub struct ServiceObject {
+    /// Name, annotations, version.
+    pub metadata: ObjectMeta,
+    /// What the owner asks for.
+    #[serde(default)]
+    pub spec: SpecObject,
+    /// What is published.
+    #[serde(default)]
+    pub status: StatusObject,
+}
+
+/// The parts of `spec` that are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "Kubernetes' own names")]
+pub struct SpecObject {
+    #[serde(rename = "type")]
+    pub type_: Option<String>,
+    pub load_balancer_class: Option<String>,
+    #[serde(rename = "loadBalancerIP")]
+    pub load_balancer_ip: Option<String>,
+    pub ip_families: Vec<String>,
+    pub ip_family_policy: Option<String>,
+    pub external_traffic_policy: Option<String>,
+    pub ports: Vec<PortObject>,
+}
+
+/// The parts of `spec.ports[]` that are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "Kubernetes' own names")]
+pub struct PortObject {
+    pub protocol: Option<String>,
+    pub port: u16,
+}
+
+/// The parts of `status` that are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "Kubernetes' own names")]
+pub struct StatusObject {
+    pub load_balancer: LoadBalancerObject,
+}
+
+/// `status.loadBalancer`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "Kubernetes' own names")]
+pub struct LoadBalancerObject {
+    pub ingress: Vec<IngressObject>,
+}
+
+/// `status.loadBalancer.ingress[]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "Kubernetes' own names")]
+pub struct IngressObject {
+    pub ip: Option<String>,
+    pub hostname: Option<String>,
+}
+
+/// Namespace and name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey(Arc<str>);
+
+impl ServiceKey {
+    /// The key of `namespace/name`.
+    pub fn new(namespace: &str, name: &str) -> ServiceKey {
+        ServiceKey(format!("{namespace}/{name}").into())
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(_, name)| name)
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Whether a Service is for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Type LoadBalancer, and its class, or the lack of one, names us.
+    Ours,
+    /// Type LoadBalancer of another class: never touched.
+    OtherClass,
+    /// Of another type, or being deleted: gives back what it has from us.
+    Ended,
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyPolicy {
+    /// One family.
+    SingleStack,
+    /// Both where possible.
+    PreferDualStack,
+    /// Both or none.
+    RequireDualStack,
+}
+
+/// `spec.ipFamilies`: one or two, in the owner's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    first: IpFamily,
+    second: Option<IpFamily>,
+}
+
+impl Families {
+    /// One or two different families; more, doubled or none fall back to what is left, IPv4 at last.
+    pub fn new(families: &[IpFamily]) -> Families {
+        let first = families.first().copied().unwrap_or(IpFamily::IPv4);
+        Families { first, second: families.iter().copied().find(|family| *family != first) }
+    }
+
+    /// In order.
+    pub fn iter(self) -> impl Iterator<Item = IpFamily> {
+        std::iter::once(self.first).chain(self.second)
+    }
+
+    /// Whether the family is one of them.
+    pub fn contains(self, family: IpFamily) -> bool {
+        self.iter().any(|known| known == family)
+    }
+
+    /// Whether it has a family that `other` has not.
+    pub fn exceeds(self, other: Families) -> bool {
+        self.iter().any(|family| !other.contains(family))
+    }
+}
+
+/// A protocol and a port: what two Services on one address must not both have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// As Kubernetes spells it: TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Number.
+    pub port: u16,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// The default of Kubernetes.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        write!(f, "{protocol} {}", self.port)
+    }
+}
+
+/// What the owner asks for with annotations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// `purelb.io/service-group`.
+    pub group: Option<Arc<str>>,
+    /// Whether `group` was written by us: then it binds nobody.
+    pub group_is_ours: bool,
+    /// `purelb.io/addresses`, or `spec.loadBalancerIP` where that is absent. An error says why it is unreadable.
+    pub addresses: Result<Vec<IpAddr>, String>,
+    /// `purelb.io/allow-shared-ip`.
+    pub sharing_key: Option<Arc<str>>,
+    /// `purelb.io/allow-local` is `"true"`.
+    pub allow_local: bool,
+    /// `purelb.io/multi-pool` is `"true"`.
+    pub multi_pool: bool,
+    /// `purelb.io/re-evaluate` is `"true"`.
+    pub re_evaluate: bool,
+}
+
+/// What we have written on the Service before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Brand {
+    /// `purelb.io/allocated-by` names us.
+    pub allocated_by_us: bool,
+    /// `purelb.io/allocated-from`.
+    pub allocated_from: Option<Arc<str>>,
+    /// `purelb.io/pool-type`.
+    pub pool_type: Option<PoolType>,
+    /// An announcing annotation is there.
+    pub announced: bool,
+}
+
+impl Brand {
+    /// Whether anything of ours is on the Service.
+    pub fn is_any(&self) -> bool {
+        self.allocated_by_us
+    }
+}
+
+/// A Service as the decision sees it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Which.
+    pub key: ServiceKey,
+    /// For events.
+    pub uid: Box<str>,
+    /// What a write is conditional on.
+    pub resource_version: Box<str>,
+    /// Seconds since 1970; who is older wins a conflict.
+    pub created: i64,
+    /// What the decision reads.
+    pub facts: Facts,
+}
+
+/// What of a Service matters to the decision; see the module's comment on equality.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether it is for us.
+    pub ownership: Ownership,
+    /// `spec.ipFamilies`.
+    pub families: Families,
+    /// `spec.ipFamilyPolicy`.
+    pub policy: FamilyPolicy,
+    /// `spec.externalTrafficPolicy` is `Local`.
+    pub traffic_policy_local: bool,
+    /// Sorted.
+    pub ports: Arc<[Port]>,
+    /// Annotations of the owner.
+    pub requests: Requests,
+    /// Annotations of ours.
+    pub brand: Brand,
+    /// Addresses in `status.loadBalancer.ingress`, in their order.
+    pub ingress: Vec<IpAddr>,
+    /// The ingress has something that cannot be ours: a host name, an unreadable address.
+    pub foreign_ingress: bool,
+}
+
+impl Service {
+    /// The small value of an object. `None` for a Service that neither has nor had anything to do with load
+    /// balancers. `default_class` says whether Services without a class are ours.
+    pub fn from_object(object: &ServiceObject, default_class: bool) -> Option<Service> {
+        let metadata = &object.metadata;
+        let brand = brand(metadata);
+        let is_load_balancer = object.spec.type_.as_deref() == Some("LoadBalancer");
+        if !is_load_balancer && !brand.is_any() {
+            return None;
+        }
+        let ownership = match object.spec.load_balancer_class.as_deref() {
+            _ if !is_load_balancer => Ownership::Ended,
+            Some(api::names::LOAD_BALANCER_CLASS) => ended_if_deleting(metadata),
+            None if default_class => ended_if_deleting(metadata),
+            _ => Ownership::OtherClass,
+        };
+        let (ingress, foreign_ingress) = ingress(&object.status.load_balancer.ingress);
+        Some(Service {
+            key: ServiceKey::new(
+                metadata.namespace.as_deref().unwrap_or_default(),
+                metadata.name.as_deref().unwrap_or_default(),
+            ),
+            uid: metadata.uid.clone().unwrap_or_default().into(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default().into(),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            facts: Facts {
+                ownership,
+                families: families(&object.spec.ip_families),
+                policy: policy(object.spec.ip_family_policy.as_deref()),
+                traffic_policy_local: object.spec.external_traffic_policy.as_deref() == Some("Local"),
+                ports: ports(&object.spec.ports),
+                requests: requests(object, &brand),
+                brand,
+                ingress,
+                foreign_ingress,
+            },
+        })
+    }
+
+    /// Who comes first where two want the same: the older, then the first by key.
+    pub fn seniority(&self) -> (i64, &ServiceKey) {
+        (self.created, &self.key)
+    }
+}
+
+fn ended_if_deleting(metadata: &ObjectMeta) -> Ownership {
+    if metadata.deletion_timestamp.is_some() { Ownership::Ended } else { Ownership::Ours }
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+fn families(texts: &[String]) -> Families {
+    let known: Vec<IpFamily> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    Families::new(&known)
+}
+
+fn policy(text: Option<&str>) -> FamilyPolicy {
+    match text {
+        Some("PreferDualStack") => FamilyPolicy::PreferDualStack,
+        Some("RequireDualStack") => FamilyPolicy::RequireDualStack,
+        _ => FamilyPolicy::SingleStack,
+    }
+}
+
+fn ports(objects: &[PortObject]) -> Arc<[Port]> {
+    let mut ports: Vec<Port> = objects
+        .iter()
+        .map(|object| {
+            let protocol = match object.protocol.as_deref() {
+                Some("UDP") => Protocol::Udp,
+                Some("SCTP") => Protocol::Sctp,
+                _ => Protocol::Tcp,
+            };
+            Port { protocol, port: object.port }
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports.into()
+}
+
+fn ingress(objects: &[IngressObject]) -> (Vec<IpAddr>, bool) {
+    let addresses: Vec<IpAddr> =
+        objects.iter().filter_map(|object| object.ip.as_deref()?.parse().ok()).collect();
+    let foreign = addresses.len() != objects.len()
+        || objects.iter().any(|object| object.hostname.as_deref().is_some_and(|name| !name.is_empty()));
+    (addresses, foreign)
+}
+
+fn brand(metadata: &ObjectMeta) -> Brand {
+    Brand {
+        allocated_by_us: annotation(metadata, annotation::ALLOCATED_BY) == Some(api::names::PURELB),
+        allocated_from: annotation(metadata, annotation::ALLOCATED_FROM).map(Arc::from),
+        pool_type: annotation(metadata, annotation::POOL_TYPE).and_then(|text| text.parse().ok()),
+        announced: [annotation::ANNOUNCING_IPV4, annotation::ANNOUNCING_IPV6]
+            .iter()
+            .any(|name| annotation(metadata, name).is_some()),
+    }
+}
+
+fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
+    let metadata = &object.metadata;
+    let is_true = |name| annotation(metadata, name).is_some_and(|value| value.trim() == "true");
+    let text = |name| annotation(metadata, name).map(str::trim).filter(|value| !value.is_empty());
+    let group: Option<Arc<str>> = text(annotation::SERVICE_GROUP).map(Arc::from);
+    let addresses = match text(annotation::ADDRESSES) {
+        Some(list) => parse_addresses(list).map_err(|error| format!("{} {error}", annotation::ADDRESSES)),
+        None => match object.spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()) {
+            Some(ip) => parse_addresses(ip).map_err(|error| format!("spec.loadBalancerIP {error}")),
+            None => Ok(Vec::new()),
+        },
+    };
+    Requests {
+        group_is_ours: group.is_some() && group == brand.allocated_from && group_annotation_is_ours(metadata),
+        group,
+        addresses,
+        sharing_key: text(annotation::ALLOW_SHARED_IP).map(Arc::from),
+        allow_local: is_true(annotation::ALLOW_LOCAL),
+        multi_pool: is_true(annotation::MULTI_POOL),
+        re_evaluate: is_true(annotation::RE_EVALUATE),
+    }
+}
+
+/// Whether nobody but us has written the service-group annotation, as `metadata.managedFields` says. Where the
+/// API server keeps no such books it counts as ours while it says what we would have written.
+fn group_annotation_is_ours(metadata: &ObjectMeta) -> bool {
+    let field = format!("f:{}", annotation::SERVICE_GROUP);
+    let mut managers = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| {
+            let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+            fields.is_some_and(|fields| fields["f:metadata"]["f:annotations"].get(&field).is_some())
+        })
+        .map(|entry| entry.manager.as_deref());
+    managers.all(|manager| manager == Some(FIELD_MANAGER))
+}
+
+/// One address, or one of each family, separated by a comma.
+fn parse_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let wanted = "expected one address, or an IPv4 and an IPv6 address separated by a comma";
+    let mut addresses: Vec<IpAddr> = Vec::with_capacity(2);
+    for part in text.split(',').map(str::trim) {
+        let address =
+            part.parse().map_err(|_| format!("has {part:?}, which is not an IP address: {wanted}"))?;
+        if let Some(other) = addresses.iter().find(|other| IpFamily::of(**other) == IpFamily::of(address)) {
+            return Err(format!("has {other} and {address}, which are of one family: {wanted}"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,178 @@
+//! ServiceGroups in the loop: judged together when one changes; their status written when it differs, at most once
+//! a second each.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::ServiceGroup;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+
+use super::{Done, Term};
+use crate::{apply::FIELD_MANAGER, group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
+
+/// At least so long between two writes of one group's status.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A ServiceGroup and what is going on with it.
+pub(super) struct GroupEntry {
+    record: GroupRecord,
+    /// When its status is to be looked at; `None`: nothing has changed.
+    due: Option<Instant>,
+    last: Option<Instant>,
+    in_flight: bool,
+}
+
+impl GroupEntry {
+    fn new(record: GroupRecord) -> GroupEntry {
+        GroupEntry { record, due: Some(Instant::now()), last: None, in_flight: false }
+    }
+
+    fn touch(&mut self) {
+        let due = self.last.map_or_else(Instant::now, |last| last + STATUS_INTERVAL);
+        self.due = self.due.or(Some(due));
+    }
+}
+
+impl Term {
+    pub(super) fn on_groups(&mut self, records: Vec<GroupRecord>) {
+        let mut old = std::mem::take(&mut self.groups);
+        for record in records {
+            let name = record.object.name.clone();
+            let entry = match old.remove(&name) {
+                Some(entry) => GroupEntry { record, due: Some(Instant::now()), ..entry },
+                None => GroupEntry::new(record),
+            };
+            self.groups.insert(name, entry);
+        }
+        for name in old.keys() {
+            self.remove_metrics(name);
+        }
+        self.groups_listed = true;
+        self.judge_groups();
+    }
+
+    pub(super) fn on_group(&mut self, record: GroupRecord) {
+        let name = record.object.name.clone();
+        let Some(entry) = self.groups.get_mut(&name) else {
+            self.groups.insert(name, GroupEntry::new(record));
+            self.judge_groups();
+            return;
+        };
+        let is_judged = entry.record.object == record.object;
+        let is_same = is_judged && entry.record.generation == record.generation;
+        let has_other_status = entry.record.status != record.status;
+        entry.record = record;
+        if !is_same || has_other_status {
+            entry.touch();
+        }
+        if !is_judged {
+            self.judge_groups();
+        }
+    }
+
+    pub(super) fn on_group_gone(&mut self, name: &str) {
+        self.groups.remove(name);
+        self.remove_metrics(name);
+        self.judge_groups();
+    }
+
+    fn judge_groups(&mut self) {
+        if !self.groups_listed {
+            return;
+        }
+        let groups = Groups::new(self.groups.values().map(|entry| &entry.record.object));
+        for (name, entry) in &mut self.groups {
+            entry.touch();
+            match groups.refusal(name) {
+                Some(refusal) if self.engine.groups().refusal(name) != Some(refusal) => {
+                    tracing::warn!(group = %name, %refusal, "ServiceGroup refused");
+                }
+                None if self.engine.groups().get(name) != groups.get(name) => {
+                    tracing::info!(group = %name, "ServiceGroup accepted");
+                }
+                _ => {}
+            }
+        }
+        let woken = self.engine.set_groups(groups);
+        self.wake(woken);
+    }
+
+    /// The groups of these addresses have other figures now.
+    pub(super) fn touch_groups(&mut self, addresses: &[IpAddr]) {
+        for address in addresses {
+            if let Some(group) = self.engine.groups().of_address(*address)
+                && let Some(entry) = self.groups.get_mut(&group.name)
+            {
+                entry.touch();
+            }
+        }
+    }
+
+    /// When the next status is to be looked at.
+    pub(super) fn next_group_status(&self) -> Option<Instant> {
+        let waiting = self.groups.values().filter(|entry| !entry.in_flight);
+        waiting.filter_map(|entry| entry.due).min().filter(|_| self.is_listed())
+    }
+
+    pub(super) fn write_group_statuses(&mut self) {
+        let now = Instant::now();
+        let due = self.groups.iter().filter(|(_, e)| !e.in_flight && e.due.is_some_and(|due| due <= now));
+        let due: Vec<Arc<str>> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.write_group_status(name, now);
+        }
+    }
+
+    fn write_group_status(&mut self, name: Arc<str>, now: Instant) {
+        let (groups, ledger) = (self.engine.groups(), self.engine.ledger());
+        if let Some(group) = groups.get(&name) {
+            let (size, held) = group_status::usage(group, ledger);
+            let labels = PoolLabels { pool: name.to_string() };
+            self.surroundings.metrics.pool_size.get_or_create(&labels).set(size);
+            self.surroundings.metrics.addresses_in_use.get_or_create(&labels).set(held);
+        } else {
+            self.remove_metrics(&name);
+        }
+        let Some(entry) = self.groups.get_mut(&name) else { return };
+        entry.due = None;
+        entry.last = Some(now);
+        // An object that cannot be read has no status that could be compared: it is written once a change.
+        let GroupRecord { generation, status: old, .. } = &entry.record;
+        let new = group_status::status(&name, *generation, old, groups, ledger, Timestamp::now());
+        let Some(patch) = group_status::patch(old, &new).filter(|_| self.writer.is_some()) else { return };
+        entry.in_flight = true;
+        entry.record.status = new;
+        let namespace = &self.surroundings.settings.namespace;
+        let api: Api<ServiceGroup> = Api::namespaced(self.surroundings.client.clone(), namespace);
+        self.tasks.spawn(async move {
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let answer = api.patch_status(&name, &params, &Patch::Merge(&patch)).await;
+            Done::Group(name, answer.map(Box::new))
+        });
+    }
+
+    pub(super) fn on_group_written(&mut self, name: &str, answer: Result<Box<ServiceGroup>, kube::Error>) {
+        let Some(entry) = self.groups.get_mut(name) else { return };
+        entry.in_flight = false;
+        if let Err(error) = answer {
+            tracing::warn!(group = name, %error, "status of the ServiceGroup not written");
+            // The next list or change says what is there.
+            entry.record.status = api::ServiceGroupStatus::default();
+            entry.touch();
+        }
+    }
+
+    fn remove_metrics(&self, name: &str) {
+        let labels = PoolLabels { pool: name.to_owned() };
+        self.surroundings.metrics.pool_size.remove(&labels);
+        self.surroundings.metrics.addresses_in_use.remove(&labels);
+    }
+}
