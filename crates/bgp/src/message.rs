@@ -3,25 +3,9 @@
 use crate::{
     attributes::{Attributes, NextHop},
     capabilities::Capabilities,
-    notification::Notification,
     types::{Family, RouterId},
 };
 use ipnet::IpNet;
-
-/// One message, as sent or as received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// §4.2
-    Open(Open),
-    /// §4.3
-    Update(Box<Update>),
-    /// §4.5
-    Notification(Notification),
-    /// §4.4
-    Keepalive,
-    /// RFC 2918, RFC 7313
-    RouteRefresh(RouteRefresh),
-}
 
 /// An OPEN message. A received one has passed the checks of RFC 4271 §6.2 that need no configuration
 /// (version, hold time not 1 or 2, router ID not 0, options well-formed).

@@ -16,7 +16,7 @@ use crate::{
 
 /// What becomes of an UPDATE with an error (RFC 7606 §2), the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// No error.
     Keep,
     /// The attribute is left out, its routes stay.

@@ -189,16 +189,15 @@ impl<'c> Walk<'c> {
 
     /// RFC 7606 §5.2: an error that would withdraw something, and no reachable prefix beside attributes other than
     /// MP_UNREACH_NLRI: perhaps the prefixes were not found.
-    fn check_resettable(&mut self, announced: usize) -> Result<(), Notification> {
+    fn check_resettable(&self, announced: usize) -> Result<(), Notification> {
         let reachable =
             announced > 0 || self.reach.is_some_and(|reach| reach.prefixes > 0 || reach.family.is_none());
         let certain = reachable || (self.only_unreach() && !self.truncated);
-        match self.worst.take() {
-            Some(fault) if fault.verdict >= Verdict::TreatAsWithdraw && !certain => Err(fault.notification),
-            worst => {
-                self.worst = worst;
-                Ok(())
+        match &self.worst {
+            Some(fault) if fault.verdict >= Verdict::TreatAsWithdraw && !certain => {
+                Err(fault.notification.clone())
             }
+            _ => Ok(()),
         }
     }
 
@@ -208,8 +207,8 @@ impl<'c> Walk<'c> {
 
     fn finish(self, parts: &Parts<'_>, withdrawn: usize, announced: usize) -> ReceivedUpdate {
         let end_of_rib = self.end_of_rib(parts);
+        let withdraw = self.verdict() == Verdict::TreatAsWithdraw;
         let mut update = ReceivedUpdate { end_of_rib, faults: self.faults, ..ReceivedUpdate::default() };
-        let withdraw = self.worst.is_some_and(|fault| fault.verdict == Verdict::TreatAsWithdraw);
         let classic = self.context.families.contains(&Family::Ipv4Unicast).then_some(Family::Ipv4Unicast);
         let reach = [Multiprotocol { family: classic, prefixes: announced }].into_iter().chain(self.reach);
         let unreach =
@@ -243,9 +242,13 @@ impl<'c> Walk<'c> {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(format!("{why}: {}", fault.verdict));
         }
-        if self.worst.as_ref().is_none_or(|worst| worst.verdict < fault.verdict) {
+        if self.verdict() < fault.verdict {
             self.worst = Some(fault);
         }
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.worst.as_ref().map_or(Verdict::Keep, |fault| fault.verdict)
     }
 
     fn has(&self, code: u8) -> bool {

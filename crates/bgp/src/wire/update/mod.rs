@@ -11,7 +11,6 @@ mod received;
 #[cfg(test)]
 mod tests;
 
-pub use attributes::Verdict;
 pub(super) use decode::decode;
 pub use encode::{EncodeError, Packed, encode_end_of_rib, encode_reach, encode_unreach};
 
