@@ -5,10 +5,10 @@ cd "$(dirname "$0")/../.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-target}
 echo "building static binaries for $host"
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target "$host" -p allocator -p agent
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --target "$host" -p allocator -p agent
 out=$target/image
 mkdir -p "$out/root"
-install -m 0755 -s "$target/$host/release/allocator" "$target/$host/release/lbnodeagent" "$out/root/"
+install -m 0755 -s "$target/$host/dist/allocator" "$target/$host/dist/lbnodeagent" "$out/root/"
 for binary in allocator lbnodeagent; do
     if ldd "$out/root/$binary" >/dev/null 2>&1; then
         echo "image.sh: $binary is not static" >&2
