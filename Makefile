@@ -46,7 +46,7 @@ lint: ## format, clippy, the dependency rule, licences and sources of what is li
 	$(CARGO) nextest run -p house
 
 crds: ## write the chart's CRD files from crates/api
-	$(CARGO) run --quiet -p api --bin crds -- charts/purelb/templates/crds
+	$(CARGO) run --quiet -p api --bin crds -- charts/purelb/crds
 
 chart: ## lint and render the chart with Helm
 	@tests/tools/venv.sh $(VENV) helm-python-sdk pyyaml

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 #[test]
 fn the_charts_crd_files_are_the_generated_ones() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/purelb/templates/crds");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/purelb/crds");
     let mut expected = BTreeSet::new();
     for (file, crd) in api::crds::all() {
         let yaml = format!("{}{}", api::crds::HEADER, serde_norway::to_string(&crd).unwrap());

@@ -124,7 +124,7 @@ pub fn source_root() -> PathBuf {
 
 /// Applies the chart's CRD files and waits until the API server serves them.
 fn apply_custom_resources(kubectl: &Kubectl) -> Result<()> {
-    let folder = source_root().join("charts/purelb/templates/crds");
+    let folder = source_root().join("charts/purelb/crds");
     let entries = fs::read_dir(&folder).map_err(Error::path(&folder))?;
     let files = entries.flatten().map(|entry| entry.path().display().to_string()).collect::<Vec<_>>();
     let arguments = files.iter().flat_map(|file| ["-f", file.as_str()]);

@@ -1,4 +1,4 @@
-//! Writes the chart's CRD files: `cargo run -p api --bin crds -- charts/purelb/templates/crds`.
+//! Writes the chart's CRD files: `cargo run -p api --bin crds -- charts/purelb/crds`.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
