@@ -1,0 +1,231 @@
+//! Strategic merge patch: a merge patch that knows which lists are merged, and by which key.
+
+use serde_json::{Map, Value};
+
+use crate::refusal::Refusal;
+use crate::schema::{PatchMeta, Schema};
+
+const DIRECTIVE: &str = "$patch";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+const ORDER: &str = "$setElementOrder/";
+const RETAIN_KEYS: &str = "$retainKeys";
+
+/// Applies `patch` to `object`, whose schema tells the merge keys.
+pub(crate) fn apply(mut object: Value, patch: &Value, schema: &Schema) -> Result<Value, Refusal> {
+    if !patch.is_object() {
+        return Err(Refusal::bad_request("a strategic merge patch must be a JSON object"));
+    }
+    merge_object(&mut object, patch, Some(schema))?;
+    Ok(object)
+}
+
+fn merge_object(target: &mut Value, patch: &Value, schema: Option<&Schema>) -> Result<(), Refusal> {
+    let Some(members) = patch.as_object() else {
+        *target = patch.clone();
+        return Ok(());
+    };
+    match members.get(DIRECTIVE).and_then(Value::as_str) {
+        Some("replace") => {
+            *target = without_directives(patch);
+            return Ok(());
+        }
+        Some("delete") => {
+            *target = Value::Object(Map::new());
+            return Ok(());
+        }
+        Some("merge") | None => {}
+        Some(other) => return Err(Refusal::bad_request(format!("Unrecognized type: {other}"))),
+    }
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    retain_keys(target, members);
+    for (name, change) in members.iter().filter(|(name, _)| !name.starts_with('$')) {
+        merge_member(target, name, change, schema.and_then(|s| s.member(name)))?;
+    }
+    for (name, change) in members {
+        if let Some(list) = name.strip_prefix(DELETE_PRIMITIVES) {
+            delete_primitives(&mut target[list], change);
+        }
+    }
+    for (name, order) in members {
+        if let Some(list) = name.strip_prefix(ORDER) {
+            let meta = schema.and_then(|s| s.member(list)).and_then(|s| s.patch.as_ref());
+            set_order(&mut target[list], order, meta);
+        }
+    }
+    if let Some(members) = target.as_object_mut() {
+        members.retain(|name, value| !(value.is_null() && patch_names_list(patch, name)));
+    }
+    Ok(())
+}
+
+/// Whether a directive of the patch made an absent list appear as null.
+fn patch_names_list(patch: &Value, name: &str) -> bool {
+    !patch[format!("{ORDER}{name}")].is_null() || !patch[format!("{DELETE_PRIMITIVES}{name}")].is_null()
+}
+
+fn retain_keys(target: &mut Value, patch: &Map<String, Value>) {
+    let Some(kept) = patch.get(RETAIN_KEYS).and_then(Value::as_array) else { return };
+    if let Some(members) = target.as_object_mut() {
+        members.retain(|name, _| kept.iter().any(|k| k == name));
+    }
+}
+
+fn merge_member(
+    target: &mut Value,
+    name: &str,
+    change: &Value,
+    schema: Option<&Schema>,
+) -> Result<(), Refusal> {
+    let members = target.as_object_mut().expect("the caller made it an object");
+    if change.is_null() {
+        members.shift_remove(name);
+        return Ok(());
+    }
+    let merged_list = schema.and_then(|s| s.patch.as_ref()).filter(|p| p.strategy.contains("merge"));
+    match (change, merged_list) {
+        (Value::Array(items), Some(meta)) => {
+            let list = members.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+            merge_list(list, items, meta, schema.and_then(Schema::item), name)
+        }
+        (Value::Object(_), _) => {
+            let below = members.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            merge_object(below, change, schema)
+        }
+        _ => {
+            members.insert(name.to_owned(), change.clone());
+            Ok(())
+        }
+    }
+}
+
+fn merge_list(
+    list: &mut Value,
+    changes: &[Value],
+    meta: &PatchMeta,
+    item: Option<&Schema>,
+    name: &str,
+) -> Result<(), Refusal> {
+    if !list.is_array() {
+        *list = Value::Array(Vec::new());
+    }
+    let items = list.as_array_mut().expect("just made an array");
+    let Some(key) = &meta.merge_key else {
+        for change in changes {
+            if !items.contains(change) {
+                items.push(change.clone());
+            }
+        }
+        return Ok(());
+    };
+    if changes.iter().any(|c| c[DIRECTIVE] == "replace") {
+        *items = changes.iter().filter(|c| c[DIRECTIVE] != "replace").map(without_directives).collect();
+        return Ok(());
+    }
+    for change in changes {
+        let wanted = &change[key.as_str()];
+        if wanted.is_null() {
+            return Err(Refusal::bad_request(format!(
+                "map: {change} does not contain declared merge key: {key} (list {name})"
+            )));
+        }
+        if change[DIRECTIVE] == "delete" {
+            items.retain(|i| i[key.as_str()] != *wanted);
+            continue;
+        }
+        match items.iter_mut().find(|i| i[key.as_str()] == *wanted) {
+            Some(there) => merge_object(there, change, item)?,
+            None => {
+                let mut new = Value::Object(Map::new());
+                merge_object(&mut new, change, item)?;
+                items.push(new);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn delete_primitives(list: &mut Value, gone: &Value) {
+    let gone = gone.as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(items) = list.as_array_mut() {
+        items.retain(|i| !gone.contains(i));
+    }
+}
+
+/// Brings the named items into the given order; others keep their place relative to their predecessor.
+fn set_order(list: &mut Value, order: &Value, meta: Option<&PatchMeta>) {
+    let (Some(items), Some(order)) = (list.as_array_mut(), order.as_array()) else { return };
+    let key = meta.and_then(|m| m.merge_key.as_deref());
+    let identity = |v: &Value| key.map_or_else(|| v.clone(), |k| v[k].clone());
+    let rank = |v: &Value| order.iter().position(|o| identity(o) == identity(v));
+    let mut ranked: Vec<Value> = items.iter().filter(|i| rank(i).is_some()).cloned().collect();
+    ranked.sort_by_key(|i| rank(i));
+    let mut ranked = ranked.into_iter();
+    for item in items.iter_mut().filter(|i| rank(i).is_some()) {
+        if let Some(next) = ranked.next() {
+            *item = next;
+        }
+    }
+}
+
+fn without_directives(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.iter().filter(|(name, _)| !name.starts_with('$'));
+            Value::Object(kept.map(|(name, v)| (name.clone(), without_directives(v))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_directives).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::builtin::definition;
+    use serde_json::json;
+
+    fn patched(object: Value, patch: Value) -> Value {
+        apply(object, &patch, definition("io.k8s.api.core.v1.Service")).unwrap()
+    }
+
+    fn service() -> Value {
+        json!({"spec": {"ports": [{"name": "a", "port": 80, "nodePort": 30000}, {"name": "b", "port": 81}], "selector": {"x": "y"}}})
+    }
+
+    #[test]
+    fn ports_are_merged_by_their_port() {
+        let merged = patched(
+            service(),
+            json!({"spec": {"ports": [{"port": 80, "name": "web"}, {"port": 82, "name": "c"}]}}),
+        );
+        let ports = merged["spec"]["ports"].as_array().unwrap();
+        assert_eq!(ports.len(), 3);
+        assert_eq!(ports[0], json!({"name": "web", "port": 80, "nodePort": 30000}));
+    }
+
+    #[test]
+    fn delete_and_replace_directives_do_what_they_say() {
+        let gone = patched(service(), json!({"spec": {"ports": [{"$patch": "delete", "port": 80}]}}));
+        assert_eq!(gone["spec"]["ports"], json!([{"name": "b", "port": 81}]));
+        let new = patched(service(), json!({"spec": {"ports": [{"port": 9}, {"$patch": "replace"}]}}));
+        assert_eq!(new["spec"]["ports"], json!([{"port": 9}]));
+        let selector = patched(service(), json!({"spec": {"selector": {"$patch": "replace", "z": "1"}}}));
+        assert_eq!(selector["spec"]["selector"], json!({"z": "1"}));
+    }
+
+    #[test]
+    fn the_element_order_of_the_patch_is_kept() {
+        let patch = json!({"spec": {"$setElementOrder/ports": [{"port": 81}, {"port": 80}]}});
+        let ports = patched(service(), patch)["spec"]["ports"].clone();
+        assert_eq!((&ports[0]["port"], &ports[1]["port"]), (&json!(81), &json!(80)));
+    }
+
+    #[test]
+    fn null_removes_and_scalars_replace() {
+        let merged = patched(service(), json!({"spec": {"selector": null, "type": "NodePort"}}));
+        assert_eq!(merged["spec"]["type"], "NodePort");
+        assert!(merged["spec"].get("selector").is_none());
+    }
+}

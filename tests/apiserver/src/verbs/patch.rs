@@ -1,0 +1,49 @@
+//! Patch: the proposed object is the current one with the patch applied, as the client sees both.
+
+use serde_json::Value;
+
+use super::{Api, Target, WriteOptions, Written};
+use crate::managed::Writer;
+use crate::patch::{self, Language};
+use crate::refusal::Refusal;
+use crate::store::Stored;
+use crate::view;
+
+impl Api {
+    /// Applies a patch to the addressed object.
+    pub(crate) fn patch(
+        &self,
+        target: &Target,
+        language: Language,
+        patch: &Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Refusal> {
+        let resource = &target.resource;
+        match language {
+            Language::Strategic if resource.is_custom() => {
+                return Err(Refusal::unsupported_media_type(
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                ));
+            }
+            Language::Apply => return self.apply(target, patch, options),
+            _ => {}
+        }
+        let writer = Writer::update(options, target);
+        self.modify(target, options, &writer, false, &mut |current| {
+            let shown = view::shown(resource, &Stored::detached(current.clone()));
+            let patched = match language {
+                Language::Json => patch::json(shown, patch)?,
+                Language::Merge => patch::merge(shown, patch)?,
+                Language::Strategic | Language::Apply => {
+                    patch::strategic::apply(shown, patch, resource.schema.get())?
+                }
+            };
+            self.decode_patched(target, patched, options.field_validation)
+        })
+    }
+
+    fn apply(&self, target: &Target, applied: &Value, options: &WriteOptions) -> Result<Written, Refusal> {
+        let _ = (target, applied, options);
+        Err(Refusal::not_implemented("server-side apply"))
+    }
+}
