@@ -34,8 +34,10 @@ impl SharedLease {
         match self.try_keep(Timestamp::now()).await {
             Ok(Hold::Ours) => (true, RENEW),
             Ok(Hold::Theirs(left)) => (false, left.max(RENEW)),
+            // Lost to another agent between reading and writing, as it should be.
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => (false, RENEW),
             Err(error) => {
-                tracing::debug!(lease = self.name, %error, "lease neither taken nor renewed");
+                tracing::warn!(lease = self.name, %error, "Lease neither taken nor renewed: trying again");
                 (false, RENEW)
             }
         }
