@@ -168,6 +168,76 @@ async fn equal_peers_a_refused_set_and_another_export_do_not_touch_the_session()
 }
 
 #[tokio::test]
+async fn what_a_router_said_before_it_reset_the_connection_is_told() {
+    use bgp::{notification::*, wire};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let router = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let port = router.local_addr().unwrap().port();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    let (mut stream, _) = router.accept().await.unwrap();
+    stream.read_exact(&mut [0; 29]).await.unwrap();
+    let mut farewell = bytes::BytesMut::new();
+    let text = Notification::with_text(CEASE_ADMINISTRATIVE_SHUTDOWN, "maintenance");
+    wire::encode_notification(&text, &mut farewell);
+    stream.write_all(&farewell).await.unwrap();
+    // What is left of the OPEN is unread, so that this resets the connection.
+    drop(stream);
+    let status = until(&a, "told", |peer| peer.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("administrative shutdown") && error.contains("maintenance"), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_up_nobody() {
+    const COUNT: u128 = 400_000;
+    use bgp::wire;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // A router that completes the handshake and then never reads again.
+    let router = tokio::net::TcpSocket::new_v4().unwrap();
+    router.set_recv_buffer_size(4096).unwrap();
+    router.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let router = router.listen(1).unwrap();
+    let (b, port) = listening();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    let slow = PeerConfig {
+        address: "127.0.0.2".parse().unwrap(),
+        port: router.local_addr().unwrap().port(),
+        ..peer("asleep", 1, 64512, 64513)
+    };
+    a.set_peers(vec![slow, PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    let (mut stream, _) = router.accept().await.unwrap();
+    let mut open = vec![0; 19];
+    stream.read_exact(&mut open).await.unwrap();
+    open.resize(usize::from(u16::from_be_bytes([open[16], open[17]])), 0);
+    stream.read_exact(&mut open[19..]).await.unwrap();
+    let wire::Received::Open(mut answer) = wire::decode(&open, &wire::DecodeContext::default()).unwrap()
+    else {
+        panic!("an OPEN comes first")
+    };
+    answer.asn = 64513;
+    answer.capabilities.four_octet_asn = Some(64513);
+    answer.router_id = RouterId::new([10, 0, 0, 9].into()).unwrap();
+    let mut octets = bytes::BytesMut::new();
+    wire::encode_open(&answer, &mut octets);
+    wire::encode_keepalive(&mut octets);
+    stream.write_all(&octets).await.unwrap();
+    until_established(&b).await;
+    until(&a, "asleep is Established", |peer| peer.state == State::Established).await;
+    // More than its socket buffers take.
+    let attributes = Arc::new(RouteAttributes::default());
+    let prefix = |host: u128| IpNet::new(IpAddr::V6((0x2001_0db8 << 96 | host).into()), 128).unwrap();
+    let class = RouteClass(0);
+    let routes =
+        (0..COUNT).map(|host| Route { prefix: prefix(host), class, attributes: Arc::clone(&attributes) });
+    a.announce(routes.collect()).await.unwrap();
+    until(&b, "told", |peer| peer.received[1] == COUNT as usize).await;
+    let asleep = a.watch_status().borrow().peers[0].clone();
+    assert!(asleep.advertised[1] < COUNT as usize, "nothing waits but its dirty set");
+}
+
+#[tokio::test]
 async fn strangers_are_refused_before_they_can_say_anything() {
     use tokio::io::AsyncReadExt;
     let (b, port) = listening();

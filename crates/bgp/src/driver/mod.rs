@@ -195,21 +195,29 @@ impl Driver {
         if !ready.read {
             return;
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let now = self.clock.now();
+        self.read(id);
+    }
+
+    /// Reads once. Whether the connection is still there.
+    fn read(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
         match connection.read(&mut self.buffer) {
             Ok(None) => {}
             Ok(Some(0)) => self.on_lost(id, "closed by the peer"),
             Ok(Some(count)) => {
-                self.speaker.handle_received(id, self.buffer.get(..count).unwrap_or_default(), now);
+                let octets = self.buffer.get(..count).unwrap_or_default();
+                self.speaker.handle_received(id, octets, self.clock.now());
+                return true;
             }
             Err(error) => self.on_lost(id, &error.to_string()),
         }
+        false
     }
 
     fn on_lost(&mut self, id: ConnectionId, reason: &str) {
-        self.connections.remove(&id);
-        self.speaker.handle_closed(id, reason, self.clock.now());
+        if self.connections.remove(&id).is_some() {
+            self.speaker.handle_closed(id, reason, self.clock.now());
+        }
     }
 
     fn on_accepted(&mut self, stream: TcpStream, from: SocketAddr) {
@@ -287,7 +295,11 @@ impl Driver {
         match connection.write() {
             Ok(0) => {}
             Ok(written) => self.speaker.handle_transmitted(id, written, self.clock.now()),
-            Err(error) => self.on_lost(id, &error.to_string()),
+            Err(error) => {
+                // What the peer said before it closed says more than a broken pipe.
+                while self.read(id) {}
+                self.on_lost(id, &error.to_string());
+            }
         }
     }
 
