@@ -190,10 +190,12 @@ pub(crate) fn instances(api: &Api, crd: &Value) -> Option<Arc<Resource>> {
     table.resources.iter().find(|r| r.id.group == group && r.id.plural == plural).cloned()
 }
 
-/// The CRD of a custom resource.
-pub(crate) fn of_resource(api: &Api, resource: &Resource) -> Option<Arc<Stored>> {
+/// The CRD of a custom resource, and the resource of CRDs.
+pub(crate) fn of_resource(api: &Api, resource: &Resource) -> Option<(Arc<Resource>, Arc<Stored>)> {
     let name = format!("{}.{}", resource.id.plural, resource.id.group);
-    definition_target(api, &name)?.resource.objects.get(&Key::new("", &name))
+    let definitions = definition_target(api, &name)?.resource;
+    let crd = definitions.objects.get(&Key::new("", &name))?;
+    Some((definitions, crd))
 }
 
 fn register(api: &Api, crd: &Value) -> usize {

@@ -146,6 +146,11 @@ impl Api {
         }
         if resource.kind == "CustomResourceDefinition" {
             crate::crd::on_removal(self, gone);
+        } else if resource.is_custom()
+            && let Some((definitions, crd)) = crate::crd::of_resource(self, resource)
+            && object::is_terminating(&crd.value)
+        {
+            self.garbage.send(Job::Foreground(address(&definitions, &crd.value)));
         }
     }
 
@@ -216,6 +221,10 @@ impl Api {
                 self.disown(dependent, &uid);
             }
             self.drop_finalizer(&target, "orphan");
+        } else if finalizers.contains(&crate::crd::CLEANUP) {
+            if self.empty_definition(&object.value) {
+                self.drop_finalizer(&target, crate::crd::CLEANUP);
+            }
         } else if finalizers.contains(&"foregroundDeletion") {
             for dependent in &dependents {
                 if let Some(target) = self.target(dependent) {
@@ -231,6 +240,18 @@ impl Api {
                 self.drop_finalizer(&target, "foregroundDeletion");
             }
         }
+    }
+
+    /// Deletes the objects of a terminating CRD; whether all are gone.
+    fn empty_definition(&self, crd: &Value) -> bool {
+        let Some(resource) = crate::crd::instances(self, crd) else { return true };
+        for object in resource.objects.snapshot("").objects {
+            let Key { namespace, name } = Key::of(&object.value);
+            let target = Target { resource: resource.clone(), namespace, name, status: false };
+            // One that is gone already is as good as deleted.
+            let _ = self.delete(&target, &DeleteOptions::default());
+        }
+        resource.objects.is_empty()
     }
 
     fn disown(&self, at: &Address, owner: &str) {

@@ -10,8 +10,6 @@
 //! # Ok(()) }
 //! ```
 
-#![allow(dead_code, reason = "removed when server-side apply and OpenAPI land")]
-
 mod cel;
 mod connection;
 mod control;

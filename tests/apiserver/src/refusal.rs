@@ -247,11 +247,6 @@ impl Refusal {
         Self::new(501, "NotImplemented", format!("the in-memory API server does not implement {what}"))
     }
 
-    /// 500.
-    pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
-    }
-
     /// The `Status` object.
     pub(crate) fn to_status(&self) -> Value {
         let mut status = json!({

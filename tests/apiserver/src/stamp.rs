@@ -14,11 +14,6 @@ pub(crate) fn secs_from_now(secs: i64) -> String {
     then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Now, as `metav1.MicroTime` is written.
-pub(crate) fn now_micros() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
-}
-
 /// A random (version 4) UUID.
 pub(crate) fn uuid() -> String {
     let n: u128 = rand::rng().random();

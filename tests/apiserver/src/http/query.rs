@@ -79,6 +79,7 @@ impl Query {
         let manager = if manager.is_empty() { "unknown" } else { manager };
         Ok(WriteOptions {
             dry_run: self.dry_run()?,
+            manager_named: !named.is_empty(),
             manager: manager.to_owned(),
             field_validation,
             force: self.flag("force"),

@@ -120,12 +120,6 @@ impl Table {
         self.by_id.get(&id).cloned()
     }
 
-    /// The resource of a kind.
-    pub(crate) fn find_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
-        let fits = |r: &&Arc<Resource>| r.id.group == group && r.id.version == version && r.kind == kind;
-        self.resources.iter().find(fits).cloned()
-    }
-
     /// Groups with their versions, core first, then by name; versions in order of registration.
     pub(crate) fn groups(&self) -> Vec<(String, Vec<String>)> {
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();

@@ -5,47 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-/// Formats that are enforced; others are annotations only.
-const KNOWN: &[&str] = &[
-    "bsonobjectid",
-    "byte",
-    "cidr",
-    "creditcard",
-    "date",
-    "date-time",
-    "datetime",
-    "duration",
-    "email",
-    "hexcolor",
-    "hostname",
-    "int32",
-    "int64",
-    "ipv4",
-    "ipv6",
-    "isbn",
-    "isbn10",
-    "isbn13",
-    "k8s-long-name",
-    "k8s-short-name",
-    "mac",
-    "password",
-    "rgbcolor",
-    "ssn",
-    "uri",
-    "uuid",
-    "uuid3",
-    "uuid4",
-    "uuid5",
-];
-
 /// Formats of the real server that this one cannot judge: a CRD with one of them is refused.
 pub(super) const UNJUDGED: &[&str] =
     &["bsonobjectid", "creditcard", "hexcolor", "isbn", "isbn10", "isbn13", "rgbcolor", "ssn"];
-
-/// Whether the format means anything to the server.
-pub(super) fn is_known(format: &str) -> bool {
-    KNOWN.contains(&format)
-}
 
 /// Whether a string has a format.
 pub(crate) fn matches(format: &str, text: &str) -> bool {

@@ -75,6 +75,8 @@ pub(crate) struct WriteOptions {
     pub dry_run: bool,
     /// Who writes, for `managedFields`.
     pub manager: String,
+    /// Whether the request names the manager; otherwise it is the client's name.
+    pub manager_named: bool,
     /// What to do about unknown fields.
     pub field_validation: FieldValidation,
     /// Take over fields that others manage (apply only).

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{Api, Target, WriteOptions, Written};
-use crate::managed::Writer;
+use crate::managed::{self, Writer};
+use crate::object;
 use crate::patch::{self, Language};
 use crate::refusal::Refusal;
 use crate::store::Stored;
@@ -42,8 +43,27 @@ impl Api {
         })
     }
 
+    /// Server-side apply: the configuration is merged into the object, or becomes it.
     fn apply(&self, target: &Target, applied: &Value, options: &WriteOptions) -> Result<Written, Refusal> {
-        let _ = (target, applied, options);
-        Err(Refusal::not_implemented("server-side apply"))
+        if !options.manager_named {
+            let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+            return Err(Refusal::new(422, "Invalid", message));
+        }
+        if !object::list_at(applied, &["metadata", "managedFields"]).is_empty() {
+            return Err(Refusal::bad_request("metadata.managedFields must be nil"));
+        }
+        let (configuration, warnings) =
+            self.decode_patched(target, applied.clone(), options.field_validation)?;
+        let writer = Writer::apply(options, target, &configuration);
+        let resource = &target.resource;
+        if resource.objects.get(&target.key()).is_none() && !target.status {
+            return self.create_decoded(target, configuration, options, &writer, warnings);
+        }
+        let mut written = self.modify(target, options, &writer, false, &mut |current| {
+            managed::applied(current, &configuration, &writer, resource, options.force)
+                .map(|new| (new, Vec::new()))
+        })?;
+        written.warnings.extend(warnings);
+        Ok(written)
     }
 }

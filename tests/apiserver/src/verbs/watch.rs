@@ -190,10 +190,10 @@ impl Watch {
         tokio::select! {
             changed = self.newest.changed() => self.over |= changed.is_err(),
             () = end => {
-                self.over = true;
                 if self.bookmarks.is_some() {
                     self.push_bookmark(false);
                 }
+                self.over = true;
             }
             _ = tick => self.push_bookmark(false),
         }
@@ -257,7 +257,11 @@ impl Watch {
         event_line(kind.word(), shown.to_string().as_bytes())
     }
 
+    /// A bookmark at the newest revision, behind all events up to it.
     fn push_bookmark(&mut self, initial_events_end: bool) {
+        if !initial_events_end {
+            self.read_history();
+        }
         let resource = &self.target.resource;
         let mut bookmark = json!({
             "kind": resource.kind, "apiVersion": resource.api_version(),

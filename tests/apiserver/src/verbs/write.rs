@@ -51,10 +51,7 @@ impl Api {
             give_back(held);
             return Err(refusal);
         }
-        if let Err(refusal) = managed::track(&mut new, None, writer, resource) {
-            give_back(held);
-            return Err(refusal);
-        }
+        managed::track(&mut new, None, writer, resource);
         if options.dry_run {
             return dry_run_create(resource, new, held, warnings);
         }
@@ -85,6 +82,12 @@ impl Api {
         }
         if resource.namespaced {
             self.check_namespace(target, new)?;
+        }
+        let definition = if resource.is_custom() { crate::crd::of_resource(self, resource) } else { None };
+        if definition.is_some_and(|(_, crd)| object::is_terminating(&crd.value)) {
+            let mut refusal = Refusal::method_not_allowed();
+            refusal.message = "create not allowed while custom resource definition is terminating".to_owned();
+            return Err(refusal);
         }
         object::put(new, "apiVersion", json!(resource.stored_as));
         object::put(new, "kind", json!(resource.kind));
@@ -245,14 +248,14 @@ impl Api {
             held = rules.reserve(new, Some(old), options.dry_run).map_err(|c| invalid(resource, new, c))?;
             causes.extend(rules.validate(new, Some(old)));
         }
-        let outcome = refuse(resource, new, &causes).and_then(|()| {
+        let outcome = refuse(resource, new, &causes).map(|()| {
             let changed =
                 !target.status && kinds::content_changed(rules.generation(), resource.has_status, new, old);
             if changed {
                 let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
                 object::meta_mut(new).insert("generation".into(), json!(generation));
             }
-            managed::track(new, Some(old), writer, resource)
+            managed::track(new, Some(old), writer, resource);
         });
         match outcome {
             Ok(()) => Ok(held),
