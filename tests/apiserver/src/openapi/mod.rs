@@ -16,7 +16,8 @@ use crate::refusal::Refusal;
 use crate::registry::{Table, api_version};
 use crate::verbs::Api;
 
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// Clients ask for `…v2@v1.0+protobuf`, but cannot parse that `@` in an answer.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The answer, if the path is one of the OpenAPI documents.
 pub(crate) fn answer(api: &Api, path: &str, accept: &str) -> Option<Response<Body>> {

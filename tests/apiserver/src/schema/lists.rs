@@ -69,6 +69,14 @@ const ATOMIC_DEFINITIONS: &[&str] = &[
     "core.v1.NodeSelectorTerm",
 ];
 
+/// Definitions whose values may be of any type.
+const ANY_VALUE: &[&str] = &[
+    "apiextensions.v1.JSON",
+    "apiextensions.v1.JSONSchemaPropsOrArray",
+    "apiextensions.v1.JSONSchemaPropsOrBool",
+    "apiextensions.v1.JSONSchemaPropsOrStringArray",
+];
+
 /// Keys of map lists that may be left out in the object: the value they then stand for.
 const KEY_DEFAULTS: &[(&str, &str, &str)] =
     &[("core.v1.ServicePort", "protocol", "TCP"), ("core.v1.ContainerPort", "protocol", "TCP")];
@@ -90,6 +98,9 @@ pub(super) fn overlay(name: &str, definition: &mut Value) {
     }
     if ATOMIC_DEFINITIONS.iter().any(|suffix| name.ends_with(suffix)) {
         definition["x-kubernetes-map-type"] = json!("atomic");
+    }
+    if ANY_VALUE.iter().any(|suffix| name.ends_with(suffix)) {
+        *definition = json!({"description": definition["description"]});
     }
     for (owner, field, value) in KEY_DEFAULTS {
         if name.ends_with(owner) {
