@@ -14,8 +14,8 @@ mod process;
 mod report;
 mod router_table;
 mod site;
-mod speaker;
 mod statistics;
+mod subject;
 mod wire;
 
 use std::process::ExitCode;
@@ -51,9 +51,9 @@ struct Arguments {
 /// What this program is when a benchmark starts it in a namespace.
 #[derive(Debug, Subcommand)]
 enum PartOfABenchmark {
-    /// The BGP speaker under test.
+    /// Who is measured on the wire.
     #[command(hide = true)]
-    Speaker(speaker::Arguments),
+    Subject(subject::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.role {
         None => measure(&arguments),
-        Some(PartOfABenchmark::Speaker(arguments)) => speaker::run(arguments).map(|()| true),
+        Some(PartOfABenchmark::Subject(arguments)) => subject::run(arguments).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

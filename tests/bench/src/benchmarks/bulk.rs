@@ -19,8 +19,8 @@ use crate::{
     daemons::{self, Daemon, Software},
     figure::Sample,
     process::{Memory, megabytes},
-    speaker::Speaker,
-    wire::{End, Family, Messages, Pair, RawSender, Receipt, Sink},
+    subject::{Subject, Verb, Who},
+    wire::{End, Family, Feeder, Messages, Pair, Receipt, Sink},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -31,6 +31,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 const ROUTES: u32 = 100_000;
+const ALL: Range<u32> = 0..ROUTES;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Ours per the raw sender's.
 const LIMIT_PER_RAW: f64 = 10.0;
@@ -52,58 +53,47 @@ fn prepare(_: &Context) -> Result<Box<dyn Benchmark>> {
     Ok(Box::new(Bulk { pair: Pair::build()?, daemons }))
 }
 
-/// Someone with 100,000 routes and a session to the receiver.
-trait Subject {
+/// Someone with 100,000 routes and a session to the receiver: all of them are announced or withdrawn at once.
+trait Party {
     /// Everything that can be done before the clock starts.
-    fn prepare(&mut self, what: What) -> Result<()>;
+    fn prepare(&mut self, verb: Verb) -> Result<()>;
     /// Does what was prepared.
     fn go(&mut self) -> Result<()>;
 }
 
-/// With all routes at once.
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Announce,
-    Withdraw,
+impl Party for Subject {
+    fn prepare(&mut self, verb: Verb) -> Result<()> {
+        Subject::prepare(self, verb, ALL)
+    }
+
+    fn go(&mut self) -> Result<()> {
+        Subject::go(self)
+    }
 }
 
-const ALL: Range<u32> = 0..ROUTES;
-
-/// A raw sender: the floor, or what feeds a daemon.
-struct Encoded {
-    sender: RawSender,
+/// A daemon hears from its feeder what to do.
+struct Fed {
+    feeder: Feeder,
     family: Family,
-    end: End,
     octets: Vec<u8>,
 }
 
-impl Subject for Encoded {
-    fn prepare(&mut self, what: What) -> Result<()> {
-        let Self { family, end, .. } = *self;
-        self.octets = match what {
-            What::Announce => end.messages().announcement(family, end.address(family), ALL),
-            What::Withdraw => Messages::withdrawal(family, ALL),
+impl Party for Fed {
+    fn prepare(&mut self, verb: Verb) -> Result<()> {
+        self.octets = match verb {
+            Verb::Announce => announcement_of_the_feeder(self.family),
+            Verb::Withdraw => Messages::withdrawal(self.family, ALL),
         };
         Ok(())
     }
 
     fn go(&mut self) -> Result<()> {
-        self.sender.write(std::mem::take(&mut self.octets))
+        self.feeder.write(std::mem::take(&mut self.octets))
     }
 }
 
-impl Subject for Speaker {
-    fn prepare(&mut self, what: What) -> Result<()> {
-        let verb = match what {
-            What::Announce => "announce",
-            What::Withdraw => "withdraw",
-        };
-        Speaker::prepare(self, verb, ALL)
-    }
-
-    fn go(&mut self) -> Result<()> {
-        Speaker::go(self)
-    }
+fn announcement_of_the_feeder(family: Family) -> Vec<u8> {
+    End::Feeder.messages().announcement(family, End::Feeder.address(family), ALL)
 }
 
 /// What was measured of one subject; times in milliseconds.
@@ -125,8 +115,8 @@ impl Benchmark for Bulk {
 
 impl Bulk {
     fn family(&self, family: Family) -> Result<Vec<Sample>> {
-        let raw = self.raw(family).context("raw sender")?;
-        let (ours, memory) = self.ours(family).context("our speaker")?;
+        let (raw, _) = self.subject(Who::Raw, family).context("raw sender")?;
+        let (ours, memory) = self.subject(Who::Ours, family).context("our speaker")?;
         let mut daemons = Vec::new();
         for (software, version) in &self.daemons {
             let measured = self.daemon(*software, family).with_context(|| software.name())?;
@@ -147,35 +137,27 @@ impl Bulk {
         Ok(samples)
     }
 
-    fn raw(&self, family: Family) -> Result<Measured> {
-        let (end, address) = (End::Speaker, End::Speaker.address(family));
-        let first = end.messages().announcement(family, address, ALL);
-        let sender = self.pair.speaker.enter(|| RawSender::listen(address, end.messages(), first))??;
-        self.measure(family, &mut Encoded { sender, family, end, octets: Vec::new() })
-    }
-
-    fn ours(&self, family: Family) -> Result<(Measured, Memory)> {
-        let mut speaker = Speaker::start(&self.pair, family, ROUTES)?;
-        let measured = self.measure(family, &mut speaker)?;
-        let memory = Memory::of(speaker.pid())?;
-        speaker.stop()?;
+    fn subject(&self, who: Who, family: Family) -> Result<(Measured, Memory)> {
+        let mut subject = Subject::listen(&self.pair, who, family, ROUTES)?;
+        let measured = self.measure(family, &mut subject)?;
+        let memory = Memory::of(subject.pid())?;
+        subject.stop()?;
         Ok((measured, memory))
     }
 
     fn daemon(&self, software: &'static dyn Software, family: Family) -> Result<Measured> {
         let mut daemon = Daemon::start(software, &self.pair, family)?;
-        let (end, source, to) = (End::Feeder, End::Feeder.address(family), End::Speaker.address(family));
-        let first = end.messages().announcement(family, source, ALL);
-        let sender = self.pair.sink.enter(|| RawSender::dial(source, to, end.messages(), first))??;
+        let (source, to) = (End::Feeder.address(family), End::Speaker.address(family));
+        let (messages, first) = (End::Feeder.messages(), announcement_of_the_feeder(family));
+        let feeder = self.pair.sink.enter(|| Feeder::dial(source, to, messages, first))??;
         daemon.wait_loaded(ROUTES as usize)?;
-        let measured = self.measure(family, &mut Encoded { sender, family, end, octets: Vec::new() })?;
+        let measured = self.measure(family, &mut Fed { feeder, family, octets: Vec::new() })?;
         daemon.stop()?;
         Ok(measured)
     }
 
-    fn measure(&self, family: Family, subject: &mut dyn Subject) -> Result<Measured> {
-        let (source, to) = (End::Sink.address(family), End::Speaker.address(family));
-        let mut sink = self.pair.sink.enter(|| Sink::dial(family, &End::Sink.messages(), source, to))??;
+    fn measure(&self, family: Family, party: &mut dyn Party) -> Result<Measured> {
+        let mut sink = self.pair.sink.enter(|| Sink::dial(family, End::Speaker))??;
         let since = |start: Instant, receipt: &Receipt| (receipt.at - start).as_secs_f64() * 1e3;
         let all = ROUTES as usize;
 
@@ -185,16 +167,16 @@ impl Bulk {
         // Whoever sends things twice shall be done with it.
         sink.wait_quiet(Duration::from_millis(200))?;
 
-        subject.prepare(What::Withdraw)?;
+        party.prepare(Verb::Withdraw)?;
         let start = Instant::now();
-        subject.go()?;
+        party.go()?;
         let receipt = sink.wait_present(0, TIMEOUT).context("withdrawal")?;
         let withdrawn = since(start, &receipt);
         sink.wait_quiet(Duration::from_millis(200))?;
 
-        subject.prepare(What::Announce)?;
+        party.prepare(Verb::Announce)?;
         let start = Instant::now();
-        subject.go()?;
+        party.go()?;
         let receipt = sink.wait_present(all, TIMEOUT).context("announcement on a session that is up")?;
         Ok(Measured { bulk, withdrawn, live: (since(start, &receipt), receipt) })
     }

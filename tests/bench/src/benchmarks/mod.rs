@@ -6,6 +6,8 @@ use crate::{context::Context, figure::Sample};
 
 mod announce_10k;
 mod bulk;
+mod restart_10k;
+mod route_latency_10k;
 mod service_to_router;
 
 /// A benchmark whose surroundings stand.
@@ -34,5 +36,11 @@ impl Entry {
 }
 
 /// Every benchmark, in the order in which they run.
-pub(crate) const ALL: &[Entry] =
-    &[announce_10k::ENTRY, announce_10k::DUAL_STACK, service_to_router::ENTRY, bulk::ENTRY];
+pub(crate) const ALL: &[Entry] = &[
+    announce_10k::ENTRY,
+    announce_10k::DUAL_STACK,
+    service_to_router::ENTRY,
+    bulk::ENTRY,
+    route_latency_10k::ENTRY,
+    restart_10k::ENTRY,
+];

@@ -142,7 +142,7 @@ fn wait_answer(process: &mut Process, mut ask: impl FnMut() -> Command) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{RawSender, Sink};
+    use crate::wire::{Feeder, Sink};
 
     #[test]
     fn every_installed_daemon_tells_the_receiver_what_it_was_fed() {
@@ -159,11 +159,10 @@ mod tests {
             let to = End::Speaker.address(family);
             let source = End::Feeder.address(family);
             let octets = End::Feeder.messages().announcement(family, source, 0..10);
-            let feeder = pair.sink.enter(|| RawSender::dial(source, to, End::Feeder.messages(), octets));
+            let feeder = pair.sink.enter(|| Feeder::dial(source, to, End::Feeder.messages(), octets));
             let feeder = feeder.unwrap().unwrap();
             daemon.wait_loaded(10).unwrap();
-            let source = End::Sink.address(family);
-            let sink = pair.sink.enter(|| Sink::dial(family, &End::Sink.messages(), source, to));
+            let sink = pair.sink.enter(|| Sink::dial(family, End::Speaker));
             let mut sink = sink.unwrap().unwrap();
             sink.establish().unwrap();
             sink.wait_present(10, Duration::from_secs(10)).unwrap();

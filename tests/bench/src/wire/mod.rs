@@ -9,20 +9,21 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
+mod feeder;
 mod messages;
 mod pair;
-mod raw_sender;
 mod sink;
 
+pub(crate) use feeder::{Feeder, discard_input, handshake};
 pub(crate) use messages::{Family, Messages};
 pub(crate) use pair::{End, Pair};
-pub(crate) use raw_sender::RawSender;
 pub(crate) use sink::{Receipt, Sink};
 
-const BGP_PORT: u16 = 179;
+/// Where BGP speakers listen.
+pub(crate) const BGP_PORT: u16 = 179;
 
 /// Dials a speaker from an address.
-fn connect(source: IpAddr, to: IpAddr) -> Result<TcpStream> {
+pub(crate) fn connect(source: IpAddr, to: IpAddr) -> Result<TcpStream> {
     let to = SocketAddr::new(to, BGP_PORT);
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;

@@ -5,14 +5,15 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use socket2::SockRef;
 
 use super::{
-    Family, Messages, connect,
+    BGP_PORT, End, Family, Messages, connect,
     messages::{HEADER_OCTETS, KEEPALIVE, MP_REACH_NLRI, MP_UNREACH_NLRI, NOTIFICATION, OPEN, UPDATE},
 };
 
@@ -44,10 +45,29 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Dials from `source` to the speaker at `to` and exchanges OPENs; returns when the speaker's KEEPALIVE is
-    /// here, so that ours makes the session Established. Call it inside the receiver's namespace.
-    pub(crate) fn dial(family: Family, messages: &Messages, source: IpAddr, to: IpAddr) -> Result<Self> {
-        let stream = connect(source, to)?;
+    /// Dials the speaker and exchanges OPENs; returns when the speaker's KEEPALIVE is here, so that ours makes the
+    /// session Established. Call it inside the receiver's namespace.
+    pub(crate) fn dial(family: Family, to: End) -> Result<Self> {
+        Self::greet(family, connect(End::Sink.address(family), to.address(family))?)
+    }
+
+    /// Where the speaker may dial. Call it inside the receiver's namespace.
+    pub(crate) fn listen(family: Family) -> Result<TcpListener> {
+        let address = SocketAddr::new(End::Sink.address(family), BGP_PORT);
+        let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+        Ok(listener)
+    }
+
+    /// Waits for the speaker to dial, then the same as [`Sink::dial`].
+    pub(crate) fn accept(family: Family, listener: &TcpListener, timeout: Duration) -> Result<Self> {
+        // Linux applies it to accept, too.
+        SockRef::from(listener).set_read_timeout(Some(timeout))?;
+        let (stream, _) = listener.accept().context("waiting for the speaker to dial")?;
+        stream.set_nodelay(true)?;
+        Self::greet(family, stream)
+    }
+
+    fn greet(family: Family, stream: TcpStream) -> Result<Self> {
         let mut sink = Self {
             stream,
             buffer: vec![0; BUFFER_OCTETS],
@@ -56,16 +76,11 @@ impl Sink {
             last_read: Instant::now(),
             keepalive_due: Instant::now() + Duration::from_secs(60),
         };
-        sink.stream.write_all(&messages.open())?;
+        sink.stream.write_all(&End::Sink.messages().open())?;
         for expected in [OPEN, KEEPALIVE] {
-            let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-            let kind = sink.next_message(deadline)?;
+            let kind = sink.next_message(Instant::now() + HANDSHAKE_TIMEOUT)?;
             if kind != expected {
                 bail!("the speaker sent message type {kind} where type {expected} was expected");
-            }
-            if kind == OPEN {
-                // Not before its OPEN: some speakers count a KEEPALIVE in OpenSent as an error, as they should.
-                continue;
             }
         }
         Ok(sink)

@@ -1,0 +1,86 @@
+//! Our speaker: the library with its driver, on one thread.
+
+use std::{net::SocketAddr, ops::Range, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use bgp::{
+    config::{PeerAsn, PeerConfig, SpeakerConfig},
+    driver::Handle,
+    route::{Route, RouteAttributes, RouteClass},
+    types::{Asn, RouterId},
+};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe,
+};
+
+use super::{Arguments, Line, Verb, answer};
+use crate::wire::{BGP_PORT, End, Family};
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()> {
+    let listen = SocketAddr::new(End::Speaker.address(family), BGP_PORT);
+    let listens = if dial { Vec::new() } else { vec![listen] };
+    let handle = bgp::driver::spawn(SpeakerConfig { listen: listens, ..SpeakerConfig::default() })
+        .with_context(|| format!("listening on {listen}"))?;
+    let attributes = Arc::new(RouteAttributes::default());
+    handle.announce(numbered(family, 0..routes, &attributes)).await?;
+    handle.set_peers(vec![peer(family, !dial)?]).await?;
+    // The pipe itself, not tokio's standard input, which is read by a thread of its own.
+    let stdin = pipe::OpenOptions::new().open_receiver("/proc/self/fd/0").context("standard input")?;
+    let mut lines = BufReader::new(stdin).lines();
+    answer("ready")?;
+    let mut call = Call::Withdraw(Vec::new());
+    while let Some(line) = lines.next_line().await? {
+        match Line::parse(&line)? {
+            Line::Go => call.make(&handle).await?,
+            Line::Prepare(verb, numbers) => {
+                call = match verb {
+                    Verb::Announce => Call::Announce(numbered(family, numbers, &attributes)),
+                    Verb::Withdraw => Call::Withdraw(prefixes(family, numbers)),
+                };
+                answer("prepared")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn peer(family: Family, passive: bool) -> Result<PeerConfig> {
+    let asn = |end: End| Asn::new(end.asn()).context("AS number");
+    let router_id = RouterId::new(End::Speaker.router_id()).context("router ID")?;
+    let peer_asn = PeerAsn::Exactly(asn(End::Sink)?);
+    let address = End::Sink.address(family);
+    let mut peer = PeerConfig::new("sink", address, router_id, asn(End::Speaker)?, peer_asn);
+    peer.passive = passive;
+    Ok(peer)
+}
+
+/// A call of the library with its values; made once.
+enum Call {
+    Announce(Vec<Route>),
+    Withdraw(Vec<IpNet>),
+}
+
+impl Call {
+    async fn make(&mut self, handle: &Handle) -> Result<()> {
+        match self {
+            Self::Announce(routes) => handle.announce(std::mem::take(routes)).await?,
+            Self::Withdraw(prefixes) => handle.withdraw(std::mem::take(prefixes)).await?,
+        }
+        Ok(())
+    }
+}
+
+fn prefixes(family: Family, numbers: Range<u32>) -> Vec<IpNet> {
+    numbers.map(|number| family.prefix(number)).collect()
+}
+
+fn numbered(family: Family, numbers: Range<u32>, attributes: &Arc<RouteAttributes>) -> Vec<Route> {
+    let route = |prefix| Route { prefix, class: RouteClass::default(), attributes: Arc::clone(attributes) };
+    prefixes(family, numbers).into_iter().map(route).collect()
+}
