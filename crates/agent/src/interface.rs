@@ -129,8 +129,8 @@ impl Interface {
                 self.addresses.on_link_gone(now);
                 self.resync_at = Some(now);
             }
+            // Maybe someone set it down, maybe this is the echo of its creation: the kernel is asked.
             Event::LinkChanged(link) if !link.is_up && is_ours(link.index) && self.link.is_some() => {
-                tracing::warn!(interface = %link.name, "someone set the interface down: setting it up");
                 self.resync_at = Some(now);
             }
             Event::Resync => self.resync_at = Some(now),
@@ -193,6 +193,18 @@ impl Interface {
         if matches!(error.errno(), Some(ENODEV)) {
             self.resync_at = Some(now);
         }
+    }
+
+    /// Learns what is on the interface if that has not happened yet, without making it.
+    pub async fn look(&mut self, now: Instant) -> Result<(), Error> {
+        if self.link.is_none()
+            && let Some(link) = self.netlink.link_by_name(&self.config.interface).await?
+        {
+            let dump = self.netlink.addresses(Some(link.index)).await?;
+            self.addresses.on_dump(&dump, now);
+            self.link = Some(link);
+        }
+        Ok(())
     }
 
     fn count(&self) {

@@ -2,25 +2,30 @@
 
 use bgp::{config::ShutdownMode, driver::Handle};
 
-use crate::{reconcile::Applied, settings::OnShutdown};
+use crate::{interface::Interface, settings::OnShutdown};
 
 /// Ends the agent's work on this node.
-pub async fn shut_down(mode: OnShutdown, node_name: &str, speaker: &Handle, mut applied: Applied) {
+pub async fn shut_down(mode: OnShutdown, node_name: &str, speaker: &Handle, mut interface: Interface) {
     match mode {
         OnShutdown::Keep => {
-            tracing::info!(addresses = applied.interface.addresses.len(), "leaving, addresses stay");
+            tracing::info!(addresses = interface.addresses.len(), "leaving, addresses stay");
             speaker.shutdown(ShutdownMode::Restart).await;
         }
         OnShutdown::Withdraw => {
             let text = format!("PureLB's agent on {node_name} is shut down");
             speaker.shutdown(ShutdownMode::Administrative(text)).await;
-            let addresses: Vec<_> = applied.interface.addresses.held().copied().collect();
-            applied.interface.remove(&addresses, std::time::Instant::now()).await;
-            let blackholes: Vec<_> = applied.routes.blackholes().copied().collect();
-            applied.interface.remove_blackholes(&blackholes).await;
+            let now = std::time::Instant::now();
+            if let Err(error) = interface.look(now).await {
+                tracing::warn!(%error, "addresses of an earlier run may stay");
+            }
+            let addresses: Vec<_> = interface.addresses.held().copied().collect();
+            interface.remove(&addresses, now).await;
+            // All that carry our mark, an earlier run's too.
+            let blackholes = interface.blackholes().await;
+            interface.remove_blackholes(&blackholes).await;
             tracing::info!(
                 addresses = addresses.len(),
-                left = applied.interface.addresses.len(),
+                left = interface.addresses.len(),
                 "withdrawn, addresses removed"
             );
         }

@@ -62,7 +62,15 @@ pub async fn watch<K, T, I>(
     let mut is_failing = false;
     while let Some(event) = events.next().await {
         let change = match event {
-            Ok(event) => change(event, &project),
+            // Announces only that a list will be asked for.
+            Ok(event @ watcher::Event::Init) => change(event, &project),
+            Ok(event) => {
+                if is_failing {
+                    tracing::info!(%kind, "watch works again");
+                }
+                (is_failing, wait) = (false, RETRY.0);
+                change(event, &project)
+            }
             Err(error) => {
                 if !is_failing {
                     tracing::warn!(%kind, %error, "watch failed: nothing is concluded from it, trying again");
@@ -73,10 +81,6 @@ pub async fn watch<K, T, I>(
                 continue;
             }
         };
-        if is_failing {
-            tracing::info!(%kind, "watch works again");
-        }
-        (is_failing, wait) = (false, RETRY.0);
         let Some(change) = change else { continue };
         if changes.send(Stamped { at: Instant::now(), value: wrap(change) }).await.is_err() {
             return;

@@ -107,11 +107,6 @@ impl Routes {
             self.blackholes.remove(&prefix);
         }
     }
-
-    /// Every blackhole that is ours.
-    pub fn blackholes(&self) -> impl Iterator<Item = &IpNet> {
-        self.blackholes.iter()
-    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,16 @@ pub enum Decision {
     Skip(Reason),
 }
 
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Announce => f.write_str("announce"),
+            Decision::Hold(reason) => write!(f, "hold: {reason}"),
+            Decision::Skip(reason) => write!(f, "skip: {reason}"),
+        }
+    }
+}
+
 /// Why a Service is not, or not fully, announced from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

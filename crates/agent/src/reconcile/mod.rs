@@ -95,6 +95,8 @@ pub struct Reconciler {
     speaker: Handle,
     kube_proxy: KubeProxy,
     forwards: (mpsc::UnboundedSender<ObjectKey>, mpsc::UnboundedReceiver<ObjectKey>),
+    /// Questions to kube-proxy without an answer yet.
+    asking: usize,
     /// Services to plan again, by time.
     wakeups: BTreeSet<(Instant, ObjectKey)>,
     phase: Phase,
@@ -130,6 +132,7 @@ impl Reconciler {
             speaker,
             kube_proxy: KubeProxy::new(wait),
             forwards: mpsc::unbounded_channel(),
+            asking: 0,
             wakeups: BTreeSet::new(),
             phase: Phase::Listing,
             peers_dirty: false,
@@ -141,8 +144,8 @@ impl Reconciler {
         })
     }
 
-    /// Runs until `stop`; returns the state for the shutdown.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<Applied> {
+    /// Runs until `stop`; returns the interface, for the shutdown.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<Interface> {
         while !stop.is_cancelled() {
             if self.has_work() {
                 self.take_in_what_is_there()?;
@@ -164,7 +167,7 @@ impl Reconciler {
         if let Some(slices) = self.slices.take() {
             slices.abort();
         }
-        Ok(Applied { interface: self.interface, routes: self.routes })
+        Ok(self.interface)
     }
 
     fn has_work(&self) -> bool {
@@ -219,6 +222,7 @@ impl Reconciler {
     }
 
     fn on_forwards(&mut self, key: &ObjectKey) {
+        self.asking = self.asking.saturating_sub(1);
         self.planner.on_forwards(key);
         self.replan(key, None);
     }
@@ -300,14 +304,14 @@ impl Reconciler {
         if old == new {
             return;
         }
-        let decision = new.as_ref().map(|plan| plan.decision);
+        let decision = new.as_ref().map_or("gone".to_owned(), |plan| plan.decision.to_string());
         let addresses = new.as_ref().map(|plan| plan.addresses.as_slice()).unwrap_or_default();
         let uid = self.world.service(key).map(|service| service.uid.clone());
         if self.phase == Phase::Running {
-            tracing::info!(service = %key, ?decision, ?addresses, "planned");
+            tracing::info!(service = %key, decision, ?addresses, "planned");
             self.unreported.push(PlanChange { key: key.clone(), uid, old, new });
         } else {
-            tracing::debug!(service = %key, ?decision, ?addresses, "planned");
+            tracing::debug!(service = %key, decision, ?addresses, "planned");
             self.outputs.events.warn(&PlanChange { key: key.clone(), uid, old, new });
         }
     }
@@ -328,7 +332,7 @@ impl Reconciler {
         self.unreported.drain(..excess);
     }
 
-    fn ask_kube_proxy(&self, key: ObjectKey, port: u16) {
+    fn ask_kube_proxy(&mut self, key: ObjectKey, port: u16) {
         let kube_proxy = self.kube_proxy.clone();
         let node =
             self.world.node().and_then(|node| node.ipv4.map(IpAddr::from).or(node.ipv6.map(IpAddr::from)));
@@ -343,15 +347,6 @@ impl Reconciler {
             let _ = forwards.send(key);
         });
     }
-}
-
-/// What the agent has applied, for the shutdown.
-#[derive(Debug)]
-pub struct Applied {
-    /// The interface with its addresses.
-    pub interface: Interface,
-    /// The routes with their blackholes.
-    pub routes: Routes,
 }
 
 /// What is in one of the two only.

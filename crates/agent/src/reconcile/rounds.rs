@@ -56,6 +56,13 @@ impl Reconciler {
         if !self.interface.addresses.is_idle() {
             return Ok(());
         }
+        if self.asking > 0 {
+            // The first table is whole: a router must not forget what the last agent told it, for want of an answer.
+            if let Some(key) = self.forwards.1.recv().await {
+                self.on_forwards(&key);
+            }
+            return Ok(());
+        }
         self.routes.adopt_blackholes(self.interface.blackholes().await);
         self.routes.touch_all(self.planner.plan());
         let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
