@@ -25,6 +25,10 @@ static SCHEMAS: LazyLock<HashMap<&'static str, Schema>> = LazyLock::new(|| {
         .map(|(name, json)| {
             let mut schema = parse(json, name).expect("k8s-openapi's schemas are structural");
             open_untyped_objects(&mut schema);
+            // Any JSON value (`default` and `example` of a CRD's schema), which k8s-openapi calls an object.
+            if name.ends_with(".apiextensions.v1.JSON") {
+                schema.ty = Type::Any;
+            }
             (interned(name).expect("every definition has its name"), schema)
         })
         .collect()
