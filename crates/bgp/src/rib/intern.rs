@@ -18,18 +18,26 @@ pub(crate) struct Interner<T> {
     entries: Vec<Option<(Arc<T>, u32)>>,
     ids: HashMap<Arc<T>, Id>,
     free: Vec<Id>,
+    /// The value asked for last: most routes come in runs that share theirs, and comparing is less than hashing.
+    recent: Option<Id>,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Interner<T> {
-        Interner { entries: Vec::new(), ids: HashMap::new(), free: Vec::new() }
+        Interner { entries: Vec::new(), ids: HashMap::new(), free: Vec::new(), recent: None }
     }
 }
 
 impl<T: Eq + Hash> Interner<T> {
     /// The name of this value, with one user more.
     pub(crate) fn acquire(&mut self, value: &Arc<T>) -> Id {
-        if let Some(&id) = self.ids.get(value) {
+        let is_recent = |id: &Id| match &self.entries[id.index()] {
+            Some((recent, _)) => Arc::ptr_eq(recent, value) || recent == value,
+            None => false,
+        };
+        let known = self.recent.filter(is_recent).or_else(|| self.ids.get(value).copied());
+        if let Some(id) = known {
+            self.recent = known;
             self.retain(id, 1);
             return id;
         }
@@ -46,6 +54,7 @@ impl<T: Eq + Hash> Interner<T> {
             }
         };
         self.ids.insert(Arc::clone(value), id);
+        self.recent = Some(id);
         id
     }
 
