@@ -52,12 +52,25 @@ pub(super) fn pools_and_peers(stage: &mut Stage<'_>) -> Result<()> {
         stage.router_cli(router, router.sessions_words(), 14)?;
     }
     stage.lab.wait_node_statuses(&ALL)?;
+    wait_peers_ready(stage)?;
     stage.kubectl("get bgpnodestatuses,bgppeers -n purelb-system", 12)?;
     stage.narrator.verified(
         "six sessions are Established, by the routers' own account and by the agents': three on router1 over IPv4, \
          three on router2 over IPv6",
     );
     Ok(())
+}
+
+/// Waits until each BGPPeer says that all of its nodes have a session.
+fn wait_peers_ready(stage: &Stage<'_>) -> Result<()> {
+    let words = ["bgppeers", "-n", "purelb-system"];
+    stage.lab.cluster.kubectl().wait("three established nodes of each BGPPeer", &words, secs(30), |list| {
+        let items = list.pointer("/items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let statuses = items.iter().map(|item| &item["status"]).collect::<Vec<_>>();
+        let ready = statuses.iter().filter(|status| status["establishedNodes"] == ALL.len()).count();
+        require!(ready == 2, "statuses {statuses:?}");
+        Ok(())
+    })
 }
 
 pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
@@ -135,7 +148,6 @@ pub(super) fn traffic(stage: &mut Stage<'_>) -> Result<()> {
             stage.narrator.output(&answers, 1);
         }
     }
-    stage.narrator.plain("");
     stage.start_prober(&addresses)?;
     stage.narrator.verified(
         "through each router, over IPv4 and IPv6, all three nodes answered, and every pod saw the client's own address",
@@ -204,7 +216,6 @@ pub(super) fn deletion(stage: &mut Stage<'_>) -> Result<()> {
     let blog = stage.lab.wait_addresses("blog", "my-app")?;
     stage.lab.wait_routes(&blog, &ALL)?;
     ask_until_all_answer(stage, 1, blog[0], &ALL).map(|answers| stage.narrator.output(&answers, 1))?;
-    stage.narrator.plain("");
     stage.narrator.verified(&format!(
         "{} and {} are gone from both routers and from every node; blog/my-app still answers",
         addresses[0], addresses[1]

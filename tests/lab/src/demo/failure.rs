@@ -54,7 +54,6 @@ pub(super) fn node_dies(stage: &mut Stage<'_>) -> Result<()> {
         ),
         3,
     );
-    stage.narrator.plain("");
     stage.narrator.verified(&format!(
         "the last request was lost {:.1} s after {VICTIM} died; both routers go on with node1 and node3, and every \
          request is answered",

@@ -21,6 +21,7 @@ pub(super) fn policy(stage: &mut Stage<'_>) -> Result<()> {
     // No pod yet: nobody may announce it.
     stage.lab.wait_routes(&addresses, &[])?;
 
+    stage.narrator.plain("");
     stage.narrator.say("One pod, on node1:");
     stage.deploy(NAMESPACE, &addresses, &["node1"])?;
     show_only(stage, &addresses, "node1")?;
@@ -29,6 +30,7 @@ pub(super) fn policy(stage: &mut Stage<'_>) -> Result<()> {
         addresses[0]
     ));
 
+    stage.narrator.plain("");
     stage.narrator.say("The pod moves: a new one gets ready on node3, then the one on node1 terminates.");
     scale(stage, |workload, run, topology| workload.start(run, topology, "node3"))?;
     stage.lab.wait_routes(&addresses, &["node1", "node3"])?;
@@ -69,6 +71,5 @@ fn show_only(stage: &Stage<'_>, addresses: &[IpAddr], node: &str) -> Result<()> 
             stage.narrator.output(&answers, 1);
         }
     }
-    stage.narrator.plain("");
     Ok(())
 }

@@ -45,6 +45,7 @@ pub fn show(keep: bool, choice: Choice) -> Result<ExitCode> {
         "PureLB in Rust: a cluster of network namespaces, real routers, real traffic, on this machine.",
     );
     narrator.plain(PICTURE);
+    narrator.plain("\nBuilding and starting it takes some seconds …");
     let outcome = play(&run, &narrator, choice);
     if let Err(error) = &outcome {
         narrator.failed(&error.to_string());

@@ -13,6 +13,8 @@ use crate::{Result, command};
 
 const MARGIN: &str = "   ";
 const WIDTH: usize = 96;
+/// Tables of kubectl are wider than prose.
+const LONGEST_LINE: usize = 150;
 
 /// Tells the story, and counts what it verified.
 #[derive(Debug, Clone)]
@@ -73,7 +75,7 @@ impl Narrator {
     pub(super) fn output(&self, text: &str, limit: usize) {
         let lines = text.trim_end().lines().collect::<Vec<_>>();
         for line in lines.iter().take(limit) {
-            println!("{MARGIN}  {}", line.trim_end());
+            println!("{MARGIN}  {}", cut(line.trim_end(), LONGEST_LINE));
         }
         if lines.len() > limit {
             println!("{MARGIN}  {}", self.paint("2", &format!("… {} more lines", lines.len() - limit)));
@@ -98,16 +100,23 @@ impl Narrator {
     pub(super) fn verified(&mut self, what: &str) {
         self.verified += 1;
         let mark = self.paint("32", "✓");
+        println!();
         for (index, line) in fold(what, WIDTH - MARGIN.len() - 2).iter().enumerate() {
             println!("{MARGIN}{} {line}", if index == 0 { &mark } else { " " });
         }
-        println!();
     }
 
     /// Says what went wrong.
     pub(super) fn failed(&self, why: &str) {
         println!("\n{MARGIN}{} {why}\n", self.paint("31", "✗"));
     }
+}
+
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width - 1).chain(['…']).collect()
 }
 
 fn fold(text: &str, width: usize) -> Vec<String> {
@@ -135,5 +144,11 @@ mod tests {
     fn text_is_folded_between_words() {
         assert_eq!(fold("one two three", 7), ["one two", "three"]);
         assert_eq!(fold("unbreakable", 3), ["unbreakable"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_says_so() {
+        assert_eq!(cut("eight mm", 8), "eight mm");
+        assert_eq!(cut("nine mm :", 8), "nine mm…");
     }
 }
