@@ -79,8 +79,8 @@ pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
         "The owner of a Service asks for `type: LoadBalancer`, nothing more, and may choose families and a group by \
          annotation. The allocator picks from the group and writes the status.",
     );
+    stage.kubectl(&format!("apply -f {MANIFESTS}/namespaces.yaml"), 3)?;
     for (namespace, manifest) in [("blog", "basic"), ("shop", "dual-stack")] {
-        stage.kubectl(&format!("create namespace {namespace}"), 1)?;
         stage.kubectl(&format!("apply -n {namespace} -f {MANIFESTS}/{manifest}.yaml"), 1)?;
         let addresses = stage.lab.wait_addresses(namespace, "my-app")?;
         stage.deploy(namespace, &addresses, &ALL)?;

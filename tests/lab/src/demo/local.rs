@@ -15,7 +15,6 @@ pub(super) fn policy(stage: &mut Stage<'_>) -> Result<()> {
         "With externalTrafficPolicy: Local only nodes that run a ready pod announce the address. So packets arrive \
          where the pod is, and the pod sees the client's own address.",
     );
-    stage.kubectl(&format!("create namespace {NAMESPACE}"), 1)?;
     stage.kubectl(&format!("apply -n {NAMESPACE} -f tests/lab/manifests/local.yaml"), 1)?;
     let addresses = stage.lab.wait_addresses(NAMESPACE, "my-app")?;
     // No pod yet: nobody may announce it.

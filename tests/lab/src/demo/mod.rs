@@ -81,7 +81,7 @@ fn instructions(narrator: &Narrator, run: &Run) {
         "\nIt goes on running. In your shell:\n
    export KUBECONFIG={folder}/kubeconfig PATH=$PATH:{folder}/bin
    kubectl get svc -A; kubectl get servicegroups,bgppeers,bgpnodestatuses -A
-   kubectl create namespace mine; kubectl -n mine apply -f tests/lab/manifests/dual-stack.yaml
+   kubectl apply -n shop -f tests/lab/manifests/dual-stack.yaml
    router1-cli show ip bgp         the router's own command line (vtysh); router2-cli show route (birdc)
    node1 ip addr show kube-lb0     any command on a machine: node1 node2 node3 router1 router2 client
    client curl http://ADDRESS/     a client behind the routers; --interface eth2 goes by router2
