@@ -111,13 +111,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let (client, node_name) = (client, node_name.clone());
         Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())))
     };
-    let on_shutdown = settings.on_shutdown;
+    let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
     tracing::info!(node = %node_name, "agent started");
     let reconciler = Reconciler::new(settings, inputs, slices, speaker.clone(), outputs)?;
     let applied = tokio::select! {
         applied = reconciler.run(stop) => applied?,
         served = server => {
-            served.context("serving metrics")?;
+            served.with_context(|| format!("serving metrics on {metrics_address}: is another agent running here?"))?;
             anyhow::bail!("the metrics server has ended");
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -213,7 +213,13 @@ pub async fn serve(
     applied_at: watch::Receiver<Option<Instant>>,
     speaker: Handle,
 ) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = match TcpListener::bind(address).await {
+        // Every address, on a host without IPv6.
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+        }
+        result => result?,
+    };
     let server = Arc::new(Server { registry, applied_at, speaker });
     let router = Router::new()
         .route("/metrics", get(metrics))

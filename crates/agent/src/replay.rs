@@ -98,3 +98,57 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
         .collect();
     Ok(json!({"node": settings.node_name, "services": services, "peers": peers}))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::settings::CommandLine;
+
+    fn settings() -> Settings {
+        let line = CommandLine::try_parse_from(["lbnodeagent", "--node-name", "n1"]).unwrap();
+        Settings::load(&line).unwrap()
+    }
+
+    fn service(name: &str, policy: &str, address: &str) -> Value {
+        json!({
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": "default", "annotations": {
+                "purelb.io/allocated-by": "PureLB",
+                "purelb.io/allocated-from": "default",
+                "purelb.io/pool-type": "remote",
+            }},
+            "spec": {"type": "LoadBalancer", "externalTrafficPolicy": policy},
+            "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
+        })
+    }
+
+    #[test]
+    fn recorded_objects_give_the_decisions_with_their_reasons() {
+        let own = |kind: &str, name: &str, spec: Value| json!({"kind": kind, "metadata": {"name": name, "namespace": "purelb-system"}, "spec": spec});
+        let pool = json!({"pool": "192.0.2.0/24", "subnet": "192.0.2.0/24", "aggregation": "/32"});
+        let peer = json!({"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.300"});
+        let list = json!({"items": [
+            service("web", "Cluster", "192.0.2.1"),
+            service("local", "Local", "192.0.2.2"),
+            {"kind": "ConfigMap", "metadata": {"name": "other"}},
+            {"kind": "Node", "metadata": {"name": "n1"}},
+            {"kind": "Node", "metadata": {"name": "n2"}},
+            own("ServiceGroup", "default", json!({"remote": {"v4pool": pool}})),
+            own("BGPPeer", "tor1", peer),
+        ]});
+        let plan = plan(&list, &settings()).unwrap();
+        assert_eq!(plan["services"]["default/web"]["routes"], json!(["192.0.2.1/32"]));
+        assert_eq!(plan["services"]["default/web"]["decision"], json!("announce"));
+        assert_eq!(plan["services"]["default/local"]["decision"], json!({"skip": "noLocalEndpoint"}));
+        assert!(plan["peers"]["tor1"].as_str().unwrap().starts_with("refused: spec.peerAddress"), "{plan}");
+    }
+
+    #[test]
+    fn a_file_without_the_node_is_no_case() {
+        let error = plan(&json!({"items": []}), &settings()).unwrap_err();
+        assert!(error.to_string().contains("no Node n1"), "{error}");
+        assert!(plan(&json!({}), &settings()).is_err());
+    }
+}

@@ -233,3 +233,20 @@ fn metrics_and_probes_are_served() {
         .await;
     });
 }
+
+#[test]
+fn addresses_move_to_another_dummy_interface_without_a_withdrawal() {
+    in_namespace(async || {
+        let mut lab = Lab::start().await;
+        lab.start_agent(&[]);
+        lab.service("web", "Cluster", &["192.0.2.1", "2001:db8:5::1"]).await;
+        lab.wait_prefixes(&["192.0.2.1/32", "2001:db8:5::1/128"]).await;
+        let withdrawals = lab.router.withdrawals();
+        lab.node_agent(json!({"local": {"dummyInterface": "lb7"}})).await;
+        lab.wait_addresses(&[]).await;
+        let moved = output("ip -o addr show dev lb7");
+        assert!(moved.contains("192.0.2.1/32") && moved.contains("2001:db8:5::1/128"), "{moved}");
+        assert_eq!(lab.router.withdrawals(), withdrawals);
+        assert_eq!(lab.router.prefixes(), ["192.0.2.1/32", "2001:db8:5::1/128"]);
+    });
+}
