@@ -4,6 +4,9 @@
 //! API server has answered, [`Engine::sync`] with the Service as it is then commits what is published and gives
 //! back the rest. Between the two an address belongs to the Service, whatever becomes of the write.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use api::IpFamily;
