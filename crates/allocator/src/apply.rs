@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    assign::Write,
+    assign::{Text, Write},
     inputs::{Service, service::ServiceObject},
     leader::Tenure,
 };
@@ -163,8 +163,9 @@ pub fn status_patch(version: &str, write: &Write) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), version.into());
     if !write.annotations.is_empty() {
+        let values = write.annotations.iter();
         let values =
-            write.annotations.iter().map(|(name, value)| ((*name).to_owned(), value.as_deref().into()));
+            values.map(|(name, value)| ((*name).to_owned(), value.as_ref().map(Text::as_str).into()));
         metadata.insert("annotations".to_owned(), Value::Object(values.collect()));
     }
     let mut patch = Map::new();
@@ -183,7 +184,7 @@ pub fn status_patch(version: &str, write: &Write) -> Value {
 /// The group that a write names, for logs.
 pub fn group_of(write: &Write) -> Option<&str> {
     let named = write.annotations.iter().find(|(name, _)| *name == annotation::ALLOCATED_FROM);
-    named.and_then(|(_, group)| group.as_deref())
+    named.and_then(|(_, group)| group.as_ref().map(Text::as_str))
 }
 
 #[cfg(test)]
@@ -201,7 +202,7 @@ mod tests {
         let write = Write {
             ingress: Some(vec!["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()]),
             annotations: vec![
-                (annotation::ALLOCATED_BY, Some("PureLB".into())),
+                (annotation::ALLOCATED_BY, Some(Text::Word("PureLB"))),
                 (annotation::RE_EVALUATE, None),
             ],
             ..Write::default()

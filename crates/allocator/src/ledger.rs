@@ -8,6 +8,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use api::AddressRange;
+use foldhash::fast::RandomState;
 
 use crate::{
     inputs::service::{Port, Service, ServiceKey},
@@ -31,8 +32,8 @@ pub struct Holder {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     taken: Taken,
-    by_address: HashMap<IpAddr, Holders>,
-    by_service: HashMap<ServiceKey, Vec<IpAddr>>,
+    by_address: HashMap<IpAddr, Holders, RandomState>,
+    by_service: HashMap<ServiceKey, Vec<IpAddr>, RandomState>,
     /// (namespace, sharing key) → addresses that are held under it, in the order in which they came.
     by_sharing_key: HashMap<(Box<str>, Arc<str>), Vec<IpAddr>>,
 }
@@ -80,6 +81,14 @@ impl Ledger {
         self.by_sharing_key.get(&(namespace.into(), key.clone())).map_or(&[], Vec::as_slice)
     }
 
+    /// The sharing keys under which a Service holds something.
+    pub fn sharing_keys_of(&self, service: &ServiceKey) -> Vec<Arc<str>> {
+        let held = self.held_by(service).iter().flat_map(|address| self.holders(*address));
+        held.filter(|holder| holder.service == *service)
+            .filter_map(|holder| holder.sharing_key.clone())
+            .collect()
+    }
+
     /// Who stands in the way of the Service coming to the address: anybody else there who does not share with it,
     /// or who has one of its ports.
     pub fn conflict(&self, address: IpAddr, service: &Service) -> Option<Conflict<'_>> {
@@ -110,8 +119,9 @@ impl Ledger {
         })
     }
 
-    /// Makes the Service a holder of the address, or brings what is known of it up to date.
-    pub fn hold(&mut self, address: IpAddr, service: &Service) {
+    /// Makes the Service a holder of the address, or brings what is known of it up to date. Whether that changed
+    /// anything.
+    pub fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
         let holder = Holder {
             service: service.key.clone(),
             created: service.created,
@@ -120,7 +130,7 @@ impl Ledger {
         };
         let holders = self.by_address.entry(address).or_default();
         let old_key = match holders.iter_mut().find(|known| known.service == service.key) {
-            Some(known) if *known == holder => return,
+            Some(known) if *known == holder => return false,
             Some(known) => std::mem::replace(known, holder).sharing_key,
             None => {
                 holders.push(holder);
@@ -139,6 +149,7 @@ impl Ledger {
                 shared.push(address);
             }
         }
+        true
     }
 
     /// Takes the Service off the address. Whether the address is free now.

@@ -17,9 +17,12 @@ pub mod ledger;
 pub mod metrics;
 pub mod pool;
 pub mod reconcile;
+mod run;
 pub mod select;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
 mod testing;
 pub mod waiting;
+
+pub use run::run;

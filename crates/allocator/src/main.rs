@@ -1,20 +1,14 @@
-//! The binary: settings, logs, the Lease, and one term after the other.
+//! The binary: settings, logs, signals. What it runs is [`allocator::run`].
 
 use std::sync::Arc;
 
 use allocator::{
-    events::Events,
-    leader::{Candidate, Tenure},
     metrics::{self, Metrics},
-    reconcile::{Surroundings, term},
     settings::{Arguments, LogFormat, Settings},
 };
 use anyhow::Context;
 use clap::Parser;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -42,17 +36,8 @@ async fn run(settings: Arc<Settings>) -> anyhow::Result<()> {
     let client = kube::Client::try_from(config).context("the API server's client")?;
     let metrics = Arc::new(Metrics::default());
     let mut server = tokio::spawn(metrics::serve(settings.metrics_address, metrics.clone()));
-    let (busy, is_busy) = watch::channel(false);
-    let (events, publisher) = Events::new(client.clone(), &settings.pod_name, is_busy);
-    let publisher = tokio::spawn(publisher);
-    // Unique to the process: a restarted container must not take the Lease of its predecessor for its own.
-    let identity = format!("{}_{:016x}", settings.pod_name, rand::random::<u64>());
-    let (candidate, tenure) = Candidate::new(client.clone(), &settings, identity);
-    let (stop, release) = (CancellationToken::new(), CancellationToken::new());
-    let candidate = tokio::spawn(candidate.run(release.clone()));
-    let surroundings = Surroundings { client, settings, metrics, events, busy };
-    let terms = tokio::spawn(terms(surroundings, tenure, stop.clone()));
-
+    let stop = CancellationToken::new();
+    let allocator = tokio::spawn(allocator::run(client, settings, metrics, stop.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let failure = tokio::select! {
         _ = terminate.recv() => None,
@@ -61,34 +46,9 @@ async fn run(settings: Arc<Settings>) -> anyhow::Result<()> {
     };
     tracing::info!("shutting down");
     stop.cancel();
-    // First the writes end, then the Lease is given back: nobody else starts before.
-    let ended = terms.await;
-    release.cancel();
-    candidate.await.context("the Lease's task")?;
-    // With the terms the last sender is gone; what is queued is still told, for a moment.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), publisher).await;
-    ended.context("the loop")?;
-    tracing::info!("ended");
+    allocator.await.context("the allocator")?;
     match failure {
         None => Ok(()),
         Some(served) => served?.context("the metrics server"),
-    }
-}
-
-/// One term after the other, until `stop`.
-async fn terms(surroundings: Surroundings, mut tenure: Tenure, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        tokio::select! {
-            () = term(surroundings.clone(), None, stop.clone()) => {}
-            () = tenure.begun() => {}
-        }
-        if !tenure.is_valid() {
-            continue;
-        }
-        tokio::select! {
-            biased;
-            () = tenure.clone().ended() => {}
-            () = term(surroundings.clone(), Some(tenure.clone()), stop.clone()) => {}
-        }
     }
 }

@@ -22,15 +22,23 @@ impl Runs {
     }
 
     fn take(&mut self, bits: u128) {
-        if self.around(bits).is_some() {
+        // The run that has it, or the nearest before it.
+        let before =
+            self.0.range_mut(..=bits).next_back().filter(|(_, last)| **last >= bits.saturating_sub(1));
+        if before.as_ref().is_some_and(|(_, last)| **last >= bits) {
             return;
         }
-        let last = match bits.checked_add(1).and_then(|next| self.0.remove(&next)) {
-            Some(last) => last,
-            None => bits,
-        };
-        let before = bits.checked_sub(1).and_then(|previous| self.around(previous));
-        self.0.insert(before.map_or(bits, |(first, _)| first), last);
+        match before {
+            Some((_, last)) => *last = bits,
+            None => drop(self.0.insert(bits, bits)),
+        }
+        // The run behind it is joined to it.
+        if let Some(next) = bits.checked_add(1)
+            && let Some(end) = self.0.remove(&next)
+            && let Some((_, last)) = self.0.range_mut(..=bits).next_back()
+        {
+            *last = end;
+        }
     }
 
     fn free(&mut self, bits: u128) {

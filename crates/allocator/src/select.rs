@@ -31,11 +31,11 @@ impl Problem {
 }
 
 /// The group of this name, or what is wrong with that.
-pub fn named<'a>(name: &Arc<str>, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
+pub fn named<'a>(name: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
     if let Some(group) = groups.get(name) {
         return Ok(group);
     }
-    let wait = Some(Wait::Group(name.clone()));
+    let wait = Some(Wait::Group(name.into()));
     if let Some(refusal) = groups.refusal(name) {
         let message = format!("ServiceGroup {name} is refused: {refusal}");
         return Err(Problem { reason: "group_refused", message, wait });
@@ -55,7 +55,7 @@ pub fn named<'a>(name: &Arc<str>, groups: &'a Groups) -> Result<&'a Arc<Group>, 
 pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
     match &service.facts.requests.group {
         Some(name) => named(name, groups),
-        None => named(&Arc::from(DEFAULT_SERVICE_GROUP), groups),
+        None => named(DEFAULT_SERVICE_GROUP, groups),
     }
 }
 

@@ -21,17 +21,21 @@ pub enum Wait {
     Room(Arc<str>, IpFamily),
     /// The address is freed by somebody, or a holder of it changes.
     Address(IpAddr),
+    /// In this namespace somebody who has this sharing key changes, comes to an address or leaves one.
+    Key(Box<str>, Arc<str>),
 }
 
 /// Creation time and key: the order in which Services are served.
 type Turn = (i64, ServiceKey);
 
+/// One that waits.
 #[derive(Clone, Debug)]
-struct Waiter {
+pub struct Waiter {
     turn: Turn,
-    wait: Option<Wait>,
+    /// What it waits for.
+    pub wait: Option<Wait>,
     /// What its owner has been told.
-    message: String,
+    pub message: String,
 }
 
 /// Everybody who waits.
@@ -50,21 +54,24 @@ impl Waiting {
             self.by_wait.entry(wait.clone()).or_default().insert(turn.clone());
         }
         self.waiters.insert(service.clone(), Waiter { turn, wait, message: message.to_owned() });
-        old.is_none_or(|old| old != message)
+        old.is_none_or(|old| old.message != message)
     }
 
-    /// Takes a Service off the list. What its owner had been told.
-    pub fn remove(&mut self, service: &ServiceKey) -> Option<String> {
+    /// Takes a Service off the list.
+    pub fn remove(&mut self, service: &ServiceKey) -> Option<Waiter> {
+        if self.waiters.is_empty() {
+            return None;
+        }
         let waiter = self.waiters.remove(service)?;
-        if let Some(wait) = waiter.wait
-            && let Some(turns) = self.by_wait.get_mut(&wait)
+        if let Some(wait) = &waiter.wait
+            && let Some(turns) = self.by_wait.get_mut(wait)
         {
             turns.remove(&waiter.turn);
             if turns.is_empty() {
-                self.by_wait.remove(&wait);
+                self.by_wait.remove(wait);
             }
         }
-        Some(waiter.message)
+        Some(waiter)
     }
 
     /// What a Service waits for.
@@ -96,7 +103,7 @@ impl Waiting {
         let mut turns = BTreeSet::new();
         for (wait, waiting) in &self.by_wait {
             let concerned = match wait {
-                Wait::AnyGroup | Wait::Address(_) => true,
+                Wait::AnyGroup | Wait::Address(_) | Wait::Key(..) => true,
                 Wait::Group(name) | Wait::Room(name, _) => names.contains(name),
             };
             if concerned {
@@ -147,7 +154,7 @@ mod tests {
         assert!(waiting.add(&key("a"), 1, None, "x"));
         assert!(!waiting.add(&key("a"), 1, None, "x"));
         assert!(waiting.add(&key("a"), 1, Some(Wait::AnyGroup), "y"));
-        assert_eq!(waiting.remove(&key("a")).as_deref(), Some("y"));
+        assert_eq!(waiting.remove(&key("a")).unwrap().message, "y");
         assert!(waiting.is_empty() && waiting.on(&Wait::AnyGroup).is_empty());
     }
 }

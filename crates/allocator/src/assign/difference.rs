@@ -1,37 +1,37 @@
 //! The difference between what a Service should have and what it has; none, and nothing is written.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use api::{
     PoolType,
     names::{PURELB, annotation},
 };
 
-use super::{Decision, Note, Write, target::Target};
+use super::{Decision, Note, Text, Write, target::Target};
 use crate::inputs::Service;
 
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target) -> Decision {
     let facts = &service.facts;
-    let mut annotations = Vec::new();
-    let mut set = |differs: bool, name: &'static str, value: Option<Arc<str>>| {
+    let mut annotations = Vec::with_capacity(4);
+    let mut set = |differs: bool, name: &'static str, value: Option<Text>| {
         if differs {
             annotations.push((name, value));
         }
     };
     let brand = &facts.brand;
-    set(!brand.allocated_by_us, annotation::ALLOCATED_BY, Some(PURELB.into()));
+    set(!brand.allocated_by_us, annotation::ALLOCATED_BY, Some(Text::Word(PURELB)));
     set(
         brand.allocated_from.as_ref() != Some(&target.group),
         annotation::ALLOCATED_FROM,
-        Some(target.group.clone()),
+        Some(Text::Name(target.group.clone())),
     );
     let pool_type = target.pool_type;
-    set(brand.pool_type != Some(pool_type), annotation::POOL_TYPE, Some(pool_type.as_str().into()));
+    set(brand.pool_type != Some(pool_type), annotation::POOL_TYPE, Some(Text::Word(pool_type.as_str())));
     set(
         facts.requests.group.as_ref() != Some(&target.group),
         annotation::SERVICE_GROUP,
-        Some(target.group.clone()),
+        Some(Text::Name(target.group.clone())),
     );
     set(facts.requests.re_evaluate, annotation::RE_EVALUATE, None);
     if brand.announced && pool_type == PoolType::Remote {

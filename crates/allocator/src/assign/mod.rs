@@ -58,13 +58,32 @@ pub struct Write {
     /// All addresses that are to be published, in order; `None`: the status stays as it is.
     pub ingress: Option<Vec<IpAddr>>,
     /// Annotations to set or, with `None`, to remove.
-    pub annotations: Vec<(&'static str, Option<Arc<str>>)>,
+    pub annotations: Vec<(&'static str, Option<Text>)>,
     /// Before that, in a request of its own: `externalTrafficPolicy` becomes `Cluster`, for this reason.
     pub cluster_policy: Option<&'static str>,
     /// What its owner is told when it is written.
     pub notes: Vec<Note>,
     /// What could nevertheless not be given.
     pub problem: Option<Problem>,
+}
+
+/// The value of an annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// One of a few words.
+    Word(&'static str),
+    /// A name.
+    Name(Arc<str>),
+}
+
+impl Text {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Text::Word(word) => word,
+            Text::Name(name) => name,
+        }
+    }
 }
 
 /// Something to tell the owner: an event.
@@ -111,7 +130,7 @@ fn end(service: &Service, edge: Edge) -> Decision {
 }
 
 /// The annotations of ours that are there, to be removed.
-fn remove_annotations(service: &Service) -> Vec<(&'static str, Option<Arc<str>>)> {
+fn remove_annotations(service: &Service) -> Vec<(&'static str, Option<Text>)> {
     let (brand, requests) = (&service.facts.brand, &service.facts.requests);
     let announced = brand.announced;
     [

@@ -162,14 +162,21 @@ fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>) -> Result<
 }
 
 /// One address of a family: the one that the Service's sharing key is tied to in the group, else the lowest that
-/// is free.
+/// is free. There is more than one only where owners have asked for them by address.
 fn pick(service: &Service, group: &Group, family: IpFamily, context: Context<'_>) -> Result<IpAddr, Problem> {
     if let Some(key) = &service.facts.requests.sharing_key {
         let shared = context.ledger.shared(service.key.namespace(), key).iter().copied();
-        let mut of_group =
-            shared.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
-        if let Some(address) = of_group.next() {
-            return check_free(service, address, context).map(|()| address);
+        let of_group = shared.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
+        let mut problem = None;
+        for address in of_group {
+            match check_free(service, address, context) {
+                Ok(()) => return Ok(address),
+                Err(error) => problem = Some(error),
+            }
+        }
+        if let Some(problem) = problem {
+            let wait = Some(Wait::Key(service.key.namespace().into(), key.clone()));
+            return Err(Problem { wait, ..problem });
         }
     }
     let free = group.pools_of(family).find_map(|pool| context.ledger.lowest_free(&pool.range));

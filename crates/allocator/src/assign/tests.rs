@@ -36,7 +36,7 @@ fn refused(decision: Decision) -> Problem {
 
 fn value<'a>(write: &'a Write, name: &str) -> Option<&'a str> {
     let (_, value) = write.annotations.iter().find(|(known, _)| *known == name)?;
-    value.as_deref()
+    value.as_ref().map(Text::as_str)
 }
 
 fn is_removed(write: &Write, name: &str) -> bool {

@@ -68,29 +68,39 @@ impl Engine {
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
         let mut woken = Vec::new();
+        let keys = self.ledger.sharing_keys_of(&service.key);
+        let mut is_changed = false;
         for address in &service.facts.ingress {
-            let before = self.ledger.holders(*address).iter().find(|h| h.service == service.key).cloned();
-            self.ledger.hold(*address, service);
-            let holders = self.ledger.holders(*address);
-            let after = holders.iter().find(|holder| holder.service == service.key);
-            if before.as_ref() != after {
-                let others = holders.iter().filter(|holder| holder.service != service.key);
-                woken.extend(others.map(|holder| holder.service.clone()));
+            if self.ledger.hold(*address, service) {
+                is_changed = true;
+                let others = self.ledger.holders(*address).iter().map(|holder| &holder.service);
+                woken.extend(others.filter(|other| **other != service.key).cloned());
                 woken.extend(self.waiting.on(&Wait::Address(*address)));
             }
         }
+        let held = self.ledger.held_by(&service.key).len();
         let freed = self.ledger.keep_only(&service.key, &service.facts.ingress);
+        if is_changed || held != self.ledger.held_by(&service.key).len() {
+            let keys = keys.into_iter().chain(service.facts.requests.sharing_key.clone());
+            woken.extend(self.on_keys(&service.key, keys));
+        }
         woken.extend(self.cured_by(&freed));
         woken
+    }
+
+    fn on_keys(&self, service: &ServiceKey, keys: impl Iterator<Item = Arc<str>>) -> Vec<ServiceKey> {
+        keys.flat_map(|key| self.waiting.on(&Wait::Key(service.namespace().into(), key))).collect()
     }
 
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
         self.waiting.remove(service);
         let left = self.ledger.held_by(service).to_vec();
+        let keys = self.ledger.sharing_keys_of(service);
         let freed = self.ledger.keep_only(service, &[]);
         let shared = left.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
         let mut woken: Vec<ServiceKey> = shared.collect();
+        woken.extend(self.on_keys(service, keys.into_iter()));
         woken.extend(self.cured_by(&freed));
         woken
     }
@@ -103,16 +113,13 @@ impl Engine {
                 self.ledger.hold(*address, service);
             }
         }
-        let waited_on = self.waiting.wait_of(&service.key).cloned();
-        let is_news = match problem(&decision) {
+        let (waited_on, is_news) = match problem(&decision) {
             Some(problem) => {
+                let waited_on = self.waiting.wait_of(&service.key).cloned();
                 let wait = problem.wait.clone();
-                self.waiting.add(&service.key, service.created, wait, &problem.message)
+                (waited_on, self.waiting.add(&service.key, service.created, wait, &problem.message))
             }
-            None => {
-                self.waiting.remove(&service.key);
-                false
-            }
+            None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
         let woken = waited_on.and_then(|wait| self.next_in_room(wait, service)).into_iter().collect();
         Outcome { decision, is_news, woken }

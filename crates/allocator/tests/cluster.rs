@@ -1,0 +1,430 @@
+//! The allocator against an API server: what is written, when, by whom, and what faults change about that.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use allocator::{
+    metrics::Metrics,
+    settings::{Arguments, Settings},
+};
+use api::ServiceGroup;
+use apiserver::{Action, Cut, Fault, Matcher, Options, Server};
+use k8s_openapi::{
+    api::core::v1::{Event, Service},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::Kubeconfig,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Cluster {
+    server: Server,
+    client: Client,
+}
+
+/// One allocator in this process; killed when dropped.
+struct Allocator {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Allocator {
+    async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.text();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let server = Server::start(Options::default()).await.unwrap();
+        let client = client(&server).await;
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for (_, crd) in api::crds::all() {
+            crds.create(&PostParams::default(), &serde_json::from_value(crd).unwrap()).await.unwrap();
+        }
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+        let namespace = json!({"metadata": {"name": "purelb-system"}});
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+        let cluster = Cluster { server, client };
+        let groups = cluster.groups();
+        within("ServiceGroups are served", async || groups.list(&ListParams::default()).await.ok().map(drop))
+            .await;
+        cluster
+            .group(
+                "default",
+                json!({"remote": {
+            "v4pool": {"pool": "192.0.2.0/24", "subnet": "192.0.2.0/24", "aggregation": "/32"},
+            "v6pool": {"pool": "fd00:1::/64", "subnet": "fd00:1::/64", "aggregation": "/128"}}}),
+            )
+            .await;
+        cluster
+    }
+
+    fn groups(&self) -> Api<ServiceGroup> {
+        Api::namespaced(self.client.clone(), "purelb-system")
+    }
+
+    fn services(&self) -> Api<Service> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    async fn group(&self, name: &str, spec: Value) {
+        let group = json!({"apiVersion": "purelb.io/v2", "kind": "ServiceGroup", "metadata": {"name": name}, "spec": spec});
+        self.groups().create(&PostParams::default(), &serde_json::from_value(group).unwrap()).await.unwrap();
+    }
+
+    async fn service(&self, name: &str, annotations: Value, spec: Value) {
+        let mut service = json!({
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": {"type": "LoadBalancer", "selector": {"app": "x"}, "ports": [{"port": 80}]},
+        });
+        service["spec"].as_object_mut().unwrap().extend(spec.as_object().cloned().unwrap_or_default());
+        self.services()
+            .create(&PostParams::default(), &serde_json::from_value(service).unwrap())
+            .await
+            .unwrap();
+    }
+
+    async fn plain(&self, name: &str) {
+        self.service(name, json!({}), json!({})).await;
+    }
+
+    async fn patch(&self, name: &str, patch: Value) {
+        self.services().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Name → published addresses, of Services that have any.
+    async fn published(&self) -> BTreeMap<String, Vec<String>> {
+        let services = self.services().list(&ListParams::default()).await.unwrap();
+        services.into_iter().map(|s| (s.name_any(), addresses(&s))).filter(|(_, a)| !a.is_empty()).collect()
+    }
+
+    async fn served(&self, name: &str) -> Service {
+        let services = self.services();
+        within(&format!("{name} has an address"), async || {
+            services.get(name).await.ok().filter(|service| !addresses(service).is_empty())
+        })
+        .await
+    }
+
+    async fn all_served(&self, count: usize) -> BTreeMap<String, Vec<String>> {
+        within(&format!("{count} Services have addresses"), async || {
+            Some(self.published().await).filter(|published| published.len() == count)
+        })
+        .await
+    }
+
+    async fn event(&self, service: &str, reason: &str) -> String {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        within(&format!("{reason} on {service}"), async || {
+            let events = events.list(&ListParams::default()).await.ok()?;
+            let about = |event: &Event| event.involved_object.name.as_deref() == Some(service);
+            let event = events.into_iter().find(|e| about(e) && e.reason.as_deref() == Some(reason))?;
+            event.message
+        })
+        .await
+    }
+
+    fn writes(&self) -> u64 {
+        let of = |resource| self.server.counters().total(&Matcher::verb("write").on(resource));
+        of("services") + of("services/status") + of("servicegroups/status")
+    }
+
+    /// An allocator with short times, ready and deciding unless another does.
+    async fn allocator(&self, name: &str) -> Allocator {
+        let arguments = Arguments { pod_name: Some(name.to_owned()), ..Arguments::default() };
+        let settings = Settings {
+            lease_duration_ms: 1_500,
+            renew_deadline_ms: 1_000,
+            retry_period_ms: 100,
+            ..Settings::load(&arguments).unwrap()
+        };
+        let (stop, metrics) = (CancellationToken::new(), Arc::new(Metrics::default()));
+        let client = client(&self.server).await;
+        let run = allocator::run(client, Arc::new(settings), metrics.clone(), stop.clone());
+        Allocator { task: tokio::spawn(run), stop, metrics }
+    }
+}
+
+async fn client(server: &Server) -> Client {
+    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+fn addresses(service: &Service) -> Vec<String> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
+    ingress.into_iter().flatten().filter_map(|entry| entry.ip.clone()).collect()
+}
+
+/// Asks until there is an answer.
+async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn assert_unique(published: &BTreeMap<String, Vec<String>>) {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for (service, addresses) in published {
+        for address in addresses {
+            let other = owners.insert(address, service);
+            assert_eq!(other, None, "{address} is published for two Services, one is {service}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_served_with_one_write_that_carries_status_and_annotations() {
+    let cluster = Cluster::start().await;
+    let _allocator = cluster.allocator("a").await;
+    cluster.service("web", json!({}), json!({"ipFamilyPolicy": "PreferDualStack"})).await;
+    let service = cluster.served("web").await;
+    assert_eq!(addresses(&service), ["192.0.2.0", "fd00:1::"]);
+    let annotations = service.annotations();
+    for (name, value) in [
+        ("purelb.io/allocated-by", "PureLB"),
+        ("purelb.io/allocated-from", "default"),
+        ("purelb.io/pool-type", "remote"),
+        ("purelb.io/service-group", "default"),
+    ] {
+        assert_eq!(annotations.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    let ingress = service.status.unwrap().load_balancer.unwrap().ingress.unwrap();
+    assert!(ingress.iter().all(|entry| entry.ip_mode.as_deref() == Some("VIP")));
+    assert_eq!(cluster.server.counters().total(&Matcher::verb("patch").on("services/status")), 1);
+    assert_eq!(cluster.server.counters().total(&Matcher::verb("patch").on("services")), 0);
+    assert_eq!(
+        cluster.event("web", "AddressAssigned").await,
+        "192.0.2.0, fd00:1:: from ServiceGroup default"
+    );
+    let groups = cluster.groups();
+    within("the group counts", async || {
+        let status = groups.get("default").await.ok()?.status?;
+        (status.allocated_ipv4 == 1 && status.allocated_ipv6 == 1 && status.available_ipv4 == 255)
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_local_on_a_local_pool_is_reset_before_the_address_is_published() {
+    let cluster = Cluster::start().await;
+    cluster
+        .group(
+            "onlink",
+            json!({"local": {"v4pool": {"pool": "198.51.100.0/29", "subnet": "198.51.100.0/29"}}}),
+        )
+        .await;
+    let _allocator = cluster.allocator("a").await;
+    let local = json!({"externalTrafficPolicy": "Local"});
+    cluster.service("web", json!({"purelb.io/service-group": "onlink"}), local.clone()).await;
+    let service = cluster.served("web").await;
+    assert_eq!(addresses(&service), ["198.51.100.1"]);
+    assert_eq!(service.spec.unwrap().external_traffic_policy.as_deref(), Some("Cluster"));
+    cluster.event("web", "LocalOverridden").await;
+    cluster.service("remote", json!({}), local).await;
+    let remote = cluster.served("remote").await;
+    assert_eq!(remote.spec.unwrap().external_traffic_policy.as_deref(), Some("Local"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_writes_nothing_and_changes_nothing() {
+    let cluster = Cluster::start().await;
+    for number in 0..40 {
+        cluster.plain(&format!("web-{number}")).await;
+    }
+    let first = cluster.allocator("a").await;
+    let before = cluster.all_served(40).await;
+    assert_unique(&before);
+    let groups = cluster.groups();
+    within("the group counts", async || {
+        (groups.get("default").await.ok()?.status?.allocated_ipv4 == 40).then_some(())
+    })
+    .await;
+    first.stop().await;
+    cluster.server.counters().reset();
+    let second = cluster.allocator("a").await;
+    within("the second decides", async || (second.metric("purelb_allocator_leader") > 0.0).then_some(()))
+        .await;
+    // One that is new comes after all the others.
+    cluster.plain("late").await;
+    cluster.served("late").await;
+    assert_eq!(cluster.server.counters().total(&Matcher::verb("patch").on("services/status")), 1);
+    let mut after = cluster.published().await;
+    assert_eq!(after.remove("late"), Some(vec!["192.0.2.40".to_owned()]));
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_gives_back_goes_to_the_one_that_waits() {
+    let cluster = Cluster::start().await;
+    let _allocator = cluster.allocator("a").await;
+    let wanted = json!({"purelb.io/addresses": "192.0.2.7"});
+    cluster.service("first", wanted.clone(), json!({})).await;
+    cluster.served("first").await;
+    cluster.service("second", wanted, json!({})).await;
+    let message = cluster.event("second", "AllocationFailed").await;
+    assert!(message.contains("192.0.2.7 is in use by default/first"), "{message}");
+    cluster.patch("first", json!({"spec": {"type": "ClusterIP"}})).await;
+    assert_eq!(addresses(&cluster.served("second").await), ["192.0.2.7"]);
+    let services = cluster.services();
+    within("the first has lost our annotations", async || {
+        let first = services.get("first").await.ok()?;
+        let ours = first.annotations().keys().any(|name| name == "purelb.io/allocated-by");
+        (!ours && addresses(&first).is_empty()).then_some(())
+    })
+    .await;
+    services.delete("second", &DeleteParams::default()).await.unwrap();
+    cluster.service("third", json!({"purelb.io/addresses": "192.0.2.7"}), json!({})).await;
+    assert_eq!(addresses(&cluster.served("third").await), ["192.0.2.7"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_service_or_group_is_told_and_the_others_go_on() {
+    let cluster = Cluster::start().await;
+    cluster
+        .group("outside", json!({"remote": {"v4pool": {"pool": "192.0.3.0/28", "subnet": "192.0.2.0/24"}}}))
+        .await;
+    let _allocator = cluster.allocator("a").await;
+    cluster.service("banana", json!({"purelb.io/addresses": "banana"}), json!({})).await;
+    cluster.service("missing", json!({"purelb.io/service-group": "later"}), json!({})).await;
+    cluster.plain("good").await;
+    cluster.served("good").await;
+    assert!(cluster.event("banana", "AllocationFailed").await.contains("banana"));
+    assert!(cluster.event("missing", "AllocationFailed").await.contains("no ServiceGroup later"));
+    let groups = cluster.groups();
+    let condition = within("the group is refused", async || {
+        groups.get("outside").await.ok()?.status?.conditions.into_iter().find(|c| c.type_ == "Accepted")
+    })
+    .await;
+    assert_eq!((condition.status.as_str(), condition.observed_generation), ("False", Some(1)));
+    assert!(condition.message.contains("not inside the subnet"), "{}", condition.message);
+    cluster
+        .group("later", json!({"remote": {"v4pool": {"pool": "203.0.113.0/30", "subnet": "203.0.113.0/24"}}}))
+        .await;
+    assert_eq!(addresses(&cluster.served("missing").await), ["203.0.113.1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_api_server_neither_lose_nor_double_an_address() {
+    let cluster = Cluster::start().await;
+    let _allocator = cluster.allocator("a").await;
+    let status = || Matcher::verb("patch").on("services/status");
+    for round in 0..4 {
+        let faults = cluster.server.faults();
+        faults.refuse(status(), [409, 500, 503, 403][round], 5);
+        for number in 0..15 {
+            cluster.plain(&format!("web-{round}-{number}")).await;
+        }
+        faults.close_watches(Matcher::all().on("services"));
+        faults.expire_watches(Matcher::all().on("servicegroups"));
+        cluster.services().delete(&format!("web-{round}-0"), &DeleteParams::default()).await.unwrap();
+        faults.expire_watches(Matcher::all().on("services"));
+    }
+    let published = cluster.all_served(56).await;
+    assert_unique(&published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_applied_after_we_gave_up_waiting_keeps_its_address() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator("a").await;
+    within("it decides", async || (allocator.metric("purelb_allocator_leader") > 0.0).then_some(())).await;
+    // Longer than a request may take: the answer is lost, the write is not.
+    let action = Action::Delay { millis: 6_000 };
+    let matcher = Matcher::verb("patch").on("services/status").named("slow");
+    cluster.server.faults().add(Fault { matcher, action, times: Some(1) });
+    cluster.plain("slow").await;
+    for number in 0..5 {
+        cluster.plain(&format!("web-{number}")).await;
+    }
+    let published = cluster.all_served(6).await;
+    assert_unique(&published);
+    // The first attempt still comes in; it must change nothing.
+    within("the late write has come in", async || {
+        let writes = cluster.server.counters().total(&Matcher::verb("patch").on("services/status"));
+        (writes >= 7).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.published().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_goes_away_and_comes_back_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let _allocator = cluster.allocator("a").await;
+    for number in 0..10 {
+        cluster.plain(&format!("web-{number}")).await;
+    }
+    let before = cluster.all_served(10).await;
+    let writes = cluster.writes();
+    cluster.server.faults().partition(Cut::Refuse, Vec::new());
+    // Longer than the Lease can be renewed: the allocator must stop writing, and begin anew afterwards.
+    tokio::time::sleep(Duration::from_millis(1_700)).await;
+    cluster.server.faults().heal();
+    cluster.plain("late").await;
+    cluster.served("late").await;
+    let mut after = cluster.published().await;
+    after.remove("late");
+    assert_eq!(after, before);
+    // The new Service, its group's count, and the count that may have been due before.
+    assert!(cluster.writes() - writes <= 4, "{} writes", cluster.writes() - writes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_decides_and_the_other_takes_over() {
+    let cluster = Cluster::start().await;
+    let first = cluster.allocator("first").await;
+    cluster.plain("a").await;
+    cluster.served("a").await;
+    let second = cluster.allocator("second").await;
+    cluster.plain("b").await;
+    cluster.served("b").await;
+    assert_eq!(second.metric("purelb_allocator_leader"), 0.0);
+    assert_eq!(second.metric("purelb_allocator_writes_total"), 0.0);
+    // Killed: the Lease has to run out.
+    drop(first);
+    cluster.plain("c").await;
+    cluster.served("c").await;
+    assert_eq!(second.metric("purelb_allocator_writes_total"), 1.0);
+    // Stopped: the Lease is given back.
+    let third = cluster.allocator("third").await;
+    second.stop().await;
+    cluster.plain("d").await;
+    cluster.served("d").await;
+    assert_eq!(third.metric("purelb_allocator_writes_total"), 1.0);
+    let published = cluster.published().await;
+    let expected = [("a", "192.0.2.0"), ("b", "192.0.2.1"), ("c", "192.0.2.2"), ("d", "192.0.2.3")];
+    let expected = expected.map(|(name, address)| (name.to_owned(), vec![address.to_owned()]));
+    assert_eq!(published, BTreeMap::from(expected));
+}
