@@ -1,5 +1,7 @@
 //! The allocator against an API server: what is written, when, by whom, and what faults change about that.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -59,6 +61,9 @@ impl Allocator {
 
 impl Cluster {
     async fn start() -> Cluster {
+        // `RUST_LOG=info cargo test … -- --nocapture` tells what happened.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let server = Server::start(Options::default()).await.unwrap();
         let client = client(&server).await;
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());

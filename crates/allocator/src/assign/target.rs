@@ -179,6 +179,12 @@ fn pick(service: &Service, group: &Group, family: IpFamily, context: Context<'_>
             return Err(Problem { wait, ..problem });
         }
     }
+    // What is reserved for it by a write that did not get through is as good, and no other may have it meanwhile.
+    let reserved = context.ledger.held_by(&service.key).iter().copied();
+    let reserved = reserved.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
+    if let Some(address) = reserved.into_iter().find(|a| context.ledger.conflict(*a, service).is_none()) {
+        return Ok(address);
+    }
     let free = group.pools_of(family).find_map(|pool| context.ledger.lowest_free(&pool.range));
     free.ok_or_else(|| no_room(group, family))
 }

@@ -30,6 +30,8 @@ enum Step {
     Answer(usize),
     /// The write is applied, but the answer is lost; it will be sent again.
     LoseAnswer(usize),
+    /// A write that came too late is tried again, from what is known.
+    Retry(usize),
     /// The allocator is killed and starts again.
     Restart,
     /// The groups become these.
@@ -44,7 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => name.clone().prop_map(Step::Deliver),
         6 => name.clone().prop_map(Step::Decide),
         5 => name.clone().prop_map(Step::Answer),
-        1 => name.prop_map(Step::LoseAnswer),
+        1 => name.clone().prop_map(Step::LoseAnswer),
+        1 => name.prop_map(Step::Retry),
         1 => Just(Step::Restart),
         1 => (0_usize..3).prop_map(Step::Groups),
     ]
@@ -112,6 +115,7 @@ impl World {
             Step::Decide(name) => drop(self.decide(name)),
             Step::Answer(name) => self.answer(name),
             Step::LoseAnswer(name) => self.lose_answer(name),
+            Step::Retry(name) => drop(self.outdated.remove(&name)),
             Step::Restart => self.restart(),
             Step::Groups(variant) => {
                 self.groups = variant;
@@ -204,7 +208,7 @@ impl World {
             // A conflict. What is published is known only once a newer version has been seen.
             match self.cache.get(&name).cloned() {
                 Some(cached) if cached.resource_version == version => {
-                    drop(self.outdated.insert(name, version))
+                    drop(self.outdated.insert(name, version));
                 }
                 Some(cached) => drop(self.engine.sync(&cached)),
                 None => drop(self.engine.forget(&key)),

@@ -184,7 +184,7 @@ impl Term {
                 self.in_flight -= 1;
                 self.on_written(*write);
             }
-            Ok(Done::Retry(service)) => self.dirty.push(service),
+            Ok(Done::Retry(service)) => self.on_retry(service),
             Ok(Done::Group(name, answer)) => self.on_group_written(&name, answer),
             Err(error) if error.is_cancelled() => {}
             // A bug; the term ends with it and a new process begins from what is published.

@@ -38,7 +38,7 @@ pub(super) struct Entry {
     /// A write came too late: the version that was there first has still to be seen. Until then nothing is
     /// known of what is published, so the ledger keeps what it has.
     outdated: bool,
-    /// Refused writes in a row.
+    /// Writes in a row that were of no use.
     failures: u32,
     /// When our last write was answered.
     written: Option<Instant>,
@@ -217,6 +217,7 @@ impl Term {
                 entry.again = false;
                 if entry.service.resource_version == done.service.resource_version {
                     entry.outdated = true;
+                    self.try_later(key);
                 } else {
                     self.look_again(&key);
                 }
@@ -225,20 +226,34 @@ impl Term {
             Written::Refused(message) => {
                 tracing::error!(service = %key, message, "the API server refuses the write");
                 entry.edge = done.edge.and(entry.edge);
-                entry.failures = entry.failures.saturating_add(1);
-                let pause = FIRST_RETRY.saturating_mul(1 << entry.failures.min(6)).min(LAST_RETRY);
-                let pause = pause.mul_f64(rand::random_range(0.5..1.0));
                 if mem::take(&mut entry.again) {
                     self.look_again(&key);
                     return;
                 }
                 let woken = self.engine.sync(&entry.service);
-                self.tasks.spawn(async move {
-                    tokio::time::sleep(pause).await;
-                    Done::Retry(key)
-                });
+                self.try_later(key);
                 self.wake(woken);
             }
+        }
+    }
+
+    fn try_later(&mut self, key: ServiceKey) {
+        let Some(entry) = self.services.get_mut(&key) else { return };
+        let pause = FIRST_RETRY.saturating_mul(1 << entry.failures.min(6)).min(LAST_RETRY);
+        let pause = pause.mul_f64(rand::random_range(0.5..1.0));
+        entry.failures = entry.failures.saturating_add(1);
+        self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            Done::Retry(key)
+        });
+    }
+
+    /// Nothing newer has been seen since a write came too late: then it is tried again from what is known. The
+    /// API server refuses it again if there is something newer after all.
+    pub(super) fn on_retry(&mut self, key: ServiceKey) {
+        if let Some(entry) = self.services.get_mut(&key) {
+            entry.outdated = false;
+            self.dirty.push(key);
         }
     }
 
