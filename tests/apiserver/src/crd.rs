@@ -122,7 +122,11 @@ fn validate_versions(crd: &Value) -> Vec<Cause> {
             let text = "the in-memory API server does not serve scale of custom resources";
             causes.push(Cause::forbidden(format!("{at}.subresources.scale"), text));
         }
-        let path = format!("{at}.schema.openAPIV3Schema");
+        // A single version's schema is reported where it was before there were versions.
+        let path = match list_at(crd, &["spec", "versions"]).len() {
+            1 => "spec.validation.openAPIV3Schema".to_owned(),
+            _ => format!("{at}.schema.openAPIV3Schema"),
+        };
         let root = &version["schema"]["openAPIV3Schema"];
         if root.is_null() {
             causes.push(Cause::required(path, "schemas are required"));
@@ -165,10 +169,6 @@ pub(crate) fn on_change(api: &Api, stored: &Stored) {
             {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
         ]);
         value["status"]["acceptedNames"] = names.clone();
-        let list = object::meta_mut(value).entry("finalizers").or_insert_with(|| json!([]));
-        if let Some(list) = list.as_array_mut().filter(|l| !l.contains(&json!(CLEANUP))) {
-            list.push(json!(CLEANUP));
-        }
     });
 }
 

@@ -33,6 +33,11 @@ impl Cause {
         )
     }
 
+    /// The field's value is wrong, and too large to be shown.
+    pub(crate) fn invalid_without_value(field: impl Into<String>, detail: &str) -> Self {
+        Self::new("FieldValueInvalid", field, with_detail("Invalid value", detail))
+    }
+
     /// The field's value has the wrong type.
     pub fn type_invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         Self::new(
@@ -251,8 +256,11 @@ impl Refusal {
     pub(crate) fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason,
+            "message": self.message,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         let details = self.details();
         if details.as_object().is_some_and(|d| !d.is_empty()) {
             status["details"] = details;

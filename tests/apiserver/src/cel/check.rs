@@ -2,8 +2,8 @@
 //! and that the fields it selects from `self` exist in the schema.
 
 use cel::Program;
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
-use serde_json::Value;
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use serde_json::{Value, json};
 
 use super::{functions, value};
 use crate::schema::{Schema, SchemaError, Type};
@@ -56,14 +56,9 @@ const STANDARD: &[&str] = &[
     "substring",
     "trim",
     "reverse",
+    "strings.quote",
     "quote",
     "format",
-    "slice",
-    "flatten",
-    "sort",
-    "sortBy",
-    "distinct",
-    "range",
 ];
 
 /// Fails when a program calls or names something this server does not have.
@@ -126,7 +121,98 @@ pub(crate) fn check_fields(schema: &Schema, path: &str) -> Result<(), SchemaErro
             });
         }
     }
+    check_types(schema, path)
+}
+
+/// Fails when a rule cannot be of type bool, or compares values of different types: what the real server's
+/// type checker finds, as far as it shows on a sample value of the schema.
+fn check_types(schema: &Schema, path: &str) -> Result<(), SchemaError> {
+    for (i, rule) in schema.rules.iter().enumerate() {
+        let mut fault = None;
+        visit(rule.program.expression(), &mut |e| {
+            if fault.is_none() {
+                fault = mismatch(schema, e);
+            }
+        });
+        let sample = sample(schema, 0);
+        let fault = fault.or_else(|| super::evaluate::type_fault(rule, &sample, schema));
+        if let Some(message) = fault {
+            return Err(SchemaError {
+                path: format!("{path}.x-kubernetes-validations[{i}].rule"),
+                value: Value::String(rule.source.clone()),
+                message,
+            });
+        }
+    }
     Ok(())
+}
+
+/// A comparison between two types that are known and differ.
+fn mismatch(schema: &Schema, expression: &Expr) -> Option<String> {
+    let Expr::Call(call) = expression else { return None };
+    let [left, right] = call.args.as_slice() else { return None };
+    if !matches!(call.func_name.as_str(), "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_") {
+        return None;
+    }
+    let (left, right) = (static_type(schema, &left.expr)?, static_type(schema, &right.expr)?);
+    (left != right).then(|| {
+        format!(
+            "compilation failed: found no matching overload for '{}' applied to '({left}, {right})'",
+            call.func_name
+        )
+    })
+}
+
+fn static_type(schema: &Schema, expression: &Expr) -> Option<&'static str> {
+    match expression {
+        Expr::Literal(LiteralValue::Boolean(_)) => Some("bool"),
+        Expr::Literal(LiteralValue::Int(_)) => Some("int"),
+        Expr::Literal(LiteralValue::Double(_)) => Some("double"),
+        Expr::Literal(LiteralValue::String(_)) => Some("string"),
+        Expr::Select(select) if select.test => Some("bool"),
+        Expr::Call(call) if call.func_name == "size" => Some("int"),
+        Expr::Ident(name) if name == "self" || name == "oldSelf" => scalar(schema),
+        other => {
+            let chain = selection(other)?;
+            scalar(chain.iter().try_fold(schema, |at, name| at.member(&value::unescape(name)))?)
+        }
+    }
+}
+
+fn scalar(schema: &Schema) -> Option<&'static str> {
+    match (schema.ty, schema.format.as_deref()) {
+        (Type::String, Some("date-time" | "duration")) => None,
+        (Type::String, _) => Some("string"),
+        (Type::Integer, _) => Some("int"),
+        (Type::Number, _) => Some("double"),
+        (Type::Boolean, _) => Some("bool"),
+        _ => None,
+    }
+}
+
+/// A value of the schema with every member present.
+fn sample(schema: &Schema, depth: usize) -> Value {
+    const DEEPEST: usize = 8;
+    if let Some(value) = schema.default.as_ref().or(schema.checks.values.first()) {
+        return value.clone();
+    }
+    match schema.ty {
+        Type::Object if depth < DEEPEST => {
+            let members =
+                schema.properties.iter().map(|(name, child)| (name.clone(), sample(child.get(), depth + 1)));
+            Value::Object(members.collect())
+        }
+        Type::Array if depth < DEEPEST => {
+            Value::Array(schema.item().map(|item| sample(item, depth + 1)).into_iter().collect())
+        }
+        Type::Object => json!({}),
+        Type::Array => json!([]),
+        Type::String => json!(""),
+        Type::Integer => json!(1),
+        Type::Number => json!(1.0),
+        Type::Boolean => json!(true),
+        Type::Any => Value::Null,
+    }
 }
 
 /// The field names of `self.a.b.c` (or of `oldSelf`), outermost first.

@@ -1,6 +1,6 @@
 //! Running the rules of a schema over an object, top down.
 
-use cel::Value as Cel;
+use cel::{ExecutionError, Value as Cel};
 use serde_json::{Value, json};
 
 use super::{Rule, context, value};
@@ -70,6 +70,24 @@ fn run(rule: &Rule, new: &Value, old: Option<&Value>, schema: &Schema, path: &st
     }
 }
 
+/// What is wrong with a rule's types, found by running it on a sample. Failures that depend on the sample's
+/// values are none.
+pub(super) fn type_fault(rule: &Rule, sample: &Value, schema: &Schema) -> Option<String> {
+    let mut context = context();
+    context.add_variable_from_value("self", value::to_cel(sample, Some(schema)));
+    context.add_variable_from_value("oldSelf", value::to_cel(sample, Some(schema)));
+    match rule.program.execute(&context) {
+        Ok(Cel::Bool(_)) => None,
+        Ok(_) => Some("cel expression must evaluate to a bool".to_owned()),
+        Err(
+            error @ (ExecutionError::NoSuchOverload(_)
+            | ExecutionError::UndeclaredReference(_)
+            | ExecutionError::NotSupportedAsMethod { .. }),
+        ) => Some(format!("compilation failed: {error}")),
+        Err(_) => None,
+    }
+}
+
 fn unsupported(path: &str) -> Cause {
     Cause::internal(path, "optionalOldSelf is not implemented by the in-memory API server")
 }
@@ -90,6 +108,7 @@ fn failure(rule: &Rule, new: &Value, schema: &Schema, path: &str, context: &cel:
         "FieldValueForbidden" => Cause::forbidden(field, &text),
         "FieldValueRequired" => Cause::required(field, &text),
         "FieldValueDuplicate" => Cause::duplicate(field, &shown(new, schema)),
+        _ if matches!(schema.ty, Type::Object | Type::Array) => Cause::invalid_without_value(field, &text),
         _ => Cause::invalid(field, &shown(new, schema), &text),
     }
 }

@@ -11,15 +11,25 @@ use std::sync::{Arc, LazyLock};
 use cel::{Context, Env, Program};
 use serde_json::Value;
 
+use crate::schema::{Additional, Child, Schema};
+
 pub(crate) use check::check_fields;
 pub(crate) use evaluate::evaluate;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     env.add_extension(cel::extensions::strings).expect("the strings library fits the standard one");
-    env.add_extension(cel::extensions::lists).expect("the lists library fits the standard one");
     Arc::new(env)
 });
+
+/// Whether a schema has any rule.
+pub(crate) fn has_rules(schema: &Schema) -> bool {
+    let below = schema.properties.values().chain(&schema.items).chain(match &schema.additional {
+        Additional::Schema(child) => Some(child),
+        Additional::Any | Additional::None => None,
+    });
+    !schema.rules.is_empty() || below.map(Child::get).any(has_rules)
+}
 
 /// Why a rule's failure is reported, `FieldValueInvalid` unless the rule says otherwise.
 const REASONS: [&str; 4] =

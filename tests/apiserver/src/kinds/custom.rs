@@ -9,6 +9,20 @@ use crate::object;
 use crate::refusal::Cause;
 use crate::schema::{self, Schema};
 
+const UNCHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+
+/// Faults after which an object is not what the types in its rules promise.
+fn keeps_rules_from_running(cause: &Cause) -> bool {
+    let blocking = [
+        "FieldValueRequired",
+        "FieldValueTypeInvalid",
+        "FieldValueNotSupported",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+    ];
+    blocking.contains(&cause.reason)
+}
+
 /// A custom resource's version.
 #[derive(Debug)]
 pub(crate) struct Custom {
@@ -51,9 +65,13 @@ impl Kind for Custom {
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = schema::validate(new, &self.schema, "");
-        if causes.is_empty() {
-            causes = crate::cel::evaluate(new, old, &self.schema);
+        if causes.iter().any(keeps_rules_from_running) {
+            if crate::cel::has_rules(&self.schema) {
+                causes.push(Cause::invalid("<nil>", &Value::Null, UNCHECKED));
+            }
+            return causes;
         }
+        causes.extend(crate::cel::evaluate(new, old, &self.schema));
         causes
     }
 

@@ -7,7 +7,7 @@ mod walk;
 use serde_json::{Value, json};
 
 use crate::object;
-use crate::refusal::{Cause, Refusal};
+use crate::refusal::{Cause, Refusal, Subject};
 use crate::registry::{Resource, SchemaSource};
 use crate::schema::{Schema, builtin};
 use crate::stamp;
@@ -45,6 +45,7 @@ impl Writer {
     /// The parts of an object that this writer cannot write, and so does not own.
     fn hidden(&self, resource: &Resource) -> &'static [&'static str] {
         match (self.subresource, resource.has_status) {
+            ("status", _) if resource.is_custom() => &["spec", "metadata"],
             ("status", _) => &["spec"],
             (_, true) => &["status"],
             _ => &[],
@@ -111,7 +112,10 @@ impl<'r> Tree<'r> {
 
     /// Runs `walk` on the metadata and on the rest, each with its schema.
     fn fields(&self, value: &Value, without: &[&str]) -> Set {
-        let value = walk::manageable(value, without);
+        let mut value = walk::manageable(value, without);
+        if value["metadata"].as_object().is_some_and(serde_json::Map::is_empty) {
+            object::put(&mut value, "metadata", Value::Null);
+        }
         if !self.is_custom {
             return walk::fields(&value, Some(self.schema));
         }
@@ -123,8 +127,8 @@ impl<'r> Tree<'r> {
         all
     }
 
-    fn compare(&self, old: &Value, new: &Value) -> walk::Difference {
-        let (old, new) = (walk::manageable(old, &[]), walk::manageable(new, &[]));
+    fn compare(&self, old: &Value, new: &Value, without: &[&str]) -> walk::Difference {
+        let (old, new) = (walk::manageable(old, without), walk::manageable(new, without));
         if !self.is_custom {
             return walk::compare(&old, &new, Some(self.schema));
         }
@@ -174,13 +178,48 @@ fn entries(value: &Value) -> Vec<Entry> {
     object::list_at(value, &["metadata", "managedFields"]).iter().map(Entry::read).collect()
 }
 
-/// Notes the writer as owner of what it changed (or applied), and nobody as owner of what is gone.
+/// Members that are there from the beginning, so that writing them is not owning them as a whole.
+const BORN_WITH: &[&[&str]] = &[
+    &["metadata"],
+    &["spec"],
+    &["status"],
+    &["status", "loadBalancer"],
+    &["spec", "template"],
+    &["spec", "template", "metadata"],
+    &["spec", "template", "spec"],
+    &["spec", "strategy"],
+    &["spec", "updateStrategy"],
+    &["spec", "names"],
+    &["involvedObject"],
+    &["source"],
+];
+
+/// What an object is before its creation.
+fn newborn(new: &Value, is_custom: bool) -> Value {
+    let mut born = json!({});
+    let count = if is_custom { 1 } else { BORN_WITH.len() };
+    for path in BORN_WITH.iter().take(count).filter(|p| object::at(new, p).is_object()) {
+        path.iter().fold(&mut born, |at, step| object::child_mut(at, step));
+    }
+    born
+}
+
+/// Notes the writer as owner of what it changed (or applied), and nobody as owner of what is gone. To be
+/// called on the object as its writer wants it, before the kind's rules change it.
 pub(crate) fn track(new: &mut Value, old: Option<&Value>, writer: &Writer, resource: &Resource) {
+    let reset = object::list_at(new, &["metadata", "managedFields"]);
+    let is_reset = matches!(reset, [only] if only.as_object().is_some_and(serde_json::Map::is_empty));
+    let untracked = old.is_some_and(|old| object::at(old, &["metadata", "managedFields"]).is_null());
+    if is_reset || (untracked && writer.applied.is_none()) {
+        // A client gave up the list; it begins again with the first apply.
+        object::meta_mut(new).shift_remove("managedFields");
+        return;
+    }
     let tree = Tree::of(resource);
-    let nothing = json!({});
-    let difference = tree.compare(old.unwrap_or(&nothing), new);
+    let born = old.map_or_else(|| newborn(new, tree.is_custom), Value::clone);
+    let difference = tree.compare(&born, new, writer.hidden(resource));
     let before = old.map(entries).unwrap_or_default();
-    // A client may reset the list by sending an empty one; otherwise what it sends is not looked at.
+    let wrote = !difference.changed.is_empty() || !difference.removed.is_empty();
     let mut all = before.clone();
     let own = all.iter().position(|e| e.is_by(writer)).unwrap_or_else(|| {
         all.push(Entry {
@@ -205,14 +244,21 @@ pub(crate) fn track(new: &mut Value, old: Option<&Value>, writer: &Writer, resou
     }
     all.retain(|e| !e.fields.is_empty());
     for entry in &mut all {
+        // The writer's own time moves with every change of the object, the others' with their fields.
+        let moves = wrote && entry.is_by(writer);
         let same = before.iter().find(|b| {
             b.manager == entry.manager
                 && b.operation == entry.operation
                 && b.subresource == entry.subresource
                 && b.fields == entry.fields
+                && !moves
         });
         entry.time = same.map_or_else(stamp::now_secs, |b| b.time.clone());
     }
+    all.sort_by(|a, b| {
+        let key = |e: &Entry| (e.operation.clone(), e.time.clone(), e.manager.clone(), e.subresource.clone());
+        key(a).cmp(&key(b))
+    });
     let written: Vec<Value> = all.iter().map(Entry::write).collect();
     let meta = object::meta_mut(new);
     if written.is_empty() {
@@ -240,7 +286,13 @@ pub(crate) fn applied(
     tree.merge(&mut merged, &configuration);
     let all = entries(live);
     if !force {
-        refuse_conflicts(&all, &tree.compare(live, &merged).changed, writer, resource, object::name(live))?;
+        refuse_conflicts(
+            &all,
+            &tree.compare(live, &merged, &[]).changed,
+            writer,
+            resource,
+            object::name(live),
+        )?;
     }
     let now = writer.applied.clone().unwrap_or_default();
     let mut gone = all.iter().find(|e| e.is_by(writer)).map(|e| e.fields.clone()).unwrap_or_default();
@@ -291,6 +343,7 @@ fn refuse_conflicts(
     let plural = if causes.len() == 1 { "conflict" } else { "conflicts" };
     let message = format!("Apply failed with {} {plural}: {}", causes.len(), lines.join("\n"));
     let mut refusal = Refusal::conflict(&resource.id.group, &resource.id.plural, name, "");
+    *refusal.subject = Subject::default();
     refusal.message = message;
     refusal.causes = causes;
     Err(refusal)

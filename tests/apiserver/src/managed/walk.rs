@@ -79,6 +79,27 @@ pub(super) fn fields(value: &Value, schema: Option<&Schema>) -> Set {
     set
 }
 
+/// Every path of a value, containers included.
+fn everything(value: &Value, schema: Option<&Schema>) -> Set {
+    let mut set = Set::default();
+    match shape(value, schema) {
+        Shape::Atomic => {}
+        Shape::Members => {
+            for (name, member) in members(value) {
+                let below = everything(member, schema.and_then(|s| s.member(name)));
+                set.insert(field(name), Node { owned: true, below });
+            }
+        }
+        Shape::Items => {
+            for (element, item) in items(value, schema) {
+                let below = everything(item, schema.and_then(Schema::item));
+                set.insert(element, Node { owned: true, below });
+            }
+        }
+    }
+    set
+}
+
 /// How two values differ.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
@@ -126,7 +147,7 @@ impl Difference {
     fn part(&mut self, element: String, old: Option<&Value>, new: Option<&Value>, schema: Option<&Schema>) {
         match (old, new) {
             (None, Some(new)) => {
-                self.changed.insert(element, Node { owned: true, below: fields(new, schema) });
+                self.changed.insert(element, Node { owned: true, below: everything(new, schema) });
             }
             (Some(_), None) => self.removed.insert(element, Node::leaf()),
             (Some(old), Some(new)) if old != new => {
@@ -262,9 +283,7 @@ pub(super) fn manageable(value: &Value, without: &[&str]) -> Value {
         }
         let kept = members(member).iter().filter(|(n, _)| !SERVER_META.contains(&n.as_str()));
         let kept: Map<String, Value> = kept.map(|(n, v)| (n.clone(), v.clone())).collect();
-        if !kept.is_empty() {
-            out.insert("metadata".to_owned(), json!(kept));
-        }
+        out.insert("metadata".to_owned(), json!(kept));
     }
     Value::Object(out)
 }

@@ -2,7 +2,6 @@
 
 pub(crate) mod strategic;
 
-use json_patch::PatchErrorKind;
 use serde_json::Value;
 
 use crate::refusal::Refusal;
@@ -38,15 +37,9 @@ pub(crate) fn json(mut object: Value, patch: &Value) -> Result<Value, Refusal> {
     let patch: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|e| Refusal::bad_request(format!("error decoding patch: {e}")))?;
     json_patch::patch(&mut object, &patch).map_err(|e| {
-        let message = match e.kind {
-            PatchErrorKind::TestFailed => format!("testing value {} failed", e.path),
-            _ => e.to_string(),
-        };
-        Refusal::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {message}"),
-        )
+        // The real server keeps the reason to itself.
+        tracing::debug!(%e, "a JSON patch does not apply");
+        Refusal::new(422, "Invalid", "the server rejected our request due to an error in our request")
     })?;
     Ok(object)
 }

@@ -41,7 +41,8 @@ fn merge_object(target: &mut Value, patch: &Value, schema: Option<&Schema>) -> R
     }
     retain_keys(target, members);
     for (name, change) in members.iter().filter(|(name, _)| !name.starts_with('$')) {
-        merge_member(target, name, change, schema.and_then(|s| s.member(name)))?;
+        let order = patch[format!("{ORDER}{name}")].as_array().map(Vec::as_slice);
+        merge_member(target, name, change, schema.and_then(|s| s.member(name)), order)?;
     }
     for (name, change) in members {
         if let Some(list) = name.strip_prefix(DELETE_PRIMITIVES) {
@@ -49,9 +50,13 @@ fn merge_object(target: &mut Value, patch: &Value, schema: Option<&Schema>) -> R
         }
     }
     for (name, order) in members {
-        if let Some(list) = name.strip_prefix(ORDER) {
+        if let Some(list) = name.strip_prefix(ORDER).filter(|list| !members.contains_key(*list)) {
             let meta = schema.and_then(|s| s.member(list)).and_then(|s| s.patch.as_ref());
-            set_order(&mut target[list], order, meta);
+            let key = meta.and_then(|m| m.merge_key.as_deref());
+            if let (Some(items), Some(order)) = (target[list].as_array_mut(), order.as_array()) {
+                let before = items.clone();
+                arrange(items, &before, order, key);
+            }
         }
     }
     if let Some(members) = target.as_object_mut() {
@@ -77,6 +82,7 @@ fn merge_member(
     name: &str,
     change: &Value,
     schema: Option<&Schema>,
+    order: Option<&[Value]>,
 ) -> Result<(), Refusal> {
     let members = target.as_object_mut().expect("the caller made it an object");
     if change.is_null() {
@@ -87,7 +93,7 @@ fn merge_member(
     match (change, merged_list) {
         (Value::Array(items), Some(meta)) => {
             let list = members.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-            merge_list(list, items, meta, schema.and_then(Schema::item), name)
+            merge_list(list, items, meta, schema.and_then(Schema::item), order)
         }
         (Value::Object(_), _) => {
             let below = members.entry(name).or_insert_with(|| Value::Object(Map::new()));
@@ -105,18 +111,20 @@ fn merge_list(
     changes: &[Value],
     meta: &PatchMeta,
     item: Option<&Schema>,
-    name: &str,
+    order: Option<&[Value]>,
 ) -> Result<(), Refusal> {
     if !list.is_array() {
         *list = Value::Array(Vec::new());
     }
     let items = list.as_array_mut().expect("just made an array");
+    let before = items.clone();
     let Some(key) = &meta.merge_key else {
         for change in changes {
             if !items.contains(change) {
                 items.push(change.clone());
             }
         }
+        arrange(items, &before, order.unwrap_or(changes), None);
         return Ok(());
     };
     if changes.iter().any(|c| c[DIRECTIVE] == "replace") {
@@ -127,7 +135,7 @@ fn merge_list(
         let wanted = &change[key.as_str()];
         if wanted.is_null() {
             return Err(Refusal::bad_request(format!(
-                "map: {change} does not contain declared merge key: {key} (list {name})"
+                "map: {change} does not contain declared merge key: {key}"
             )));
         }
         if change[DIRECTIVE] == "delete" {
@@ -143,6 +151,7 @@ fn merge_list(
             }
         }
     }
+    arrange(items, &before, order.unwrap_or(changes), Some(key));
     Ok(())
 }
 
@@ -153,20 +162,25 @@ fn delete_primitives(list: &mut Value, gone: &Value) {
     }
 }
 
-/// Brings the named items into the given order; others keep their place relative to their predecessor.
-fn set_order(list: &mut Value, order: &Value, meta: Option<&PatchMeta>) {
-    let (Some(items), Some(order)) = (list.as_array_mut(), order.as_array()) else { return };
-    let key = meta.and_then(|m| m.merge_key.as_deref());
+/// Puts the items that `order` names into that order and weaves the others, which only the server knew, in
+/// where they stood before; new items come ahead of them.
+fn arrange(items: &mut Vec<Value>, before: &[Value], order: &[Value], key: Option<&str>) {
     let identity = |v: &Value| key.map_or_else(|| v.clone(), |k| v[k].clone());
-    let rank = |v: &Value| order.iter().position(|o| identity(o) == identity(v));
-    let mut ranked: Vec<Value> = items.iter().filter(|i| rank(i).is_some()).cloned().collect();
-    ranked.sort_by_key(|i| rank(i));
-    let mut ranked = ranked.into_iter();
-    for item in items.iter_mut().filter(|i| rank(i).is_some()) {
-        if let Some(next) = ranked.next() {
-            *item = next;
+    let place = |all: &[Value], v: &Value| all.iter().position(|o| identity(o) == identity(v));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        std::mem::take(items).into_iter().partition(|i| place(order, i).is_some());
+    named.sort_by_key(|i| place(order, i));
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        let stood = place(before, &item);
+        while let Some(other) =
+            others.next_if(|o| stood.is_some_and(|s| place(before, o).is_some_and(|p| p < s)))
+        {
+            items.push(other);
         }
+        items.push(item);
     }
+    items.extend(others);
 }
 
 fn without_directives(value: &Value) -> Value {
@@ -203,6 +217,11 @@ mod tests {
         let ports = merged["spec"]["ports"].as_array().unwrap();
         assert_eq!(ports.len(), 3);
         assert_eq!(ports[0], json!({"name": "web", "port": 80, "nodePort": 30000}));
+        assert_eq!(
+            (&ports[1]["port"], &ports[2]["port"]),
+            (&json!(82), &json!(81)),
+            "as the real server orders"
+        );
     }
 
     #[test]

@@ -5,15 +5,15 @@ use serde_json::Value;
 use super::Schema;
 
 /// Sets absent fields that have a default, top down, so that a defaulted object gets its own defaults too.
-/// A null where null is no value counts as absent when there is a default.
+/// A null where null is no value counts as absent.
 pub(crate) fn apply_defaults(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(members) => {
+            members.retain(|name, v| !v.is_null() || schema.member(name).is_none_or(|below| below.nullable));
             for (name, child) in &schema.properties {
                 let below = child.get();
                 let Some(default) = &below.default else { continue };
-                let absent = members.get(name).is_none_or(|v| v.is_null() && !below.nullable);
-                if absent {
+                if !members.contains_key(name) {
                     members.insert(name.clone(), default.clone());
                 }
             }

@@ -17,6 +17,10 @@ fn walk(schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     if schema.ty == Type::Any && !schema.int_or_string && !schema.preserve_unknown {
         causes.push(Cause::required(format!("{path}.type"), "must not be empty for specified object fields"));
     }
+    if schema.checks.unique_items {
+        let text = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        causes.push(Cause::forbidden(format!("{path}.uniqueItems"), text));
+    }
     if schema.ty == Type::Array && schema.items.is_none() {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
     }

@@ -90,7 +90,7 @@ fn check(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     match value {
         Value::String(text) => check_string(value, text, schema, path, causes),
         Value::Number(_) => check_number(value, schema, path, causes),
-        Value::Array(items) => check_array(value, items, checks, path, causes),
+        Value::Array(items) => check_array(items, checks, path, causes),
         Value::Object(members) => {
             let (min, max) = checks.properties;
             let count = members.len() as u64;
@@ -130,7 +130,7 @@ fn check_string(value: &Value, text: &str, schema: &Schema, path: &str, causes: 
         && !formats::matches(format, text)
     {
         let message = format!("{path} in body must be of type {format}: {value}");
-        causes.push(Cause::invalid(path, value, &message));
+        causes.push(Cause::type_invalid(path, value, &message));
     }
 }
 
@@ -178,16 +178,17 @@ pub(super) fn numeric_cmp(value: &Value, limit: f64) -> Ordering {
     value.as_f64().and_then(|n| n.partial_cmp(&limit)).unwrap_or(Ordering::Equal)
 }
 
-fn check_array(value: &Value, items: &[Value], checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
+fn check_array(items: &[Value], checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
     let count = items.len() as u64;
     if let Some(min) = checks.items.0.filter(|min| count < *min) {
-        causes.push(Cause::invalid(path, value, &format!("{path} in body should have at least {min} items")));
+        causes.push(Cause::invalid(
+            path,
+            &json!(count),
+            &format!("{path} in body should have at least {min} items"),
+        ));
     }
     if let Some(max) = checks.items.1.filter(|max| count > *max) {
         causes.push(Cause::too_many(path, items.len(), max));
-    }
-    if checks.unique_items && (1..items.len()).any(|i| items[..i].contains(&items[i])) {
-        causes.push(Cause::invalid(path, value, &format!("{path} in body shouldn't contain duplicates")));
     }
 }
 

@@ -86,9 +86,24 @@ impl Stored {
 
     fn new(mut value: Value, revision: u64) -> Self {
         object::meta_mut(&mut value).insert("resourceVersion".into(), Value::String(revision.to_string()));
+        let value = type_first(value);
         let json = Bytes::from(serde_json::to_vec(&value).expect("a JSON tree always encodes"));
         Self { value, json, revision }
     }
+}
+
+/// The object with `apiVersion` and `kind` as its first members, where lists of typed kinds cut them off.
+fn type_first(value: Value) -> Value {
+    let Value::Object(members) = value else { return value };
+    if members.keys().take(2).eq(["apiVersion", "kind"]) {
+        return Value::Object(members);
+    }
+    let mut ordered = serde_json::Map::with_capacity(members.len());
+    for name in ["apiVersion", "kind"] {
+        ordered.insert(name.to_owned(), members.get(name).cloned().unwrap_or_default());
+    }
+    ordered.extend(members.into_iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind")));
+    Value::Object(ordered)
 }
 
 /// Why a commit was refused: the object is not at the expected revision; holds what is there now.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::list::invalid_options;
 use super::{Api, Target};
 use crate::object;
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
 use crate::registry::Resource;
 use crate::selectors::Selection;
 use crate::stamp;
@@ -97,25 +98,29 @@ impl Api {
 fn check_policy(options: &DeleteOptions) -> Result<(), Refusal> {
     match options.propagation.as_deref() {
         None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
-        Some(other) => Err(Refusal::bad_request(format!(
-            "invalid propagationPolicy \"{other}\", expected Background, Foreground or Orphan"
-        ))),
+        Some(other) => {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            let fault = Cause::not_supported("propagationPolicy", &json!(other), &supported);
+            Err(invalid_options("DeleteOptions", fault))
+        }
     }
 }
 
 fn check_preconditions(target: &Target, old: &Stored, options: &DeleteOptions) -> Result<(), Refusal> {
+    let record = &old.value;
     let checks = [
-        ("UID", &options.uid, object::uid(&old.value)),
-        ("ResourceVersion", &options.resource_version, object::resource_version(&old.value)),
+        ("UID", &options.uid, object::uid(record)),
+        ("ResourceVersion", &options.resource_version, object::resource_version(record)),
     ];
     for (what, wanted, there) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|w| *w != there) {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {there}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({there}). The object might have been {}",
+                if what == "UID" { "deleted and then recreated" } else { "modified" }
             );
             return Err(Refusal::conflict(
                 &target.resource.id.group,
-                &target.resource.id.plural,
+                &target.resource.kind,
                 &target.name,
                 &why,
             ));
@@ -137,9 +142,12 @@ fn marked(resource: &Resource, old: &Value, options: &DeleteOptions) -> Value {
                 meta.insert("generation".into(), json!(generation + 1));
             }
         }
-        meta.insert("deletionGracePeriodSeconds".into(), json!(grace));
+        if resource.kind != "Namespace" {
+            meta.insert("deletionGracePeriodSeconds".into(), json!(grace));
+        }
     }
     let finalizer = match options.propagation.as_deref() {
+        _ if resource.kind == "CustomResourceDefinition" => Some(crate::crd::CLEANUP),
         Some("Foreground") => Some(FOREGROUND),
         Some("Orphan") => Some(ORPHAN),
         _ => None,

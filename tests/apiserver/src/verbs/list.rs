@@ -9,9 +9,10 @@ use serde_json::json;
 use super::{Api, Target};
 use crate::kinds::cluster::base64;
 use crate::object;
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
 use crate::selectors::Selection;
 use crate::store::{Page, Snapshot, Stored, TooOld};
+use crate::view;
 
 /// What a list asks for.
 #[derive(Debug, Clone, Default)]
@@ -96,36 +97,30 @@ pub(crate) fn parse_version(text: &str) -> Result<u64, Refusal> {
     }
     text.parse().map_err(|_| {
         Refusal::bad_request(format!(
-            "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
         ))
     })
 }
 
 fn check_match(options: &ListOptions) -> Result<(), Refusal> {
-    let forbidden = |why: &str| {
-        Err(Refusal::new(
-            422,
-            "Invalid",
-            format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: {why}"),
-        ))
-    };
-    match options.version_match.as_str() {
-        "" => Ok(()),
+    let field = "resourceVersionMatch";
+    let fault = match options.version_match.as_str() {
+        "" => return Ok(()),
         _ if options.resource_version.is_empty() => {
-            forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
+            Cause::forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided")
         }
         "Exact" if options.resource_version == "0" => {
-            forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+            Cause::forbidden(field, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
         }
-        "Exact" | "NotOlderThan" => Ok(()),
-        other => Err(Refusal::new(
-            422,
-            "Invalid",
-            format!(
-                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
-            ),
-        )),
-    }
+        "Exact" | "NotOlderThan" => return Ok(()),
+        other => Cause::not_supported(field, &json!(other), &["Exact", "NotOlderThan", ""]),
+    };
+    Err(invalid_options("ListOptions", fault))
+}
+
+/// 422 for a query parameter.
+pub(crate) fn invalid_options(kind: &str, fault: Cause) -> Refusal {
+    Refusal::invalid("meta.k8s.io", kind, "", vec![fault])
 }
 
 /// 410 for a revision that is no longer in the history.
@@ -214,13 +209,21 @@ impl Listed {
         let mut out = Vec::with_capacity(head.len() + size + 16);
         out.extend_from_slice(head.trim_end_matches('}').as_bytes());
         out.extend_from_slice(b"},\"items\":[");
+        // Items of typed kinds come without their type, as from the real server.
+        let type_members =
+            format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", resource.stored_as, resource.kind);
         for (i, object) in self.objects.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
-            match crate::view::converted(resource, object) {
-                Some(value) => out.extend_from_slice(value.to_string().as_bytes()),
-                None => out.extend_from_slice(&object.json),
+            let converted = view::converted(resource, object).map(|v| Bytes::from(v.to_string()));
+            let json = converted.as_ref().unwrap_or(&object.json);
+            match json.strip_prefix(type_members.as_bytes()) {
+                Some(rest) if !resource.is_custom() => {
+                    out.push(b'{');
+                    out.extend_from_slice(rest);
+                }
+                _ => out.extend_from_slice(json),
             }
         }
         out.extend_from_slice(b"]}");

@@ -172,7 +172,7 @@ fn judge_unknown(
     match validation {
         FieldValidation::Strict if !said.is_empty() => {
             let fault = format!("strict decoding error: {}", said.join(", "));
-            Err(if resource.is_custom() { Refusal::bad_request(fault) } else { bad_object(resource, &fault) })
+            Err(bad_object(resource, &fault))
         }
         FieldValidation::Warn => Ok(said),
         _ => Ok(Vec::new()),

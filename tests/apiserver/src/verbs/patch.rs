@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::list::invalid_options;
 use super::{Api, Target, WriteOptions, Written};
 use crate::managed::{self, Writer};
 use crate::object;
 use crate::patch::{self, Language};
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
 use crate::store::Stored;
 use crate::view;
 
@@ -46,8 +47,8 @@ impl Api {
     /// Server-side apply: the configuration is merged into the object, or becomes it.
     fn apply(&self, target: &Target, applied: &Value, options: &WriteOptions) -> Result<Written, Refusal> {
         if !options.manager_named {
-            let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-            return Err(Refusal::new(422, "Invalid", message));
+            let fault = Cause::required("fieldManager", "is required for apply patch");
+            return Err(invalid_options("PatchOptions", fault));
         }
         if !object::list_at(applied, &["metadata", "managedFields"]).is_empty() {
             return Err(Refusal::bad_request("metadata.managedFields must be nil"));

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval};
 
-use super::list::{ListOptions, expired, parse_version};
+use super::list::{ListOptions, expired, invalid_options, parse_version};
 use super::{Api, Target};
 use crate::present::Form;
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
 use crate::selectors::Selection;
 use crate::store::{Event, EventKind, Stored, event_line};
 use crate::{object, view};
@@ -108,27 +108,13 @@ fn bookmark_clock(every: Duration) -> Interval {
 }
 
 fn check_initial(options: &WatchOptions) -> Result<(), Refusal> {
-    let invalid = |field: &str, why: &str| {
-        Err(Refusal::new(
-            422,
-            "Invalid",
-            format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: Forbidden: {why}"),
-        ))
+    let given = options.list.version_match.as_str();
+    let why = match (options.initial_events, given) {
+        (Some(_), "NotOlderThan") | (None, "") => return Ok(()),
+        (Some(_), _) => "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        (None, _) => "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
     };
-    if options.initial_events.is_some() {
-        if options.list.version_match != "NotOlderThan" {
-            return invalid(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-    } else if !options.list.version_match.is_empty() {
-        return invalid(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        );
-    }
-    Ok(())
+    Err(invalid_options("ListOptions", Cause::forbidden("resourceVersionMatch", why)))
 }
 
 impl Watch {

@@ -39,6 +39,7 @@ impl Api {
         let resource = &target.resource;
         self.stamp_new(target, &mut new)?;
         resource.rules.default(&mut new);
+        managed::track(&mut new, None, writer, resource);
         resource.rules.prepare_create(&mut new);
         let mut causes = metadata::validate(&new, |name| resource.rules.name_fault(name));
         refuse(resource, &new, &causes)?;
@@ -51,7 +52,6 @@ impl Api {
             give_back(held);
             return Err(refusal);
         }
-        managed::track(&mut new, None, writer, resource);
         if options.dry_run {
             return dry_run_create(resource, new, held, warnings);
         }
@@ -73,7 +73,8 @@ impl Api {
     fn stamp_new(&self, target: &Target, new: &mut Value) -> Result<(), Refusal> {
         let resource = &target.resource;
         if !object::resource_version(new).is_empty() {
-            return Err(Refusal::bad_request("resourceVersion should not be set on objects to be created"));
+            // The real server answers exactly so, without a reason.
+            return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
         place(target, new)?;
         let prefix = object::str_at(new, &["metadata", "generateName"]).to_owned();
@@ -191,6 +192,10 @@ impl Api {
         object::put(new, "apiVersion", json!(resource.stored_as));
         object::put(new, "kind", json!(resource.kind));
         let uid = object::uid(&old.value);
+        if !object::uid(new).is_empty() && object::uid(new) != uid && !is_put {
+            let cause = Cause::invalid("metadata.uid", &json!(object::uid(new)), "field is immutable");
+            return Err(invalid(resource, new, vec![cause]));
+        }
         if !object::uid(new).is_empty() && object::uid(new) != uid {
             let why = format!(
                 "Precondition failed: UID in precondition: {}, UID in object meta: {uid}",
@@ -202,7 +207,8 @@ impl Api {
         if seen.is_empty() && is_put && !resource.rules.updates_unconditionally() {
             let cause =
                 Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-            return Err(invalid(resource, new, vec![cause]));
+            // Named by its resource here, by its kind elsewhere: so does the real server.
+            return Err(Refusal::invalid(&id.group, &id.plural, &target.name, vec![cause]));
         }
         let conditional = !seen.is_empty() && seen != "0";
         if conditional && seen != old.revision.to_string() {
@@ -236,6 +242,7 @@ impl Api {
         let resource = &target.resource;
         let rules = &resource.rules;
         rules.default(new);
+        managed::track(new, Some(old), writer, resource);
         let mut causes = metadata::validate_update(new, old);
         let mut held = None;
         if target.status {
@@ -255,7 +262,6 @@ impl Api {
                 let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
                 object::meta_mut(new).insert("generation".into(), json!(generation));
             }
-            managed::track(new, Some(old), writer, resource);
         });
         match outcome {
             Ok(()) => Ok(held),
@@ -287,7 +293,7 @@ impl Api {
             give_back(held);
             let gone = resource.objects.remove(&target.key(), old.revision).map_err(|_| ())?;
             self.after_removal(resource, &gone);
-            return Ok(gone);
+            return Ok(Arc::new(Stored::detached(new)));
         }
         match resource.objects.replace(&target.key(), old.revision, new) {
             Ok(object) => {

@@ -76,7 +76,8 @@ fn apply_ip_mode(service: &mut Value) {
     if !status.is_object() {
         *status = json!({"loadBalancer": {}});
     }
-    if let Some(ingress) = status["loadBalancer"]["ingress"].as_array_mut() {
+    let ingress = status.pointer_mut("/loadBalancer/ingress").and_then(Value::as_array_mut);
+    if let Some(ingress) = ingress {
         for entry in ingress.iter_mut().filter(|e| !e["ip"].as_str().unwrap_or_default().is_empty()) {
             default_to(entry, "ipMode", "VIP");
         }

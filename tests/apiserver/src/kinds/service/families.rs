@@ -92,12 +92,12 @@ pub(super) fn pre_validate(service: &Value) -> Vec<Cause> {
 fn cluster_ip_faults(spec: &Value, families: &[Value]) -> Vec<Cause> {
     let mut causes = Vec::new();
     let ips = object::list_at(spec, &["clusterIPs"]);
-    if !ips.is_empty() && !spec["clusterIP"].is_null() && ips[0] != spec["clusterIP"] {
-        causes.push(Cause::invalid(
-            "spec.clusterIPs[0]",
-            &spec["clusterIPs"],
-            "first value must match `clusterIP`",
-        ));
+    if !ips.is_empty() {
+        let fault = match &spec["clusterIP"] {
+            Value::Null => Some("must be empty when `clusterIP` is not specified"),
+            first => (ips[0] != *first).then_some("first value must match `clusterIP`"),
+        };
+        causes.extend(fault.map(|text| Cause::invalid("spec.clusterIPs", &spec["clusterIPs"], text)));
     }
     if ips.is_empty() && !spec["clusterIP"].is_null() {
         causes.push(Cause::required("spec.clusterIPs", ""));

@@ -58,11 +58,7 @@ impl Pools {
     /// Takes a given address.
     pub(crate) fn take_address(&self, address: IpAddr) -> Result<Holding, String> {
         let Some(cidr) = self.cidrs.iter().find(|c| c.contains(&address)) else {
-            let ranges: Vec<String> = self.cidrs.iter().map(IpNet::to_string).collect();
-            return Err(format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                ranges.join(",")
-            ));
+            return Err("the provided network does not match the current range".to_owned());
         };
         if address == cidr.network() {
             return Err(format!("the provided IP ({address}) is the network address of {cidr}"));

@@ -16,7 +16,7 @@ pub(super) fn drop_unused(new: &mut Value, old: &Value) {
             drop_field(new, "clusterIP");
             drop_field(new, "clusterIPs");
         }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
+        for field in ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             if unchanged(new, field) {
                 drop_field(new, field);
             }
