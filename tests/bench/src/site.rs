@@ -47,7 +47,8 @@ impl Site {
         let topology = Topology::build(&run, 1, ROUTERS.len().try_into()?)?;
         let pools = vec![IpNet::new(POOL_V4.into(), 16)?, IpNet::new(POOL_V6.into(), 112)?];
         let routers = topology.routers.iter().zip(ROUTERS).map(|(host, (software, local_as))| {
-            let config = RouterConfig { local_as, node_as: NODE_AS, pools: pools.clone() };
+            let nodes = topology.nodes.iter().map(|node| node.addresses).collect();
+            let config = RouterConfig { local_as, node_as: NODE_AS, nodes, pools: pools.clone() };
             Router::start(&run, host, software, config)
         });
         let routers = routers.collect::<lab::Result<Vec<_>>>()?;

@@ -59,8 +59,10 @@ impl<'r> DataCentre<'r> {
     pub fn build(run: &'r Run, plan: &Plan, choice: Choice) -> Result<Self> {
         let count = u8::try_from(plan.routers.len()).map_err(|error| Error::parse("the plan", error))?;
         let topology = Topology::build(run, plan.nodes, count)?;
+        let nodes = topology.nodes.iter().map(|node| node.addresses).collect::<Vec<_>>();
         let routers = topology.routers.iter().zip(&plan.routers).map(|(host, (software, local_as))| {
-            let config = RouterConfig { local_as: *local_as, node_as: NODE_AS, pools: plan.pools.clone() };
+            let (nodes, pools) = (nodes.clone(), plan.pools.clone());
+            let config = RouterConfig { local_as: *local_as, node_as: NODE_AS, nodes, pools };
             Router::start(run, host, *software, config)
         });
         let routers = routers.collect::<Result<Vec<_>>>()?;

@@ -121,8 +121,8 @@ fn script(path: &Path, line: &str) -> Result<()> {
 /// Lines of a router's answer that say nothing about the question.
 fn is_noise(line: &str) -> bool {
     let ready = line.starts_with("BIRD ") && line.ends_with(" ready.");
-    let counters = ["BGP table", "RIB entries", "Peers ", "Peer groups", "Total number", "* - dynamic"];
+    let counters = ["BGP table", "RIB entries", "Peers ", "Peer groups", "Total number", "Displayed"];
     let internals = ["device1 ", "kernel_v4 ", "kernel_v6 "];
     let beside = counters.iter().chain(&internals).any(|start| line.starts_with(start));
-    line.trim().is_empty() || ready || beside || line.contains("dynamic neighbor(s)")
+    line.trim().is_empty() || ready || beside
 }

@@ -17,7 +17,7 @@ use crate::{Error, Host, Process, Result, Run, command, secs, until};
 const TEMPLATE: &str = include_str!("../../routers/frr.conf");
 const USER: &str = "frr";
 
-pub(super) const SESSIONS_WORDS: &str = "show bgp summary";
+pub(super) const SESSIONS_WORDS: &str = "show bgp summary established";
 
 pub(super) fn route_words(prefix: IpNet) -> String {
     match prefix {
@@ -101,7 +101,7 @@ impl Frr {
     }
 
     pub(super) fn sessions(&self) -> Result<Vec<Session>> {
-        sessions(&self.json(SESSIONS_WORDS)?)
+        sessions(&self.json("show bgp summary")?)
     }
 
     pub(super) fn prefix_count(&self, family: Family) -> Result<usize> {

@@ -19,7 +19,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::{Error, Host, Process, Result, Run, command, topology::NODES_CIDRS, until};
+use crate::{Addresses, Error, Host, Process, Result, Run, command, topology::NODES_CIDRS, until};
 
 /// Whose router runs on a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct RouterConfig {
     pub local_as: u32,
     /// The AS number of the nodes.
     pub node_as: u32,
+    /// The nodes that may connect, by their addresses in the routers' network.
+    pub nodes: Vec<Addresses>,
     /// The prefixes it accepts load balancer addresses from, both families.
     pub pools: Vec<IpNet>,
 }
@@ -144,7 +146,7 @@ impl Router {
         }
     }
 
-    /// The words that list the BGP sessions.
+    /// The words that list the BGP sessions for a reader.
     pub fn sessions_words(&self) -> &'static str {
         match &self.daemons {
             Daemons::Frr(_) => frr::SESSIONS_WORDS,
@@ -267,8 +269,7 @@ pub fn kernel_next_hops(host: &Host, prefix: IpNet) -> Result<BTreeSet<IpAddr>> 
     Ok(hops.filter_map(|hop| hop.gateway.or(hop.via.map(|via| via.host))).collect())
 }
 
-/// Fills in a template of `tests/lab/routers/`. A line with `{{pool_v4}}` or `{{pool_v6}}` is repeated for each
-/// pool of the family.
+/// Fills in a template of `tests/lab/routers/`. A line with a pool or a node is repeated for each of its family.
 fn render(template: &str, hostname: &str, router_id: Ipv4Addr, config: &RouterConfig) -> String {
     let simple = [
         ("{{hostname}}", hostname.to_owned()),
@@ -278,17 +279,21 @@ fn render(template: &str, hostname: &str, router_id: Ipv4Addr, config: &RouterCo
         ("{{nodes_v4}}", NODES_CIDRS.0.to_owned()),
         ("{{nodes_v6}}", NODES_CIDRS.1.to_owned()),
     ];
+    let pools = |family| config.pools.iter().filter(move |pool| Family::of(**pool) == family);
+    let repeated = [
+        ("{{pool_v4}}", pools(Family::Ipv4).map(IpNet::to_string).collect()),
+        ("{{pool_v6}}", pools(Family::Ipv6).map(IpNet::to_string).collect()),
+        ("{{node_v4}}", config.nodes.iter().map(|node| node.v4.to_string()).collect()),
+        ("{{node_v6}}", config.nodes.iter().map(|node| node.v6.to_string()).collect::<Vec<_>>()),
+    ];
     let is_comment = |line: &str| line.starts_with('!') || line.starts_with('#');
     let mut lines = Vec::new();
     for line in template.lines() {
-        let repeated = ["{{pool_v4}}", "{{pool_v6}}"].into_iter().find(|mark| line.contains(mark));
-        let Some(mark) = repeated.filter(|_| !is_comment(line)) else {
-            lines.push(simple.iter().fold(line.to_owned(), |line, (mark, value)| line.replace(mark, value)));
-            continue;
-        };
-        let pools =
-            config.pools.iter().filter(|pool| matches!(pool, IpNet::V4(_)) == (mark == "{{pool_v4}}"));
-        lines.extend(pools.map(|pool| line.replace(mark, &pool.to_string())));
+        match repeated.iter().find(|(mark, _)| line.contains(mark)).filter(|_| !is_comment(line)) {
+            Some((mark, values)) => lines.extend(values.iter().map(|value| line.replace(mark, value))),
+            None => lines
+                .push(simple.iter().fold(line.to_owned(), |line, (mark, value)| line.replace(mark, value))),
+        }
     }
     lines.join("\n") + "\n"
 }
@@ -312,15 +317,18 @@ fn run_cli(command: &mut Command) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::node_addresses;
 
     #[test]
-    fn a_template_line_with_a_pool_is_repeated_for_each_pool_of_its_family() {
+    fn a_template_line_with_a_pool_or_a_node_is_repeated_for_each_of_its_family() {
         let config = RouterConfig {
             local_as: 65001,
             node_as: 64512,
+            nodes: vec![node_addresses(1)],
             pools: vec!["192.0.2.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap()],
         };
-        let text = render("as {{local_as}}\npermit {{pool_v4}}\npermit6 {{pool_v6}}", "r", 1.into(), &config);
-        assert_eq!(text, "as 65001\npermit 192.0.2.0/24\npermit 198.51.100.0/24\n");
+        let template = "as {{local_as}}\npermit {{pool_v4}}\npermit6 {{pool_v6}}\nneighbor {{node_v6}}";
+        let text = render(template, "r", 1.into(), &config);
+        assert_eq!(text, "as 65001\npermit 192.0.2.0/24\npermit 198.51.100.0/24\nneighbor fd00:30:1::b\n");
     }
 }
