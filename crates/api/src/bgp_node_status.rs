@@ -29,15 +29,15 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(
         name = "Peers",
-        type_ = "string",
-        json_path = ".status.peers[*].name",
-        description = "The peers"
+        type_ = "integer",
+        json_path = ".status.configuredPeers",
+        description = "How many peers the node should have a session with"
     ),
     printcolumn(
-        name = "State",
-        type_ = "string",
-        json_path = ".status.peers[*].state",
-        description = "The sessions' states"
+        name = "Established",
+        type_ = "integer",
+        json_path = ".status.establishedPeers",
+        description = "How many of the sessions are established"
     ),
     printcolumn(
         name = "Ready",
@@ -66,6 +66,12 @@ pub struct BGPNodeStatusStatus {
     /// The node's BGP Identifier.
     #[serde(rename = "routerID", skip_serializing_if = "Option::is_none")]
     pub router_id: Option<String>,
+    /// How many entries `peers` has.
+    #[serde(default)]
+    pub configured_peers: i64,
+    /// How many of them are established.
+    #[serde(default)]
+    pub established_peers: i64,
     /// One entry a peer that this node should have a session with, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

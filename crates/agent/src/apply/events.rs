@@ -98,20 +98,26 @@ fn announcements(
     new: Option<&ServicePlan>,
 ) -> Vec<(&'static str, String)> {
     let (before, after) = (routes(old), routes(new));
-    let come = after.iter().filter(|address| !before.contains(address));
-    let gone = before.iter().filter(|address| !after.contains(address));
-    let reason = new.map(|plan| plan.decision);
-    come.map(|address| (ANNOUNCING, format!("{node} announces {address}, held on {interface}, by BGP")))
-        .chain(gone.map(|address| {
-            let why = match reason {
-                Some(crate::plan::Decision::Hold(reason) | crate::plan::Decision::Skip(reason)) => {
-                    format!(": {reason}")
-                }
-                _ => String::new(),
-            };
-            (WITHDRAWN, format!("{node} has withdrawn {address}{why}"))
-        }))
-        .collect()
+    let list = |addresses: &[IpAddr], others: &[IpAddr]| {
+        let changed = addresses.iter().filter(|address| !others.contains(address));
+        changed.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+    };
+    // All addresses in one event: of several with the same reason `kubectl describe` shows only the first.
+    let (come, gone) = (list(&after, &before), list(&before, &after));
+    let mut notes = Vec::new();
+    if !come.is_empty() {
+        notes.push((ANNOUNCING, format!("{node} announces {come}, held on {interface}, by BGP")));
+    }
+    if !gone.is_empty() {
+        let why = match new.map(|plan| plan.decision) {
+            Some(crate::plan::Decision::Hold(reason) | crate::plan::Decision::Skip(reason)) => {
+                format!(": {reason}")
+            }
+            _ => String::new(),
+        };
+        notes.push((WITHDRAWN, format!("{node} has withdrawn {gone}{why}")));
+    }
+    notes
 }
 
 fn warnings(old: Option<&ServicePlan>, new: Option<&ServicePlan>) -> Vec<(&'static str, String)> {
@@ -176,6 +182,16 @@ mod tests {
         let texts = announcements("n1", "kube-lb0", Some(&old), Some(&plan(&[], vec![])));
         assert_eq!(texts[0].0, WITHDRAWN);
         assert!(texts[0].1.contains("no endpoint is ready on this node"), "{texts:?}");
+    }
+
+    #[test]
+    fn the_addresses_of_one_change_are_told_in_one_event() {
+        let new = plan(&["192.0.2.1/32", "2001:db8::1/128"], vec![]);
+        let texts = announcements("n1", "kube-lb0", None, Some(&new));
+        assert_eq!(
+            texts,
+            [(ANNOUNCING, "n1 announces 192.0.2.1, 2001:db8::1, held on kube-lb0, by BGP".to_owned())]
+        );
     }
 
     #[test]

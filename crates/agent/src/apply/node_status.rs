@@ -144,10 +144,16 @@ fn node_status(
     BGPNodeStatusStatus {
         node_name: node.name.clone(),
         router_id: router_id.map(|id| id.to_string()),
+        configured_peers: count(sessions.len()),
+        established_peers: count(established),
         peers: sessions,
         conditions,
         last_updated: None,
     }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn session(peer: &Peer, status: Option<&PeerStatus>, wall: impl Fn(Time) -> Timestamp) -> NodePeerStatus {

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     config::{ShutdownMode, SpeakerConfig},
     speaker::{Accepted, ConnectionId, Event, Speaker},
-    status::SpeakerStatus,
+    status::{SpeakerStatus, State},
 };
 
 mod clock;
@@ -286,6 +286,10 @@ impl Driver {
                     self.farewells.spawn(connection.farewell(last));
                 }
             }
+            // Attempts come and go every few seconds while a router is away: they are not news.
+            Event::Changed(peer, state) if state != State::Established => {
+                tracing::debug!(%peer, %state, "BGP session");
+            }
             Event::Changed(peer, state) => tracing::info!(%peer, %state, "BGP session"),
         }
     }
@@ -331,6 +335,7 @@ impl Driver {
         self.publish.send_if_modified(|published| {
             let is_changed = **published != status;
             if is_changed {
+                log_errors(published, &status);
                 *published = Arc::new(status);
             }
             is_changed
@@ -371,4 +376,16 @@ fn poll_sockets(
         return Poll::Ready(Wake::Sockets(ready));
     }
     listeners.poll_accept(context).map(|(stream, from)| Wake::Accepted(stream, from))
+}
+
+/// Says once what keeps a peer from being Established, and each time that it is lost.
+fn log_errors(before: &SpeakerStatus, after: &SpeakerStatus) {
+    for peer in &after.peers {
+        let known = before.peers.iter().find(|known| known.name == peer.name);
+        let is_news =
+            known.is_none_or(|known| known.last_error != peer.last_error || known.flaps != peer.flaps);
+        if let (true, Some(error)) = (is_news, &peer.last_error) {
+            tracing::warn!(peer = %peer.name, state = %peer.state, %error, "BGP session");
+        }
+    }
 }
