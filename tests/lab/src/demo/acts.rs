@@ -76,11 +76,11 @@ fn wait_peers_ready(stage: &Stage<'_>) -> Result<()> {
 pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
     stage.narrator.act(
         "A Service gets its address",
-        "The owner of a Service asks for `type: LoadBalancer`, nothing more, and may choose families and a group by \
-         annotation. The allocator picks from the group and writes the status.",
+        "The owner of a Service asks for `type: LoadBalancer`, nothing more, and may choose families and, by \
+         annotation, a group or the very addresses. The allocator picks from the group and writes the status.",
     );
-    stage.kubectl(&format!("apply -f {MANIFESTS}/namespaces.yaml"), 3)?;
-    for (namespace, manifest) in [("blog", "basic"), ("shop", "dual-stack")] {
+    stage.kubectl(&format!("apply -f {MANIFESTS}/namespaces.yaml"), 4)?;
+    for (namespace, manifest) in [("blog", "basic"), ("wiki", "address"), ("shop", "dual-stack")] {
         stage.kubectl(&format!("apply -n {namespace} -f {MANIFESTS}/{manifest}.yaml"), 1)?;
         let addresses = stage.lab.wait_addresses(namespace, "my-app")?;
         stage.deploy(namespace, &addresses, &ALL)?;
@@ -97,9 +97,12 @@ pub(super) fn services(stage: &mut Stage<'_>) -> Result<()> {
     let shop = stage.lab.wait_addresses("shop", "my-app")?;
     let (v4, v6) = (address_in("192.168.1.0/24", &shop)?, address_in("fd00:1::/64", &shop)?);
     require!(v4 != blog, "both Services have {v4}");
+    let wiki = stage.lab.wait_addresses("wiki", "my-app")?.iter().map(IpAddr::to_string).collect::<Vec<_>>();
+    require!(wiki == ["192.168.1.100", "fd00:1::100"], "wiki/my-app has {wiki:?}, not what it asks for");
     stage.lab.wait_event("shop", "my-app", "AddressAssigned")?;
     stage.narrator.verified(&format!(
-        "blog/my-app has {blog}; shop/my-app, dual-stack, has {v4} and {v6}; all from the pools of the group default"
+        "blog/my-app has {blog}; shop/my-app, dual-stack, has {v4} and {v6}; wiki/my-app has the addresses that it asks \
+         for; all are from the pools of the group default"
     ));
     Ok(())
 }
