@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use allocator::{
     assign::{Decision, Edge},
     engine::Engine,
-    inputs::{Groups, Service, group::GroupObject, service::ServiceObject},
+    inputs::{Groups, Service, group::GroupObject, object::ServiceObject},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     assign::{Text, Write},
-    inputs::{Service, service::ServiceObject},
+    inputs::{Service, object::ServiceObject},
     leader::Tenure,
 };
 

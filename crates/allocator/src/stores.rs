@@ -20,7 +20,7 @@ use kube::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::inputs::{Service, ServiceKey, group::GroupObject, service::ServiceObject};
+use crate::inputs::{Service, ServiceKey, group::GroupObject, object::ServiceObject};
 
 /// A ServiceGroup as the loop keeps it.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::Engine,
-    inputs::{Groups, Service, group::GroupObject, service::ServiceObject},
+    inputs::{Groups, Service, group::GroupObject, object::ServiceObject},
 };
 
 /// An address.

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::{IpFamily, Pool, PoolType},
+    address::{IpFamily, PoolType},
+    pool::Pool,
     refusal::Refusal,
 };
 

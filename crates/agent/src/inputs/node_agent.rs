@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{LBNodeAgentSpec, Refusal, bgp_peer::selector_matches, lb_node_agent::InterfaceAddressConfig};
+use api::{LBNodeAgentSpec, Refusal, lb_node_agent::InterfaceAddressConfig, selector_matches};
 use netlink::{Addressing, Lifetime};
 
 use crate::key::ObjectKey;

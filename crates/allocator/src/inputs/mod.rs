@@ -1,7 +1,9 @@
 //! Objects of the API server → small values that the decision reads. What cannot be understood is a value, too.
 
 pub mod group;
+pub mod object;
 pub mod service;
 
 pub use group::{Group, Groups};
+pub use object::ServiceObject;
 pub use service::{Service, ServiceKey};
