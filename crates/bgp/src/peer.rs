@@ -20,8 +20,10 @@ use crate::{
     status::State,
     types::Time,
 };
+use history::History;
 
 mod collision;
+mod history;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -78,16 +80,6 @@ pub(crate) struct Peer {
     pub(crate) ended: Vec<AdjRibOut>,
 }
 
-/// What outlives sessions.
-#[derive(Clone, Debug)]
-struct History {
-    state: State,
-    since: Time,
-    last_error: Option<String>,
-    flaps: u64,
-    updates_sent: u64,
-}
-
 impl Peer {
     /// A stopped peer.
     pub(crate) fn new(config: Arc<PeerConfig>, seed: u64, now: Time) -> Peer {
@@ -98,7 +90,7 @@ impl Peer {
             timers: Timers::default(),
             jitter: Jitter::new(seed),
             losses: 0,
-            history: History { state: State::Idle, since: now, last_error: None, flaps: 0, updates_sent: 0 },
+            history: History::new(now),
             actions: Vec::new(),
             ended: Vec::new(),
         }
@@ -192,7 +184,7 @@ impl Peer {
             Err(reason) => {
                 self.timers.stop(Timer::ConnectRetry);
                 let (address, port) = (self.config.address, self.config.port);
-                self.history.last_error = Some(format!("cannot connect to {address} port {port}: {reason}"));
+                self.history.on_obstacle(format!("cannot connect to {address} port {port}: {reason}"));
             }
         }
         self.settle(now);
@@ -322,7 +314,7 @@ impl Peer {
                 self.handle(direction.other(), Event::OpenCollisionDump, now);
             }
             Outcome::Fault(fault) => {
-                self.history.last_error = Some(format!("malformed UPDATE received: {fault}"));
+                self.history.on_reason(format!("malformed UPDATE received: {fault}"));
             }
             Outcome::Closed(closed) => self.on_closed(direction, closed, now),
             outcome => return outcome,
@@ -333,8 +325,11 @@ impl Peer {
     fn on_closed(&mut self, direction: Direction, closed: Closed, now: Time) {
         let Some(connection) = self.connections[direction as usize].take() else { return };
         self.actions.push(Action::Close(connection.id, connection.into_output()));
-        if closed.error.is_some() {
-            self.history.last_error = closed.error;
+        match closed.error {
+            // Event 18 before the peer has said anything: no reason, but one more vain attempt.
+            Some(error) if closed.next == Next::Active => self.history.on_obstacle(error),
+            Some(error) => self.history.on_reason(error),
+            None => {}
         }
         if let Some(session) = closed.session {
             self.history.flaps += 1;

@@ -42,7 +42,7 @@ impl Peer {
             hold_time: session.map(|session| session.opened.negotiated.hold_time),
             graceful_restart: session.is_some_and(|it| it.opened.negotiated.graceful_restart.is_some()),
             end_of_rib_sent: adj_rib_out.is_some_and(|rib| rib.is_end_of_rib_sent()),
-            last_error: self.history.last_error.clone(),
+            last_error: self.history.last_error(),
             flaps: self.history.flaps,
             updates_sent: self.history.updates_sent
                 + session.map(|session| session.counters.updates_sent).unwrap_or_default(),

@@ -90,6 +90,22 @@ fn a_router_that_refuses_is_dialled_again_and_the_reason_is_told() {
 }
 
 #[test]
+fn the_text_of_a_shutdown_stays_while_the_router_refuses_connections() {
+    let mut net = session();
+    net.with("b", |speaker, now| speaker.stop(&ShutdownMode::Administrative("drained".to_owned()), now));
+    net.run_to(at(300));
+    let error = net.peer("a", "b").last_error.unwrap();
+    let (reason, since) = error.split_once("; since then: ").unwrap();
+    assert!(reason.contains("administrative shutdown") && reason.contains("drained"), "{error}");
+    assert!(since.contains("OpenSent") || since.contains("cannot connect"), "{error}");
+    net.listen("b", false);
+    net.run_to(at(600));
+    let error = net.peer("a", "b").last_error.unwrap();
+    assert!(error.contains("drained") && error.contains("; since then: cannot connect"), "{error}");
+    assert_eq!(error.matches("since then").count(), 1, "only the last attempt counts: {error}");
+}
+
+#[test]
 fn an_administrative_shutdown_reaches_the_peer_with_its_text() {
     let mut net = session();
     net.with("a", |speaker, now| speaker.stop(&ShutdownMode::Administrative("drained".to_owned()), now));
