@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -70,12 +70,21 @@ impl Process {
     /// # Errors
     /// When the kernel refuses it.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.deliver(signal, kill)
+    }
+
+    /// Sends a signal to the program and to what it has started, as far as that stayed in its process group.
+    fn signal_group(&mut self, signal: Signal) -> Result<()> {
+        self.deliver(signal, killpg)
+    }
+
+    fn deliver(&mut self, signal: Signal, send: fn(Pid, Option<Signal>) -> nix::Result<()>) -> Result<()> {
         if self.exit_status()?.is_some() {
             return Ok(());
         }
         let pid =
             i32::try_from(self.pid()).map_err(|error| Error::parse("the kernel's process id", error))?;
-        kill(Pid::from_raw(pid), signal)
+        send(Pid::from_raw(pid), Some(signal))
             .map_err(|errno| Error::Io { what: format!("{signal} to {}", self.name), source: errno.into() })
     }
 
@@ -120,12 +129,12 @@ impl Process {
         })
     }
 
-    /// SIGSTOP: the program stands still, its sockets stay open.
+    /// SIGSTOP: the program stands still with all processes that it has started, their sockets stay open.
     ///
     /// # Errors
     /// When the kernel refuses it.
     pub fn pause(&mut self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal_group(Signal::SIGSTOP)
     }
 
     /// SIGCONT after [`Process::pause`].
@@ -133,7 +142,7 @@ impl Process {
     /// # Errors
     /// When the kernel refuses it.
     pub fn resume(&mut self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
+        self.signal_group(Signal::SIGCONT)
     }
 
     /// Resident memory in octets, from `/proc`.
