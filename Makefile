@@ -19,15 +19,15 @@ demo: ## three nodes, two routers, a client: the main job, shown and verified (K
 	@$(CARGO_TARGET_DIR)/debug/lab demo $(if $(filter 1,$(KEEP)),--keep)
 
 test: ## everything: chart, documentation examples, unit, simulation, interop, end to end
-	@tests/tools/install.sh rust nextest lab
+	@tests/tools/install.sh rust nextest lab interop
 	$(MAKE) --no-print-directory chart
 	$(CARGO) build $(BINARIES)
 	$(CARGO) test --doc --workspace --quiet
 	$(CARGO) nextest run --workspace --no-fail-fast
 
-interop: ## the speaker against the routers of other projects, as a matrix
-	@tests/tools/install.sh rust nextest lab
-	$(CARGO) nextest run -p interop --no-fail-fast --success-output final
+interop: ## the speaker against the routers of other projects, as a matrix (written to docs/interop.md)
+	@tests/tools/install.sh rust nextest lab interop
+	INTEROP_WRITE=1 $(CARGO) nextest run -p interop --no-fail-fast
 
 bench: ## the bars of the specification, measured (ONLY=name runs one)
 	@tests/tools/install.sh rust lab bench

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the named sets need and this machine lacks, from Debian's packages and crates.io, and says so.
-# usage: install.sh SET...   sets: rust nextest lab bench image
+# usage: install.sh SET...   sets: rust nextest lab interop bench image
 set -euo pipefail
 
 missing=()
@@ -40,13 +40,19 @@ for set in "$@"; do
             need bird2 bird
             need kubernetes-client kubectl
             ;;
+        interop)
+            # What tests/interop plays with, beside the routers of the lab.
+            need gobgpd gobgpd
+            need openbgpd bgpctl
+            need exabgp exabgp
+            ;;
         bench)
             # What the BGP benchmarks compare with, beside the routers of the lab.
             need gobgpd gobgpd
             need openbgpd bgpctl
             ;;
         image) command -v buildah >/dev/null || command -v podman >/dev/null || need buildah buildah ;;
-        *) echo "install.sh: no set called $set: expected rust, nextest, lab, bench or image" >&2; exit 2 ;;
+        *) echo "install.sh: no set called $set: expected rust, nextest, lab, interop, bench or image" >&2; exit 2 ;;
     esac
 done
 

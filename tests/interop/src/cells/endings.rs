@@ -1,0 +1,160 @@
+//! How sessions end, from either side, and come back.
+
+use bgp::{
+    notification::{
+        CEASE_ADMINISTRATIVE_SHUTDOWN, CEASE_PEER_DECONFIGURED, Code, HOLD_TIMER_EXPIRED, OPEN_BAD_PEER_AS,
+    },
+    status::State,
+    types::Family,
+};
+use lab::{Result, require};
+
+use crate::{
+    Ground, Plan, Scene,
+    scene::{PATIENCE, prefix},
+};
+
+/// What an operator types.
+const TEXT: &str = "ticket 4711: new line cards at 21:00";
+
+/// A session with the shortest hold time that has a prefix of each family at the router.
+fn short_lived(ground: &Ground) -> Result<Scene> {
+    let scene = Scene::start(ground, Plan { hold_secs: 3, ..Plan::default() })?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    Ok(scene)
+}
+
+fn wait_routes(scene: &Scene) -> Result<()> {
+    Family::ALL.into_iter().try_for_each(|family| scene.wait_path(prefix(family, 1)).map(drop))
+}
+
+fn wait_no_routes(scene: &Scene) -> Result<()> {
+    Family::ALL.into_iter().try_for_each(|family| scene.wait_count(family, 0))
+}
+
+fn wait_received(scene: &Scene, (code, subcode): Code) -> Result<()> {
+    scene.wait_router(&format!("to say that NOTIFICATION {code}/{subcode} came"), || {
+        require!(scene.router.has_received((code, subcode))?, "it does not");
+        Ok(())
+    })
+}
+
+fn wait_sent(scene: &Scene, (code, subcode): Code) -> Result<()> {
+    scene.wait_router(&format!("to say that it sent NOTIFICATION {code}/{subcode}"), || {
+        require!(scene.router.has_sent((code, subcode))?, "it does not");
+        Ok(())
+    })
+}
+
+/// The NOTIFICATION on the wire, from the speaker or from the router.
+fn require_notification(scene: Scene, from_speaker: bool, (code, subcode): Code) -> Result<()> {
+    let source = if from_speaker { scene.link.speaker.addresses.v4 } else { scene.link.router.addresses.v4 };
+    let captured = scene.finish()?;
+    let filter = format!("bgp.type == 3 && ip.src == {source}");
+    let fields = ["bgp.notify.major_error"];
+    let codes = captured.packets(&filter, &fields)?;
+    require!(
+        codes.iter().any(|found| *found == code.to_string()),
+        "no NOTIFICATION {code}/{subcode} from {source}, but codes {codes:?}"
+    );
+    Ok(())
+}
+
+/// A router that stands still: our hold timer ends the session and says so; afterwards all is as before.
+pub fn router_frozen(ground: &Ground) -> Result<()> {
+    let mut scene = short_lived(ground)?;
+    scene.router.process().pause()?;
+    let peer = scene.speaker.wait_error("hold timer expired (4/0)", PATIENCE)?;
+    require!(peer.flaps == 1, "{} sessions were lost", peer.flaps);
+    scene.router.process().resume()?;
+    scene.wait_up()?;
+    wait_routes(&scene)?;
+    require_notification(scene, true, HOLD_TIMER_EXPIRED)
+}
+
+/// A speaker that stands still: the router drops its routes; afterwards all is as before.
+pub fn speaker_frozen(ground: &Ground) -> Result<()> {
+    let scene = short_lived(ground)?;
+    let frozen = scene.speaker.freeze()?;
+    wait_no_routes(&scene)?;
+    wait_sent(&scene, HOLD_TIMER_EXPIRED)?;
+    drop(frozen);
+    scene.speaker.wait_error("hold timer expired (4/0)", PATIENCE)?;
+    scene.wait_up()?;
+    wait_routes(&scene)?;
+    require_notification(scene, false, HOLD_TIMER_EXPIRED)
+}
+
+/// The router's operator shuts the session down; our status shows the code and the text.
+pub fn router_shutdown(ground: &Ground) -> Result<()> {
+    let mut scene = Scene::start(ground, Plan::default())?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    scene.router.shut_down(TEXT)?;
+    let peer = scene.speaker.wait_error(TEXT, PATIENCE)?;
+    let error = peer.last_error.unwrap_or_default();
+    require!(error.contains("received NOTIFICATION: cease: administrative shutdown (6/2)"), "{error}");
+    wait_no_routes(&scene)?;
+    require_notification(scene, false, CEASE_ADMINISTRATIVE_SHUTDOWN)
+}
+
+/// We shut down for good; the router shows the code and the text and drops our routes.
+pub fn speaker_shutdown(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan::default())?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    scene.speaker.shut_down(TEXT);
+    wait_received(&scene, CEASE_ADMINISTRATIVE_SHUTDOWN)?;
+    scene.wait_router("to show our text", || {
+        require!(scene.router.has_shutdown_text(TEXT)?, "it does not");
+        Ok(())
+    })?;
+    wait_no_routes(&scene)?;
+    require_notification(scene, true, CEASE_ADMINISTRATIVE_SHUTDOWN)
+}
+
+/// A peer taken out of our configuration is told so.
+pub fn peer_removed(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan::default())?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    scene.speaker.set_peers(Vec::new())?;
+    wait_received(&scene, CEASE_PEER_DECONFIGURED)?;
+    wait_no_routes(&scene)?;
+    require_notification(scene, true, CEASE_PEER_DECONFIGURED)
+}
+
+/// The router goes and comes back: so do session and routes, without anyone doing anything here.
+pub fn router_restart(ground: &Ground) -> Result<()> {
+    let mut scene = Scene::start(ground, Plan::default())?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    scene.router.restart()?;
+    scene.speaker.wait("a lost session that is up again", PATIENCE, |peer| {
+        peer.flaps >= 1 && peer.state == State::Established
+    })?;
+    scene.wait_up()?;
+    wait_routes(&scene)?;
+    scene.finish().map(drop)
+}
+
+/// The router expects another AS than ours and says so; our status shows it.
+pub fn as_refused_by_router(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan { speaker_as_at_router: 64999, ..Plan::default() })?;
+    let words = "received NOTIFICATION: OPEN message error: peer AS differs from configuration (2/2)";
+    let peer = scene.speaker.wait_error(words, PATIENCE)?;
+    require!(peer.flaps == 0, "a session was established with the wrong AS");
+    wait_sent(&scene, OPEN_BAD_PEER_AS)?;
+    require_notification(scene, false, OPEN_BAD_PEER_AS)
+}
+
+/// The router has another AS than we expect: our status says which and which, the router hears why.
+pub fn as_refused_by_speaker(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan { router_as_at_speaker: 64999, ..Plan::default() })?;
+    let words = "the peer says it is AS 65001, but AS 64999 is configured";
+    let peer = scene.speaker.wait_error(words, PATIENCE)?;
+    require!(peer.flaps == 0, "a session was established with the wrong AS");
+    wait_received(&scene, OPEN_BAD_PEER_AS)?;
+    require_notification(scene, true, OPEN_BAD_PEER_AS)
+}

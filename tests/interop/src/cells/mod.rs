@@ -1,0 +1,18 @@
+//! The rows of the matrix, a function each. `cells.txt` names them in the order of the table.
+
+mod attributes;
+mod distance;
+mod endings;
+mod opening;
+mod routes;
+mod sessions;
+
+pub use attributes::{communities, local_pref, med_and_prepend};
+pub use distance::{multihop, ttl_security};
+pub use endings::{
+    as_refused_by_router, as_refused_by_speaker, peer_removed, router_frozen, router_restart,
+    router_shutdown, speaker_frozen, speaker_shutdown,
+};
+pub use opening::{router_dials, simultaneous_open_lost, simultaneous_open_won, speaker_dials};
+pub use routes::{end_of_rib, route_refresh, ten_thousand, withdraw};
+pub use sessions::{dual_over_ipv4, dual_over_ipv6, extended_next_hop, four_octet_as, ibgp, ipv4, ipv6};

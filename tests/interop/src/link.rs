@@ -1,0 +1,148 @@
+//! The wire of a cell: the speaker's namespace and the router's, joined by one veth pair, or by two with a
+//! forwarding namespace between.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bgp::types::Family;
+use lab::{Addresses, Host, Namespace, Result, Run, command};
+
+/// The interface of both ends.
+const INTERFACE: &str = "eth0";
+/// The last octet of the forwarder's addresses.
+const FORWARDER: u8 = 254;
+
+/// A KEEPALIVE alone in an IPv4 packet: 20 octets of IP, 32 of TCP with timestamps, 19 of BGP.
+const KEEPALIVE_PACKET: u8 = 71;
+
+/// What [`Link::mute`] holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Muted {
+    /// Every message: TCP connections come up, and nothing is said on them.
+    All,
+    /// KEEPALIVEs: OPENs are exchanged, and no session is established. Over IPv4 only.
+    Keepalives,
+}
+
+/// The two ends.
+#[derive(Debug)]
+pub struct Link {
+    /// Where the speaker runs.
+    pub speaker: Host,
+    /// Where the router runs.
+    pub router: Host,
+}
+
+impl Link {
+    /// Builds it, with the ends on one subnet, or `far` from each other: two hops.
+    ///
+    /// # Errors
+    /// When the kernel refuses something.
+    pub fn build(run: &Run, far: bool) -> Result<Self> {
+        let speaker = host(run, "speaker", addresses(7, 1))?;
+        let router = host(run, "router", addresses(if far { 8 } else { 7 }, 2))?;
+        if far {
+            let middle = run.namespace("middle")?;
+            middle.sysctl("net.ipv4.ip_forward", "1")?;
+            middle.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+            for (end, network) in [(&speaker, 7), (&router, 8)] {
+                let gateway = addresses(network, FORWARDER);
+                join(end, &middle, &end.name)?;
+                assign(&middle, &end.name, gateway)?;
+                end.namespace.ip(&format!(
+                    "route add default via {}\nroute add default via {}",
+                    gateway.v4, gateway.v6
+                ))?;
+            }
+        } else {
+            join(&speaker, &router.namespace, INTERFACE)?;
+            assign(&router.namespace, INTERFACE, router.addresses)?;
+        }
+        Ok(Self { speaker, router })
+    }
+
+    /// What is captured on.
+    pub const fn interface(&self) -> &'static str {
+        INTERFACE
+    }
+
+    /// Holds back BGP messages on their way in and out, until [`Link::unmute`] or another choice of them.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter.
+    pub fn mute(&self, messages: Muted) -> Result<()> {
+        // A message held back must not slip through at the end of one that is sent again.
+        for end in [&self.speaker, &self.router] {
+            end.namespace.sysctl("net.ipv4.tcp_retrans_collapse", "0")?;
+        }
+        let which = match messages {
+            Muted::All => String::new(),
+            Muted::Keepalives => format!("ip length {KEEPALIVE_PACKET}"),
+        };
+        let chain = |hook: &str| {
+            format!(
+                "chain {hook} {{ type filter hook {hook} priority 0; tcp flags & psh == psh {which} drop; }}"
+            )
+        };
+        // In one transaction: nothing slips through between the old filter and the new.
+        let table = "table inet mute";
+        let filter = format!("{table} {{ {}\n{}\n}}\n", chain("input"), chain("output"));
+        let all = format!("{table} {{ }}\ndelete {table}\n{filter}");
+        command::run_with_input(self.speaker.namespace.command("nft").args(["-f", "-"]), &all).map(drop)
+    }
+
+    /// Ends [`Link::mute`]; what was held back is sent again by TCP.
+    ///
+    /// # Errors
+    /// When it was not muted.
+    pub fn unmute(&self) -> Result<()> {
+        command::run(self.speaker.namespace.command("nft").args(["delete", "table", "inet", "mute"]))
+            .map(drop)
+    }
+
+    /// How many BGP connections there are at the speaker: those it opened, and those that were opened to it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn connections(&self) -> Result<(usize, usize)> {
+        let count = |filter: &str| {
+            let words = ["-Htn", "state", "established", filter];
+            let shown = command::run(self.speaker.namespace.command("ss").args(words))?;
+            Ok::<_, lab::Error>(shown.lines().count())
+        };
+        Ok((count("dport = :179")?, count("sport = :179")?))
+    }
+}
+
+/// The address of one family.
+pub(crate) fn address_of(host: &Host, family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4Unicast => host.addresses.v4.into(),
+        Family::Ipv6Unicast => host.addresses.v6.into(),
+    }
+}
+
+const fn addresses(network: u8, host: u8) -> Addresses {
+    Addresses {
+        v4: Ipv4Addr::new(172, 31, network, host),
+        v6: Ipv6Addr::new(0xfd00, 0x31, network as u16, 0, 0, 0, 0, host as u16),
+        link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host as u16),
+    }
+}
+
+fn host(run: &Run, name: &str, addresses: Addresses) -> Result<Host> {
+    Ok(Host { name: name.to_owned(), namespace: run.namespace(name)?, addresses })
+}
+
+/// A veth pair from an end to another namespace.
+fn join(end: &Host, other: &Namespace, interface: &str) -> Result<()> {
+    end.namespace
+        .ip(&format!("link add {INTERFACE} type veth peer name {interface} netns {}", other.name()))?;
+    assign(&end.namespace, INTERFACE, end.addresses)
+}
+
+fn assign(namespace: &Namespace, interface: &str, Addresses { v4, v6, link_local }: Addresses) -> Result<()> {
+    namespace.ip(&format!(
+        "link set {interface} addrgenmode none\naddress add {v4}/24 dev {interface}\naddress add {v6}/64 dev \
+         {interface} nodad\naddress add {link_local}/64 dev {interface} nodad\nlink set {interface} up"
+    ))
+}

@@ -1,0 +1,164 @@
+//! What a session of a cell is to be: the same words configure the router (through its template) and the speaker.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use bgp::{
+    config::{Hops, OwnNextHops, PeerAsn, PeerConfig},
+    types::{Asn, Family, HoldTime, RouterId},
+};
+use lab::{Error, Result};
+
+use crate::{
+    link::{Link, address_of},
+    template::Values,
+};
+
+/// The one peer of the speaker.
+pub(crate) const PEER: &str = "router";
+
+/// Who opens the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dials {
+    /// The speaker; the router waits.
+    Speaker,
+    /// The router; the speaker waits.
+    Router,
+    /// Both.
+    Both,
+}
+
+/// A session to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The family that the session runs over.
+    pub over: Family,
+    /// What it carries.
+    pub families: Vec<Family>,
+    /// Our AS number.
+    pub speaker_as: u32,
+    /// The router's AS number; the same as ours: iBGP.
+    pub router_as: u32,
+    /// What the router takes for our AS number.
+    pub speaker_as_at_router: u32,
+    /// What we take for the router's AS number.
+    pub router_as_at_speaker: u32,
+    /// Who opens the connection.
+    pub dials: Dials,
+    /// Hold Time of both sides, in seconds.
+    pub hold_secs: u16,
+    /// How far the router is away.
+    pub hops: Hops,
+    /// The router is told to take IPv6 next hops for IPv4.
+    pub extended_next_hop: bool,
+    /// Our BGP Identifier.
+    pub speaker_id: Ipv4Addr,
+    /// The router's BGP Identifier.
+    pub router_id: Ipv4Addr,
+}
+
+impl Default for Plan {
+    /// eBGP over IPv4 with both families; we dial.
+    fn default() -> Self {
+        Self {
+            over: Family::Ipv4Unicast,
+            families: Family::ALL.to_vec(),
+            speaker_as: 64512,
+            router_as: 65001,
+            speaker_as_at_router: 64512,
+            router_as_at_speaker: 65001,
+            dials: Dials::Speaker,
+            hold_secs: 90,
+            hops: Hops::Default,
+            extended_next_hop: false,
+            speaker_id: Ipv4Addr::new(10, 0, 0, 1),
+            router_id: Ipv4Addr::new(10, 0, 0, 2),
+        }
+    }
+}
+
+impl Plan {
+    /// The same with these AS numbers, known to both.
+    #[must_use]
+    pub fn with_as(self, speaker: u32, router: u32) -> Self {
+        Self {
+            speaker_as: speaker,
+            speaker_as_at_router: speaker,
+            router_as: router,
+            router_as_at_speaker: router,
+            ..self
+        }
+    }
+
+    /// One family over a session of its own.
+    pub fn single(family: Family) -> Self {
+        Self { over: family, families: vec![family], ..Self::default() }
+    }
+
+    /// iBGP.
+    pub fn internal() -> Self {
+        Self::default().with_as(64512, 64512)
+    }
+
+    /// Whether the ends have two subnets.
+    pub fn is_far(&self) -> bool {
+        matches!(self.hops, Hops::Multihop(_))
+    }
+
+    /// The AS_PATH that the router is to see.
+    pub fn as_path(&self) -> Vec<u32> {
+        if self.speaker_as == self.router_as { Vec::new() } else { vec![self.speaker_as] }
+    }
+
+    /// The next hop that the router is to see for a family.
+    pub fn next_hop(&self, link: &Link, family: Family) -> IpAddr {
+        let is_over_ipv6 = self.over == Family::Ipv6Unicast;
+        let shown = if is_over_ipv6 && self.extended_next_hop { self.over } else { family };
+        address_of(&link.speaker, shown)
+    }
+
+    /// The speaker's side.
+    pub(crate) fn peer(&self, link: &Link) -> Result<PeerConfig> {
+        let asn = |value| Asn::new(value).ok_or_else(|| Error::unmet("AS 0 in a plan"));
+        let router_id =
+            RouterId::new(self.speaker_id).ok_or_else(|| Error::unmet("router ID 0 in a plan"))?;
+        let hold_time = HoldTime::new(self.hold_secs).ok_or_else(|| Error::unmet("a hold time of 1 or 2"))?;
+        let address = address_of(&link.router, self.over);
+        let peer_asn = PeerAsn::Exactly(asn(self.router_as_at_speaker)?);
+        let own = link.speaker.addresses;
+        Ok(PeerConfig {
+            hold_time,
+            connect_retry_time: Duration::from_secs(1),
+            passive: self.dials == Dials::Router,
+            families: self.families.clone(),
+            hops: self.hops,
+            next_hops: OwnNextHops { ipv4: Some(own.v4), ipv6: Some(own.v6) },
+            ..PeerConfig::new(PEER, address, router_id, asn(self.speaker_as)?, peer_asn)
+        })
+    }
+
+    /// What templates may name.
+    pub(crate) fn values(&self, link: &Link) -> Values {
+        let mut values = Values::default();
+        values.text("speaker", address_of(&link.speaker, self.over));
+        values.text("router", address_of(&link.router, self.over));
+        values.text("speaker_as", self.speaker_as_at_router);
+        values.text("router_as", self.router_as);
+        values.text("router_id", self.router_id);
+        values.text("hold_secs", self.hold_secs);
+        values.text("keepalive_secs", self.hold_secs / 3);
+        if let Hops::Multihop(hops) = self.hops {
+            values.text("hops", hops);
+        }
+        values.flag("ipv4", self.families.contains(&Family::Ipv4Unicast));
+        values.flag("ipv6", self.families.contains(&Family::Ipv6Unicast));
+        values.flag("passive", self.dials == Dials::Speaker);
+        values.flag("listening", self.dials != Dials::Router);
+        values.flag("multihop", self.is_far());
+        values.flag("ttl_security", matches!(self.hops, Hops::TtlSecurity(_)));
+        values.flag("extended_next_hop", self.extended_next_hop);
+        values
+    }
+}

@@ -1,0 +1,193 @@
+//! One cell being played: the link, the router and the speaker, what cells wait for, and the capture of it all.
+
+use std::{fs, time::Duration};
+
+use bgp::{config::SpeakerConfig, route::Route, types::Family};
+use ipnet::IpNet;
+use lab::{Capture, Captured, Error, Result, require, secs, until};
+
+use crate::{
+    Ground,
+    link::{Link, address_of},
+    plan::{Dials, Plan},
+    router::{self, Place, Router},
+    speaker::Speaker,
+};
+
+/// How long a cell waits for what has no timer of its own.
+pub(crate) const PATIENCE: Duration = secs(40);
+
+/// What a decoder finds wrong with a packet: malformed, or an error of BGP.
+const MALFORMED: &str = "_ws.malformed || (bgp && _ws.expert.severity == \"Error\")";
+
+/// A cell being played.
+pub struct Scene {
+    /// Our side.
+    pub speaker: Speaker,
+    /// The other side.
+    pub router: Box<dyn Router>,
+    /// What the session is to be.
+    pub plan: Plan,
+    /// The wire.
+    pub link: Link,
+    capture: Capture,
+}
+
+impl Scene {
+    /// Builds the link, begins to capture, starts the router and then the speaker with its peer.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start(ground: &Ground, plan: Plan) -> Result<Self> {
+        Self::start_with(ground, plan, |_| Ok(()))
+    }
+
+    /// The same, with something done to the link before anyone uses it.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start_with(
+        ground: &Ground,
+        plan: Plan,
+        prepare: impl FnOnce(&Link) -> Result<()>,
+    ) -> Result<Self> {
+        let link = Link::build(&ground.run, plan.is_far())?;
+        prepare(&link)?;
+        let capture = Capture::start(&ground.run, &link.router, link.interface(), "tcp port 179")?;
+        let router = (ground.kind.start)(place(ground, &plan, &link)?)?;
+        let address = address_of(&link.speaker, plan.over);
+        let listen = if plan.dials == Dials::Speaker { Vec::new() } else { vec![(address, 179).into()] };
+        let speaker = Speaker::start(&link.speaker, SpeakerConfig { listen, ..SpeakerConfig::default() })?;
+        speaker.set_peers(vec![plan.peer(&link)?])?;
+        Ok(Self { speaker, router, plan, link, capture })
+    }
+
+    /// Waits until both sides say that the session is up.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn wait_up(&self) -> Result<()> {
+        let peer = self.speaker.wait_established(PATIENCE)?;
+        require!(peer.families == self.plan.families, "families {:?} were negotiated", peer.families);
+        self.wait_router("its session to be up", || {
+            let state = self.router.session_state()?;
+            require!(state.eq_ignore_ascii_case("established"), "it is {state}");
+            Ok(())
+        })
+    }
+
+    /// Waits until the router says that the session is not up.
+    ///
+    /// # Errors
+    /// When it is longer than that.
+    pub fn wait_router_down(&self) -> Result<()> {
+        self.wait_router("its session to be down", || {
+            let state = self.router.session_state()?;
+            require!(!state.eq_ignore_ascii_case("established"), "it is {state}");
+            Ok(())
+        })
+    }
+
+    /// Announces a prefix a family of the session, and waits until the router has them as it should.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn announce_and_see(&self) -> Result<()> {
+        let prefixes = self.plan.families.iter().map(|family| prefix(*family, 1)).collect::<Vec<_>>();
+        self.speaker.announce(prefixes.iter().copied().map(plain).collect())?;
+        prefixes.into_iter().try_for_each(|prefix| self.wait_path(prefix).map(drop))
+    }
+
+    /// Waits until the router has a prefix with our AS_PATH and next hop, and returns what it has.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_path(&self, prefix: IpNet) -> Result<router::Route> {
+        let path = self.wait_any_path(prefix)?;
+        let next_hop = self.plan.next_hop(&self.link, Family::of(&prefix));
+        require!(path.next_hop == next_hop, "{prefix} has next hop {}, not {next_hop}", path.next_hop);
+        let as_path = self.plan.as_path();
+        require!(path.as_path == as_path, "{prefix} has AS_PATH {:?}, not {as_path:?}", path.as_path);
+        Ok(path)
+    }
+
+    /// Waits until the router has a prefix, and returns what it has.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_any_path(&self, prefix: IpNet) -> Result<router::Route> {
+        self.wait_router(&format!("to have {prefix}"), || {
+            self.router.path(prefix)?.ok_or_else(|| Error::unmet("it does not"))
+        })
+    }
+
+    /// Waits until the router has so many prefixes of a family.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_count(&self, family: Family, count: usize) -> Result<()> {
+        self.wait_router(&format!("to have {count} prefixes of {family}"), || {
+            let found = self.router.prefix_count(family)?;
+            require!(found == count, "it has {found}");
+            Ok(())
+        })
+    }
+
+    /// Waits for something that the router is to say.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_router<T>(&self, what: &str, probe: impl FnMut() -> Result<T>) -> Result<T> {
+        until(format!("the router {what}"), PATIENCE, probe)
+    }
+
+    /// Ends the capture, which must hold messages of both sides and nothing that a decoder finds wrong.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn finish(self) -> Result<Captured> {
+        let captured = self.capture.finish()?;
+        let fields = ["frame.number", "ip.src", "ipv6.src", "bgp.type", "_ws.expert.message"];
+        let malformed = captured.packets(MALFORMED, &fields)?;
+        require!(malformed.is_empty(), "tshark finds these packets wrong: {malformed:?}");
+        for (who, host) in [("the speaker", &self.link.speaker), ("the router", &self.link.router)] {
+            let filter = format!("bgp.type == 1 && {}", source(address_of(host, self.plan.over)));
+            let opens = captured.packets(&filter, &["frame.number"])?;
+            require!(!opens.is_empty(), "the capture has no OPEN from {who}");
+        }
+        Ok(captured)
+    }
+}
+
+fn source(address: std::net::IpAddr) -> String {
+    format!("{} == {address}", if address.is_ipv4() { "ip.src" } else { "ipv6.src" })
+}
+
+fn place(ground: &Ground, plan: &Plan, link: &Link) -> Result<Place> {
+    let folder = ground.run.folder().join("router");
+    fs::create_dir_all(&folder).map_err(Error::path(&folder))?;
+    let mut values = plan.values(link);
+    values.text("folder", folder.display());
+    Ok(Place {
+        namespace: link.router.namespace.clone(),
+        folder,
+        logs: ground.run.folder().join("logs"),
+        speaker: address_of(&link.speaker, plan.over),
+        values,
+    })
+}
+
+/// The `number`th host prefix of a family, below 65,536.
+pub(crate) fn prefix(family: Family, number: u16) -> IpNet {
+    let [high, low] = number.to_be_bytes();
+    let address = match family {
+        Family::Ipv4Unicast => std::net::IpAddr::from([198, 18, high, low]),
+        Family::Ipv6Unicast => std::net::IpAddr::from([0x2001, 0xdb8, 0x51, 0, 0, 0, 0, number]),
+    };
+    address.into()
+}
+
+/// A route without anything special.
+pub(crate) fn plain(prefix: IpNet) -> Route {
+    Route { prefix, class: Default::default(), attributes: Default::default() }
+}
