@@ -3,15 +3,27 @@
 //! Events are told after the fact and never hold up a decision: they queue, they make way for writes, and where
 //! too many queue the newest are dropped and counted.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use api::names::event;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
 };
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -23,17 +35,82 @@ const QUEUE: usize = 20_000;
 const CONCURRENCY: usize = 4;
 /// How long an event makes way for writes.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long the API server may take to answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same event again within this time is counted, not told anew.
+const SERIES: Duration = Duration::from_secs(360);
+/// How many events are remembered before the old ones are forgotten.
+const REMEMBERED: usize = 4_096;
 /// Longest note that the API server takes, in octets.
 const NOTE_LIMIT: usize = 1024;
 
-/// One event, to be sent.
-pub struct Told {
+/// Whether an event is good or bad news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// One event, to be sent. Equal ones are the same event again.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
     about: ObjectReference,
-    event: Event,
+    type_: EventType,
+    reason: &'static str,
+    note: String,
+}
+
+/// What is sent.
+enum Message {
+    New(Box<Event>),
+    /// One of a series: namespace, name and how often by now.
+    Again(String, String, i32),
+}
+
+/// What has been told, so that a repetition is recognised.
+struct Memory {
+    instance: String,
+    told: HashMap<(String, &'static str, String), (String, i32, Instant)>,
+}
+
+impl Memory {
+    fn message(&mut self, told: Told) -> Message {
+        let namespace = told.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        if self.told.len() > REMEMBERED {
+            self.told.retain(|_, (_, _, last)| last.elapsed() < SERIES);
+        }
+        let subject = told.about.uid.clone().or_else(|| told.about.name.clone()).unwrap_or_default();
+        let key = (subject, told.reason, told.note.clone());
+        if let Some((name, count, last)) = self.told.get_mut(&key)
+            && last.elapsed() < SERIES
+        {
+            (*count, *last) = (count.saturating_add(1), Instant::now());
+            return Message::Again(namespace, name.clone(), *count);
+        }
+        let now = Timestamp::now();
+        let mut name = told.about.name.clone().unwrap_or_default();
+        name.truncate(200);
+        let name = format!("{name}.{:x}", now.as_nanosecond());
+        self.told.insert(key, (name.clone(), 1, Instant::now()));
+        Message::New(Box::new(Event {
+            metadata: ObjectMeta { namespace: Some(namespace), name: Some(name), ..ObjectMeta::default() },
+            event_time: Some(MicroTime(now)),
+            action: Some("Allocate".to_owned()),
+            reason: Some(told.reason.to_owned()),
+            note: Some(told.note),
+            regarding: Some(told.about),
+            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(format!("{:?}", told.type_)),
+            ..Event::default()
+        }))
+    }
 }
 
 /// Where events go in.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Events(mpsc::Sender<Told>);
 
 impl Events {
@@ -44,11 +121,13 @@ impl Events {
         busy: watch::Receiver<bool>,
     ) -> (Events, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
-        let recorder = Recorder::new(client, reporter);
+        // An instance is at most 128 octets.
+        let instance = instance.chars().take(63).collect();
+        let mut memory = Memory { instance, told: HashMap::new() };
         let task = async move {
             ReceiverStream::new(receiver)
-                .for_each_concurrent(CONCURRENCY, |told| publish(&recorder, busy.clone(), told))
+                .map(|told| memory.message(told))
+                .for_each_concurrent(CONCURRENCY, |message| publish(&client, busy.clone(), message))
                 .await;
         };
         (Events(sender), task)
@@ -76,25 +155,35 @@ impl Events {
 
     /// Queues an event on anything.
     pub fn queue(&self, about: ObjectReference, type_: EventType, reason: &'static str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(cut(note)),
-            action: "Allocate".to_owned(),
-            secondary: None,
-        };
-        if self.0.try_send(Told { about, event }).is_err() {
+        if self.0.try_send(Told { about, type_, reason, note: cut(note) }).is_err() {
             tracing::debug!(reason, "event dropped, too many are waiting");
         }
     }
 }
 
-async fn publish(recorder: &Recorder, mut busy: watch::Receiver<bool>, told: Told) {
+async fn publish(client: &Client, mut busy: watch::Receiver<bool>, message: Message) {
     // Whether it is over or not after that: the event has waited long enough.
     let _ = tokio::time::timeout(PATIENCE, busy.wait_for(|busy| !busy)).await;
-    if let Err(error) = recorder.publish(&told.event, &told.about).await {
-        let name = told.about.name.unwrap_or_default();
-        tracing::debug!(%error, name, reason = told.event.reason, "event not published");
+    match tokio::time::timeout(REQUEST_TIMEOUT, send(client, message)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "event not published"),
+        Err(_) => tracing::debug!("event not published: the API server does not answer"),
+    }
+}
+
+async fn send(client: &Client, message: Message) -> Result<(), kube::Error> {
+    match message {
+        Message::New(event) => {
+            let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+            let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+            events.create(&PostParams::default(), &event).await.map(drop)
+        }
+        Message::Again(namespace, name, count) => {
+            let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+            let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
+            let patch = Patch::Merge(json!({ "series": series }));
+            events.patch(&name, &PatchParams::default(), &patch).await.map(drop)
+        }
     }
 }
 
@@ -129,6 +218,22 @@ fn list(addresses: &[IpAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(note: &str) -> Told {
+        let about = ObjectReference { uid: Some("u".into()), name: Some("web".into()), ..Default::default() };
+        Told { about, type_: EventType::Warning, reason: event::ALLOCATION_FAILED, note: note.into() }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_another_note_is_told_anew() {
+        let mut memory = Memory { instance: "pod".into(), told: HashMap::new() };
+        let Message::New(first) = memory.message(told("full")) else { panic!("the first is a repetition") };
+        assert_eq!((first.note.as_deref(), first.type_.as_deref()), (Some("full"), Some("Warning")));
+        let Message::Again(_, name, 2) = memory.message(told("full")) else { panic!("not counted") };
+        assert_eq!(Some(name), first.metadata.name);
+        let Message::New(other) = memory.message(told("banana")) else { panic!("the new note is lost") };
+        assert_eq!(other.note.as_deref(), Some("banana"));
+    }
 
     #[test]
     fn a_note_is_cut_to_what_the_api_server_takes() {

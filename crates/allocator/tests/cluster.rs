@@ -433,3 +433,16 @@ async fn of_two_replicas_one_decides_and_the_other_takes_over() {
     let expected = expected.map(|(name, address)| (name.to_owned(), vec![address.to_owned()]));
     assert_eq!(published, BTreeMap::from(expected));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_stopped_ends_as_soon_as_its_writes_have() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator("a").await;
+    cluster.plain("web").await;
+    cluster.served("web").await;
+    cluster.event("web", "AddressAssigned").await;
+    let begun = Instant::now();
+    allocator.stop().await;
+    // Not the second that queued events may take.
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+}

@@ -15,14 +15,14 @@ use std::{
 };
 
 use api::{ServiceGroup, names::event};
-use kube::{Client, runtime::events::EventType};
+use kube::Client;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::Writer,
     engine::Engine,
-    events::Events,
+    events::{EventType, Events},
     inputs::ServiceKey,
     leader::Tenure,
     metrics::Metrics,

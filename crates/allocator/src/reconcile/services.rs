@@ -8,12 +8,12 @@ use std::{
 };
 
 use api::names::event;
-use kube::runtime::events::EventType;
 
 use super::{Done, Term};
 use crate::{
     apply::{Written, group_of},
     assign::{Decision, Edge, Write},
+    events::EventType,
     inputs::{Service, ServiceKey, service::Ownership},
     metrics::RejectionLabels,
     select::Problem,
