@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use api::{
-    IpFamily, ServiceGroupStatus,
+    IpFamily, PoolType, ServiceGroupStatus,
     condition::{self, ACCEPTED, reason},
     names::PURELB,
 };
@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    assign::UNANNOUNCED,
     inputs::{Group, Groups},
     ledger::Ledger,
 };
@@ -31,7 +32,9 @@ pub fn status(
     };
     let accepted = match groups.refusal(name) {
         None => {
-            condition::new(ACCEPTED, true, reason::ACCEPTED, "addresses are allocated from it", generation)
+            let is_local = status.announce == Some(PoolType::Local);
+            let message = if is_local { UNANNOUNCED } else { "addresses are allocated from it" };
+            condition::new(ACCEPTED, true, reason::ACCEPTED, message, generation)
         }
         Some(refusal) => condition::new(ACCEPTED, false, refusal.reason, refusal.to_string(), generation),
     };

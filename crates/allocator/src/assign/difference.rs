@@ -10,6 +10,9 @@ use api::{
 use super::{Decision, Note, Text, Write, target::Target};
 use crate::inputs::Service;
 
+/// What an owner and an operator have to know of a local pool.
+pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this version announces none of them yet: remote pools are announced";
+
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target) -> Decision {
     let facts = &service.facts;
@@ -44,6 +47,9 @@ pub(super) fn write(service: &Service, target: Target) -> Decision {
     };
     let (gained, lost) = (minus(&target.addresses, &facts.ingress), minus(&facts.ingress, &target.addresses));
     if !gained.is_empty() {
+        if pool_type == PoolType::Local {
+            notes.push(Note::Warning(format!("ServiceGroup {}: {UNANNOUNCED}", target.group)));
+        }
         notes.push(Note::Assigned(gained, target.group.clone()));
     }
     if !lost.is_empty() {

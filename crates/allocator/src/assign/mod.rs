@@ -7,6 +7,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use difference::UNANNOUNCED;
+
 use std::{net::IpAddr, sync::Arc};
 
 use api::names::annotation;

@@ -533,3 +533,14 @@ fn who_announced_a_local_address_is_forgotten_when_the_service_moves_to_a_remote
     let write = written(decide(&mut engine(), &held("a", "198.51.100.10", "onlink", "local", changes)));
     assert!(is_removed(&write, ANNOUNCING_IPV4));
 }
+
+#[test]
+fn the_owner_of_a_local_address_is_told_that_nothing_announces_it_yet() {
+    let changes = "metadata: {annotations: {purelb.io/service-group: onlink}}";
+    let write = written(decide(&mut engine(), &service("a", changes)));
+    assert!(
+        matches!(&write.notes[..], [Note::Warning(text), Note::Assigned(..)] if text.contains("onlink") && text.contains(UNANNOUNCED)),
+        "{:?}",
+        write.notes
+    );
+}
