@@ -147,29 +147,91 @@ fn validate_versions(crd: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Serves the resource of a new or changed CRD and says so in its status.
+/// Serves the resource of a new or changed CRD, if its names are free, and says so in its status.
 pub(crate) fn on_change(api: &Api, stored: &Stored) {
     let crd = &stored.value;
     if object::is_terminating(crd) {
         return;
     }
-    let served = register(api, crd);
-    let conditions = list_at(crd, &["status", "conditions"]);
-    let established = conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True");
-    let names = crd["spec"]["names"].clone();
-    if established && crd["status"]["acceptedNames"] == names {
-        return;
+    let conflict = name_conflict(api, crd);
+    if conflict.is_none() {
+        register(api, crd);
     }
     let Some(target) = definition_target(api, object::name(crd)) else { return };
-    tracing::debug!(crd = object::name(crd), served, "established");
-    api.rewrite(&target, &mut |value| {
-        let now = stamp::now_secs();
-        value["status"]["conditions"] = json!([
-            {"type": "NamesAccepted", "status": "True", "lastTransitionTime": now, "reason": "NoConflicts", "message": "no conflicts found"},
-            {"type": "Established", "status": "True", "lastTransitionTime": now, "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
-        ]);
-        value["status"]["acceptedNames"] = names.clone();
-    });
+    api.rewrite(&target, &mut |value| settle_status(value, conflict.as_ref()));
+}
+
+/// A name that another CRD of the group has already, and what kind of name it is.
+fn name_conflict(api: &Api, crd: &Value) -> Option<(&'static str, String)> {
+    let taken_by = |field: &str, wanted: &str| {
+        let others = definitions(api);
+        others.iter().any(|other| {
+            let names = &other.value["status"]["acceptedNames"];
+            let listed = list_at(names, &[field]).iter().any(|n| n == wanted);
+            other.value["spec"]["group"] == crd["spec"]["group"]
+                && object::name(&other.value) != object::name(crd)
+                && (names[field] == wanted || listed)
+        })
+    };
+    let names = &crd["spec"]["names"];
+    for (field, kind) in
+        [("plural", "Plural"), ("singular", "Singular"), ("kind", "Kind"), ("listKind", "ListKind")]
+    {
+        let wanted = str_at(names, &[field]);
+        if taken_by(field, wanted) {
+            return Some((kind, wanted.to_owned()));
+        }
+    }
+    let short =
+        list_at(names, &["shortNames"]).iter().filter_map(Value::as_str).find(|n| taken_by("shortNames", n));
+    short.map(|name| ("ShortNames", name.to_owned()))
+}
+
+fn definitions(api: &Api) -> Vec<Arc<Stored>> {
+    definition_target(api, "").map(|t| t.resource.objects.snapshot("").objects).unwrap_or_default()
+}
+
+fn settle_status(crd: &mut Value, conflict: Option<&(&'static str, String)>) {
+    let conditions = match conflict {
+        None => {
+            crd["status"]["acceptedNames"] = crd["spec"]["names"].clone();
+            [
+                ("NamesAccepted", "True", "NoConflicts".to_owned(), "no conflicts found".to_owned()),
+                (
+                    "Established",
+                    "True",
+                    "InitialNamesAccepted".into(),
+                    "the initial names have been accepted".into(),
+                ),
+            ]
+        }
+        Some((kind, name)) => [
+            ("NamesAccepted", "False", format!("{kind}Conflict"), format!("\"{name}\" is already in use")),
+            ("Established", "False", "NotAccepted".to_owned(), "not all names are accepted".to_owned()),
+        ],
+    };
+    for (kind, status, reason, message) in conditions {
+        set_condition(crd, json!({"type": kind, "status": status, "reason": reason, "message": message}));
+    }
+}
+
+/// Sets a condition; its transition time moves only with its status.
+fn set_condition(crd: &mut Value, mut condition: Value) {
+    let status = object::child_mut(crd, "status");
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Some(list) = object::list_mut(status, &["conditions"]) else { return };
+    let there = list.iter_mut().find(|c| c["type"] == condition["type"]);
+    let since = there
+        .as_ref()
+        .filter(|c| c["status"] == condition["status"])
+        .map(|c| c["lastTransitionTime"].clone());
+    condition["lastTransitionTime"] = since.unwrap_or_else(|| json!(stamp::now_secs()));
+    match there {
+        Some(there) => *there = condition,
+        None => list.push(condition),
+    }
 }
 
 fn definition_target(api: &Api, name: &str) -> Option<Target> {
@@ -181,6 +243,10 @@ fn definition_target(api: &Api, name: &str) -> Option<Target> {
 pub(crate) fn on_removal(api: &Api, stored: &Stored) {
     let spec = &stored.value["spec"];
     api.registry.remove(str_at(spec, &["group"]), str_at(spec, &["names", "plural"]), &[]);
+    // Its names are free for those of the group that wait for them.
+    for other in definitions(api).iter().filter(|o| o.value["spec"]["group"] == spec["group"]) {
+        on_change(api, other);
+    }
 }
 
 /// The collection behind a CRD, if it is served.
@@ -198,7 +264,7 @@ pub(crate) fn of_resource(api: &Api, resource: &Resource) -> Option<(Arc<Resourc
     Some((definitions, crd))
 }
 
-fn register(api: &Api, crd: &Value) -> usize {
+fn register(api: &Api, crd: &Value) {
     let objects = instances(api, crd).map_or_else(
         || Arc::new(Collection::new(api.revisions.clone(), api.options.history)),
         |resource| resource.objects.clone(),
@@ -212,11 +278,9 @@ fn register(api: &Api, crd: &Value) -> usize {
         .filter(|v| v["served"] == true)
         .filter_map(|version| resource(crd, version, objects.clone(), &stored_as))
         .collect();
-    let count = served.len();
     let kept: Vec<String> = served.iter().map(|r| r.id.version.clone()).collect();
     api.registry.remove(group, str_at(crd, &["spec", "names", "plural"]), &kept);
     api.registry.add(served);
-    count
 }
 
 /// The resource of one version; the CRD was validated before it was stored.

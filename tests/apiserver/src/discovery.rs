@@ -11,6 +11,9 @@ use crate::registry::{Resource, Table, api_version};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+/// What nobody serves is answered in plain text.
+const NO_PAGE: &str = "404 page not found\n";
+
 /// Answers a discovery path.
 pub(crate) fn answer(table: &Table, path: &Path<'_>, accept: &str) -> Result<Response<Body>, Refusal> {
     let aggregated = wants_aggregated(accept);
@@ -28,15 +31,18 @@ pub(crate) fn answer(table: &Table, path: &Path<'_>, accept: &str) -> Result<Res
         }
         Path::Group(group) => {
             let found = table.groups().into_iter().find(|(name, _)| name == group && !name.is_empty());
-            let (group, versions) = found.ok_or_else(Refusal::no_such_path)?;
+            let Some((group, versions)) = found else { return Ok(answer::text(404, NO_PAGE)) };
             let mut value = json!({"kind": "APIGroup", "apiVersion": "v1"});
             for (key, member) in api_group(&group, &versions).as_object().into_iter().flatten() {
                 value[key.as_str()] = member.clone();
             }
             value
         }
+        Path::Resources(group, _) if table.groups().iter().all(|(name, _)| name != group) => {
+            return Ok(answer::text(404, NO_PAGE));
+        }
         Path::Resources(group, version) => resource_list(table, group, version)?,
-        Path::Objects(_) | Path::Other => return Err(Refusal::no_such_path()),
+        Path::Objects(_) | Path::Other => return Ok(answer::text(404, NO_PAGE)),
     };
     Ok(answer::json(200, &value))
 }

@@ -257,7 +257,7 @@ impl Api {
     fn disown(&self, at: &Address, owner: &str) {
         let Some(target) = self.target(at) else { return };
         self.rewrite(&target, &mut |value| {
-            if let Some(list) = value["metadata"]["ownerReferences"].as_array_mut() {
+            if let Some(list) = object::list_mut(value, &["metadata", "ownerReferences"]) {
                 list.retain(|o| o["uid"] != owner);
             }
         });
@@ -265,7 +265,7 @@ impl Api {
 
     fn drop_finalizer(&self, target: &Target, finalizer: &str) {
         self.rewrite(target, &mut |value| {
-            if let Some(list) = value["metadata"]["finalizers"].as_array_mut() {
+            if let Some(list) = object::list_mut(value, &["metadata", "finalizers"]) {
                 list.retain(|f| f != finalizer);
             }
         });

@@ -73,6 +73,16 @@ pub(crate) fn meta_mut(value: &mut Value) -> &mut Members {
     members_mut(child_mut(value, "metadata"))
 }
 
+/// The array at a path, if there is one. Creates nothing on the way.
+pub(crate) fn list_mut<'v>(value: &'v mut Value, path: &[&str]) -> Option<&'v mut Vec<Value>> {
+    path.iter().try_fold(value, |at, step| at.get_mut(*step))?.as_array_mut()
+}
+
+/// The objects in the array at a path.
+pub(crate) fn objects_mut<'v>(value: &'v mut Value, path: &[&str]) -> impl Iterator<Item = &'v mut Value> {
+    list_mut(value, path).into_iter().flatten().filter(|item| item.is_object())
+}
+
 /// Sets or, with `Null`, removes a member.
 pub(crate) fn put(value: &mut Value, name: &str, new: Value) {
     let members = members_mut(value);

@@ -68,10 +68,7 @@ fn partial(value: &Value) -> Value {
 }
 
 fn table(resource: &Resource, values: &[Value], meta: Value, include: Include, with_columns: bool) -> Value {
-    let columns: Vec<Value> = match with_columns {
-        true => resource.columns.definitions(),
-        false => Vec::new(),
-    };
+    let columns = with_columns.then(|| resource.columns.definitions());
     let row = |value: &Value| {
         let mut row = json!({"cells": resource.columns.cells(value)});
         match include {

@@ -27,7 +27,15 @@ pub(crate) fn converted(resource: &Resource, stored: &Stored) -> Option<Value> {
             object::put(&mut value, "apiVersion", json!(resource.api_version()));
             Some(value)
         }
-        View::Events => Some(rename(&stored.value, &resource.api_version(), |(core, new)| (core, new))),
+        View::Events => {
+            let mut event = rename(&stored.value, &resource.api_version(), |(core, new)| (core, new));
+            for name in ["reportingController", "reportingInstance"] {
+                if event[name] == "" {
+                    object::put(&mut event, name, Value::Null);
+                }
+            }
+            Some(event)
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::refusal::Cause;
 pub(crate) struct Workload {
     /// Whether `replicas` defaults to one.
     pub has_replicas: bool,
+    /// Counters that a new object's status has from the beginning.
+    pub counters: &'static [&'static str],
     /// The defaults beyond those of the template.
     pub defaults: fn(&mut Value),
 }
@@ -54,7 +56,7 @@ impl Kind for Workload {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        object["status"] = json!({});
+        object["status"] = self.counters.iter().map(|name| ((*name).to_owned(), json!(0))).collect();
     }
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {

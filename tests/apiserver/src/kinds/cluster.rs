@@ -134,7 +134,7 @@ impl Kind for ConfigMap {
 fn data_keys(object: &Value, fields: &[&str]) -> Vec<Cause> {
     let mut causes = Vec::new();
     for field in fields {
-        for (key, value) in object[*field].as_object().into_iter().flatten() {
+        for (key, _) in object[*field].as_object().into_iter().flatten() {
             let fits = !key.is_empty()
                 && key.len() <= 253
                 && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
@@ -142,16 +142,9 @@ fn data_keys(object: &Value, fields: &[&str]) -> Vec<Cause> {
                 let text = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
                 causes.push(Cause::invalid(format!("{field}[{key}]"), &json!(key), text));
             }
-            if *field == "data" && object["kind"] == "Secret" && !is_base64(value) {
-                causes.push(Cause::invalid(format!("data[{key}]"), &json!("<redacted>"), "must be base64"));
-            }
         }
     }
     causes
-}
-
-fn is_base64(value: &Value) -> bool {
-    crate::schema::format_matches("byte", value.as_str().unwrap_or_default())
 }
 
 /// Standard base64 with padding.

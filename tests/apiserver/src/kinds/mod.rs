@@ -24,6 +24,8 @@ pub enum Generation {
     Spec,
     /// With every change outside `metadata` and, if `/status` exists, outside `status`.
     Content,
+    /// The same, and with every change of labels.
+    ContentAndLabels,
 }
 
 /// Something reserved for an object that is about to be stored.
@@ -120,6 +122,10 @@ pub(crate) fn content_changed(rule: Generation, has_status: bool, new: &Value, o
     match rule {
         Generation::Absent => false,
         Generation::Spec => new["spec"] != old["spec"],
+        Generation::ContentAndLabels => {
+            object::at(new, &["metadata", "labels"]) != object::at(old, &["metadata", "labels"])
+                || content_changed(Generation::Content, has_status, new, old)
+        }
         Generation::Content => {
             let content = |v: &Value| {
                 let mut rest = v.clone();

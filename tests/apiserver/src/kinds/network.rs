@@ -12,12 +12,18 @@ pub(crate) struct EndpointSlice;
 
 impl Kind for EndpointSlice {
     fn default(&self, object: &mut Value) {
-        for port in object["ports"].as_array_mut().into_iter().flatten().filter(|p| p.is_object()) {
+        for port in object::objects_mut(object, &["ports"]) {
             default_to(port, "name", "");
             default_to(port, "protocol", "TCP");
         }
-        if object["endpoints"].is_null() {
-            object["endpoints"] = json!([]);
+        for endpoint in object::objects_mut(object, &["endpoints"]) {
+            default_to(endpoint, "conditions", json!({}));
+        }
+        // The typed encoding writes empty lists as null.
+        for list in ["endpoints", "ports"] {
+            if object::list_at(object, &[list]).is_empty() {
+                object[list] = Value::Null;
+            }
         }
     }
 
@@ -60,7 +66,7 @@ impl Kind for EndpointSlice {
     }
 
     fn generation(&self) -> Generation {
-        Generation::Content
+        Generation::ContentAndLabels
     }
 }
 
@@ -97,9 +103,6 @@ impl Kind for Lease {
             if spec[field].as_i64().is_some_and(|n| n < least) {
                 causes.push(Cause::invalid(format!("spec.{field}"), &spec[field], text));
             }
-        }
-        if spec["holderIdentity"] == "" {
-            causes.push(Cause::invalid("spec.holderIdentity", &json!(""), "must not be empty"));
         }
         causes
     }

@@ -12,12 +12,17 @@ pub(crate) struct Pod;
 
 impl Kind for Pod {
     fn default(&self, object: &mut Value) {
-        default_spec(object::child_mut(object, "spec"));
+        let spec = object::child_mut(object, "spec");
+        default_to(spec, "enableServiceLinks", true);
+        default_spec(spec);
     }
 
     fn prepare_create(&self, object: &mut Value) {
         let qos = qos_class(&object["spec"]);
         object["status"] = json!({"phase": "Pending", "qosClass": qos});
+        // What the admission plugin Priority sets where there are no priority classes.
+        default_to(&mut object["spec"], "priority", 0);
+        default_to(&mut object["spec"], "preemptionPolicy", "PreemptLowerPriority");
     }
 
     fn prepare_status(&self, new: &mut Value, old: &Value) {
@@ -49,7 +54,7 @@ fn frozen(spec: &Value) -> Value {
         object::put(&mut spec, name, Value::Null);
     }
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in object::objects_mut(&mut spec, &[list]) {
             object::put(container, "image", Value::Null);
         }
     }
@@ -70,7 +75,7 @@ pub(crate) fn default_spec(spec: &mut Value) {
     default_to(spec, "schedulerName", "default-scheduler");
     let host_network = spec["hostNetwork"] == true;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten().filter(|c| c.is_object()) {
+        for container in object::objects_mut(spec, &[list]) {
             default_container(container, host_network);
         }
     }
@@ -84,7 +89,7 @@ fn default_container(container: &mut Value, host_network: bool) {
     default_to(container, "terminationMessagePath", "/dev/termination-log");
     default_to(container, "terminationMessagePolicy", "File");
     default_to(container, "resources", json!({}));
-    for port in container["ports"].as_array_mut().into_iter().flatten().filter(|p| p.is_object()) {
+    for port in object::objects_mut(container, &["ports"]) {
         default_to(port, "protocol", "TCP");
         if host_network && port["hostPort"].is_null() {
             let number = port["containerPort"].clone();

@@ -259,7 +259,7 @@ fn drop_child(value: &mut Value, path: &str, schema: Option<&Schema>) {
 
 /// A value without the parts that nobody manages: identity, and what the server writes.
 pub(super) fn manageable(value: &Value, without: &[&str]) -> Value {
-    const SERVER_META: [&str; 11] = [
+    const SERVER_META: [&str; 10] = [
         "name",
         "namespace",
         "uid",
@@ -270,7 +270,6 @@ pub(super) fn manageable(value: &Value, without: &[&str]) -> Value {
         "managedFields",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
-        "generateName",
     ];
     let mut out = Map::new();
     for (name, member) in members(value) {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::object;
 use crate::refusal::Refusal;
 use crate::schema::{PatchMeta, Schema};
 
@@ -46,28 +47,20 @@ fn merge_object(target: &mut Value, patch: &Value, schema: Option<&Schema>) -> R
     }
     for (name, change) in members {
         if let Some(list) = name.strip_prefix(DELETE_PRIMITIVES) {
-            delete_primitives(&mut target[list], change);
+            delete_primitives(target.get_mut(list), change);
         }
     }
     for (name, order) in members {
         if let Some(list) = name.strip_prefix(ORDER).filter(|list| !members.contains_key(*list)) {
             let meta = schema.and_then(|s| s.member(list)).and_then(|s| s.patch.as_ref());
             let key = meta.and_then(|m| m.merge_key.as_deref());
-            if let (Some(items), Some(order)) = (target[list].as_array_mut(), order.as_array()) {
+            if let (Some(items), Some(order)) = (object::list_mut(target, &[list]), order.as_array()) {
                 let before = items.clone();
                 arrange(items, &before, order, key);
             }
         }
     }
-    if let Some(members) = target.as_object_mut() {
-        members.retain(|name, value| !(value.is_null() && patch_names_list(patch, name)));
-    }
     Ok(())
-}
-
-/// Whether a directive of the patch made an absent list appear as null.
-fn patch_names_list(patch: &Value, name: &str) -> bool {
-    !patch[format!("{ORDER}{name}")].is_null() || !patch[format!("{DELETE_PRIMITIVES}{name}")].is_null()
 }
 
 fn retain_keys(target: &mut Value, patch: &Map<String, Value>) {
@@ -155,9 +148,9 @@ fn merge_list(
     Ok(())
 }
 
-fn delete_primitives(list: &mut Value, gone: &Value) {
+fn delete_primitives(list: Option<&mut Value>, gone: &Value) {
     let gone = gone.as_array().map(Vec::as_slice).unwrap_or_default();
-    if let Some(items) = list.as_array_mut() {
+    if let Some(items) = list.and_then(Value::as_array_mut) {
         items.retain(|i| !gone.contains(i));
     }
 }

@@ -103,9 +103,24 @@ fn rules(group: &str, kind: &str, pools: &Arc<Pools>) -> Arc<dyn Kind> {
         ("", "Secret") => Arc::new(cluster::Secret),
         ("", "ConfigMap") => Arc::new(cluster::ConfigMap),
         (_, "Event") => Arc::new(network::Event),
-        (_, "Deployment") => Arc::new(apps::Workload { has_replicas: true, defaults: apps::deployment }),
-        (_, "DaemonSet") => Arc::new(apps::Workload { has_replicas: false, defaults: apps::daemon_set }),
-        (_, "ReplicaSet") => Arc::new(apps::Workload { has_replicas: true, defaults: apps::replica_set }),
+        (_, "Deployment") => {
+            Arc::new(apps::Workload { has_replicas: true, counters: &[], defaults: apps::deployment })
+        }
+        (_, "DaemonSet") => Arc::new(apps::Workload {
+            has_replicas: false,
+            counters: &[
+                "currentNumberScheduled",
+                "numberMisscheduled",
+                "desiredNumberScheduled",
+                "numberReady",
+            ],
+            defaults: apps::daemon_set,
+        }),
+        (_, "ReplicaSet") => Arc::new(apps::Workload {
+            has_replicas: true,
+            counters: &["replicas"],
+            defaults: apps::replica_set,
+        }),
         (_, "EndpointSlice") => Arc::new(network::EndpointSlice),
         (_, "Lease") => Arc::new(network::Lease),
         (_, "CustomResourceDefinition") => Arc::new(crate::crd::Definition),

@@ -65,7 +65,7 @@ fn check_type(value: &Value, schema: &Schema, path: &str) -> Result<(), String> 
         Type::Boolean => value.is_boolean(),
     };
     if fits || (value.is_null() && path.is_empty()) {
-        return Ok(());
+        return check_base64(value, schema);
     }
     let go = match schema.ty {
         Type::Any => "intstr.IntOrString",
@@ -78,8 +78,23 @@ fn check_type(value: &Value, schema: &Schema, path: &str) -> Result<(), String> 
         Type::Number => "float64",
         Type::Boolean => "bool",
     };
-    let shown = if value.is_number() { format!("number {value}") } else { json_type(value).to_owned() };
+    let shown = match value {
+        Value::Number(_) if schema.ty == Type::Integer => format!("number {value}"),
+        Value::Number(_) => "number".to_owned(),
+        other => json_type(other).to_owned(),
+    };
     Err(format!("json: cannot unmarshal {shown} into Go struct field .{path} of type {go}"))
+}
+
+/// Bytes are base64 on the wire.
+fn check_base64(value: &Value, schema: &Schema) -> Result<(), String> {
+    let is_bytes = schema.ty == Type::String && schema.format.as_deref() == Some("byte");
+    match value.as_str() {
+        Some(text) if is_bytes && !super::format_matches("byte", text) => {
+            Err("illegal base64 data at input byte 0".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn fits_integer(value: &Value, format: Option<&str>) -> bool {

@@ -198,8 +198,10 @@ pub(super) fn event(o: &Value) -> Vec<Value> {
     let source = either("source", "deprecatedSource");
     let component = str_at(&source, &["component"]);
     let reporter = either("reportingComponent", "reportingController");
-    let component = if component.is_empty() { reporter.as_str().unwrap_or_default() } else { component };
-    let host = str_at(&source, &["host"]);
+    let (component, host) = match component {
+        "" => (reporter.as_str().unwrap_or_default(), str_at(o, &["reportingInstance"])),
+        component => (component, str_at(&source, &["host"])),
+    };
     let source = if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") };
     let count =
         o["series"]["count"].as_u64().or_else(|| either("count", "deprecatedCount").as_u64()).unwrap_or(1);

@@ -21,6 +21,9 @@ use crate::{object, view};
 /// How many events are taken out of the history at once.
 const BATCH: usize = 256;
 
+/// Watches not longer than this end without a bookmark.
+const SHORT: Duration = Duration::from_secs(2);
+
 /// What a watch asks for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WatchOptions {
@@ -49,6 +52,10 @@ pub(crate) struct Watch {
     ends: Option<Instant>,
     bookmarks: Option<Interval>,
     over: bool,
+    /// Whether a bookmark is sent at the end.
+    last_words: bool,
+    /// Only events younger than this are sent; it may lie in the future.
+    after: u64,
     first_row: bool,
 }
 
@@ -61,9 +68,6 @@ impl Api {
         let newest = objects.subscribe();
         let starts_with_list =
             wanted == 0 && options.initial_events != Some(false) || options.initial_events == Some(true);
-        if wanted > objects.revision() {
-            return Err(Refusal::too_large_resource_version(wanted, objects.revision()));
-        }
         let (initial, place) = if starts_with_list {
             let (snapshot, place) = objects.snapshot_and_place(&target.namespace);
             (Some(snapshot), place)
@@ -84,6 +88,8 @@ impl Api {
             ends: options.timeout.map(|t| Instant::now() + t),
             bookmarks: options.bookmarks.then(|| bookmark_clock(self.options.bookmark_every)),
             over: false,
+            last_words: options.bookmarks && options.timeout.is_some_and(|t| t > SHORT),
+            after: wanted,
             first_row: true,
         };
         if let Some(snapshot) = initial {
@@ -93,7 +99,7 @@ impl Api {
                     watch.pending.push_back(line);
                 }
             }
-            if options.initial_events == Some(true) {
+            if options.initial_events == Some(true) && options.bookmarks {
                 watch.push_bookmark(true);
             }
         }
@@ -176,7 +182,7 @@ impl Watch {
         tokio::select! {
             changed = self.newest.changed() => self.over |= changed.is_err(),
             () = end => {
-                if self.bookmarks.is_some() {
+                if self.last_words {
                     self.push_bookmark(false);
                 }
                 self.over = true;
@@ -205,7 +211,7 @@ impl Watch {
 
     /// What the watcher sees of an event: entering the selection is ADDED, leaving it DELETED.
     fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
-        if !self.in_scope(&event.object.value) {
+        if !self.in_scope(&event.object.value) || event.object.revision <= self.after {
             return None;
         }
         if self.selection.is_everything() {

@@ -9,7 +9,7 @@ use crate::kinds::{self, Generation, Reservation, metadata};
 use crate::managed::{self, Writer};
 use crate::object;
 use crate::refusal::{Cause, Refusal};
-use crate::registry::Resource;
+use crate::registry::{Resource, View};
 use crate::stamp;
 use crate::store::{Key, Stored};
 
@@ -25,6 +25,11 @@ impl Api {
         options: &WriteOptions,
     ) -> Result<Written, Refusal> {
         let (value, warnings) = self.decode(target, body, options.field_validation)?;
+        // Only the new API insists on its own clock.
+        if target.resource.view == View::Events && value["eventTime"].is_null() {
+            let cause = Cause::required("eventTime", "");
+            return Err(Refusal::invalid("", "Event", object::name(&value), vec![cause]));
+        }
         self.create_decoded(target, value, options, &Writer::update(options, target), warnings)
     }
 

@@ -29,7 +29,7 @@ pub(super) fn apply(service: &mut Value) {
     default_to(spec, "type", "ClusterIP");
     default_to(spec, "sessionAffinity", "None");
     apply_affinity(spec);
-    for port in spec["ports"].as_array_mut().into_iter().flatten().filter(|p| p.is_object()) {
+    for port in object::objects_mut(spec, &["ports"]) {
         apply_port(port);
     }
     if spec["type"] != "ExternalName" {
@@ -76,7 +76,7 @@ fn apply_ip_mode(service: &mut Value) {
     if !status.is_object() {
         *status = json!({"loadBalancer": {}});
     }
-    let ingress = status.pointer_mut("/loadBalancer/ingress").and_then(Value::as_array_mut);
+    let ingress = object::list_mut(status, &["loadBalancer", "ingress"]);
     if let Some(ingress) = ingress {
         for entry in ingress.iter_mut().filter(|e| !e["ip"].as_str().unwrap_or_default().is_empty()) {
             default_to(entry, "ipMode", "VIP");

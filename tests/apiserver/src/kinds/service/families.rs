@@ -144,7 +144,7 @@ fn follow_update(new: &mut Value, old: &Value, causes: &mut Vec<Cause>) {
         let count = object::list_at(new, &["spec", field]).len();
         if new["spec"]["ipFamilyPolicy"] == "SingleStack" {
             if new["spec"][field] == old["spec"][field]
-                && let Some(list) = new["spec"][field].as_array_mut()
+                && let Some(list) = object::list_mut(new, &["spec", field])
             {
                 list.truncate(1);
             }
@@ -231,7 +231,7 @@ fn push_other_family(new: &mut Value) {
 }
 
 fn push_family(new: &mut Value, family: &str) {
-    match new["spec"]["ipFamilies"].as_array_mut() {
+    match object::list_mut(new, &["spec", "ipFamilies"]) {
         Some(families) => families.push(json!(family)),
         None => new["spec"]["ipFamilies"] = json!([family]),
     }

@@ -146,7 +146,7 @@ fn allocate_ports(
         .collect();
     // TCP and UDP on one port number share one node port.
     let mut by_port: HashMap<i64, u16> = HashMap::new();
-    for (i, port) in new["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+    for (i, port) in object::objects_mut(new, &["spec", "ports"]).enumerate() {
         let number = port["port"].as_i64().unwrap_or_default();
         let wanted =
             port["nodePort"].as_u64().or_else(|| requested.get(&number).copied().filter(|_| gives_out));

@@ -23,7 +23,7 @@ pub(super) fn drop_unused(new: &mut Value, old: &Value) {
         }
     }
     if is_external(old) && !is_external(new) && node_ports(old).is_superset(&node_ports(new)) {
-        for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        for port in object::objects_mut(new, &["spec", "ports"]) {
             object::put(port, "nodePort", Value::Null);
         }
     }
@@ -95,8 +95,7 @@ fn carry_node_ports(new: &mut Value, old: &Value) {
             .find(|p| p["name"] == *name)
             .map(|p| p["nodePort"].clone())
     };
-    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten().filter(|p| p["nodePort"].is_null())
-    {
+    for port in object::objects_mut(new, &["spec", "ports"]).filter(|p| p["nodePort"].is_null()) {
         let kept = by_name(&port["name"]).filter(|n| n.as_i64().is_some_and(|n| !used.contains(&n)));
         if let Some(kept) = kept {
             object::put(port, "nodePort", kept);
