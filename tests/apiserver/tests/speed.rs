@@ -1,6 +1,8 @@
 //! How fast the server is: 10,000 Services written by parallel clients while they are watched, and the time
 //! from a write to its event. Asserted in release builds; a debug build only proves that it works.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use apiserver::{Options, Server};

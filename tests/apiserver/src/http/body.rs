@@ -29,6 +29,7 @@ pub(super) fn parse(media_type: &str, bytes: &[u8]) -> Result<Value, Refusal> {
     match media_type {
         "" | "application/json" => from_json(bytes),
         "application/yaml" | "application/x-yaml" => from_yaml(bytes),
+        "application/vnd.kubernetes.protobuf" => super::protobuf::decode(bytes).map_err(Refusal::bad_request),
         _ => Err(Refusal::unsupported_media_type("application/json, application/yaml")),
     }
 }

@@ -7,4 +7,5 @@ mod body;
 pub(crate) mod dispatch;
 mod health;
 pub(crate) mod path;
+mod protobuf;
 pub(crate) mod query;

@@ -1,6 +1,8 @@
 //! The same checks against the in-memory server and, when `KUBEBUILDER_ASSETS` names a folder with
 //! `kube-apiserver` and `etcd`, against the real one: what holds here must hold there.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
 mod cluster;
 mod custom;
 mod kinds;
