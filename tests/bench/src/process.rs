@@ -35,14 +35,29 @@ pub(crate) fn megabytes(octets: u64) -> f64 {
     octets as f64 / 1e6
 }
 
-/// Processor time that a running process has used, its threads included.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
-    // The command name may contain spaces and brackets; fields are counted after it.
-    let (_, after_name) = stat.rsplit_once(')').with_context(|| path.clone())?;
-    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok());
-    Ok(Duration::from_secs(1) * ticks.sum::<u32>() / TICKS_PER_SEC)
+/// Processor time that a process has used, its threads included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuTime {
+    /// In the program itself.
+    pub(crate) user: Duration,
+    /// In the kernel on its behalf.
+    pub(crate) system: Duration,
+}
+
+impl CpuTime {
+    /// Of a running process.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+        // The command name may contain spaces and brackets; fields are counted after it.
+        let fields = stat.rsplit_once(')').map(|(_, after_name)| after_name.split_whitespace().skip(11));
+        let mut ticks = fields.into_iter().flatten().map_while(|field| field.parse::<u32>().ok());
+        let mut next = || {
+            let ticks = ticks.next().with_context(|| format!("{path} has no processor times"))?;
+            anyhow::Ok(Duration::from_secs(1) * ticks / TICKS_PER_SEC)
+        };
+        Ok(Self { user: next()?, system: next()? })
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +68,6 @@ mod tests {
     fn this_process_has_memory_and_its_peak_is_not_below_it() {
         let memory = Memory::of(std::process::id()).unwrap();
         assert!(memory.resident > 0 && memory.peak >= memory.resident);
-        cpu_time(std::process::id()).unwrap();
+        CpuTime::of(std::process::id()).unwrap();
     }
 }

@@ -22,7 +22,7 @@ use super::{Benchmark, Entry};
 use crate::{
     context::Context,
     figure::Sample,
-    process::{Memory, cpu_time, megabytes},
+    process::{CpuTime, Memory, megabytes},
     site::{GROUP, Site},
 };
 
@@ -68,7 +68,7 @@ impl Benchmark for Announce {
         let finished = self.wait_for_routers(expected)?;
         let node = self.site.node().name.clone();
         let pid = self.site.cluster.agent(&node)?.pid();
-        let (memory, cpu) = (Memory::of(pid)?, cpu_time(pid)?);
+        let (memory, cpu) = (Memory::of(pid)?, CpuTime::of(pid)?);
         let held = self.site.held_addresses()?;
         if held != expected {
             bail!("the node holds {held} of {expected} addresses although it announced all of them");
@@ -77,13 +77,14 @@ impl Benchmark for Announce {
 
         let since_start = |at: Instant| at.duration_since(start).as_secs_f64();
         let last = finished.values().copied().max().map_or(f64::NAN, since_start);
-        let mut samples = vec![Sample::bar(self.name, last, "s", LIMIT_SECS)];
+        let mut samples = vec![self.limited(self.name.to_owned(), last, "s", LIMIT_SECS)];
         let routers =
             finished.iter().map(|(router, at)| Sample::note(self.name_of(router), since_start(*at), "s"));
         samples.extend(routers);
-        samples.push(Sample::bar(self.name_of("rss"), megabytes(memory.resident), "MB", LIMIT_MEGABYTES));
-        samples.push(Sample::bar(self.name_of("rss_peak"), megabytes(memory.peak), "MB", LIMIT_MEGABYTES));
-        samples.push(Sample::note(self.name_of("cpu"), cpu.as_secs_f64(), "s"));
+        samples.push(self.limited(self.name_of("rss"), megabytes(memory.resident), "MB", LIMIT_MEGABYTES));
+        samples.push(self.limited(self.name_of("rss_peak"), megabytes(memory.peak), "MB", LIMIT_MEGABYTES));
+        samples.push(Sample::note(self.name_of("cpu_user"), cpu.user.as_secs_f64(), "s"));
+        samples.push(Sample::note(self.name_of("cpu_system"), cpu.system.as_secs_f64(), "s"));
         Ok(samples)
     }
 }
@@ -91,6 +92,14 @@ impl Benchmark for Announce {
 impl Announce {
     fn name_of(&self, part: &str) -> String {
         format!("{}_{part}", self.name)
+    }
+
+    /// The bars are for one address a Service; with two the figures stand beside them.
+    fn limited(&self, name: String, value: f64, unit: &'static str, limit: f64) -> Sample {
+        match self.families {
+            [_] => Sample::bar(name, value, unit, limit),
+            _ => Sample::note(name, value, unit),
+        }
     }
 
     /// When each router, by the name of its software, had everything.

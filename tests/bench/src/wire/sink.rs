@@ -25,7 +25,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Receipt {
     /// When the last octet of it came.
     pub(crate) at: Instant,
-    /// UPDATE messages.
+    /// UPDATE messages, End-of-RIB markers aside.
     pub(crate) updates: usize,
     /// Octets of these messages.
     pub(crate) octets: usize,
@@ -208,6 +208,9 @@ impl Table {
     }
 
     fn update(&mut self, body: &[u8]) -> Result<()> {
+        if is_end_of_rib(body) {
+            return Ok(());
+        }
         self.updates += 1;
         self.octets += HEADER_OCTETS + body.len();
         let (withdrawn, rest) = counted(body)?;
@@ -250,6 +253,16 @@ impl Table {
             *before = announced;
         }
     }
+}
+
+/// RFC 4724 §2: nothing at all, or an MP_UNREACH_NLRI of three octets and nothing else.
+fn is_end_of_rib(body: &[u8]) -> bool {
+    matches!(
+        body,
+        [0, 0, 0, 0]
+            | [0, 0, 0, 6, _, MP_UNREACH_NLRI, 3, _, _, _]
+            | [0, 0, 0, 7, _, MP_UNREACH_NLRI, 0, 3, _, _, _]
+    )
 }
 
 /// Splits off a field that begins with its length in two octets.
@@ -302,6 +315,15 @@ mod tests {
             feed(&mut table, &Messages::withdrawal(family, 1..4000));
             assert_eq!(table.present, 1);
         }
+    }
+
+    #[test]
+    fn end_of_rib_is_no_message_of_the_announcement() {
+        let mut table = Table::new(Family::Ipv4);
+        for body in [&[0, 0, 0, 0][..], &[0, 0, 0, 6, 0x80, 15, 3, 0, 2, 1]] {
+            table.update(body).unwrap();
+        }
+        assert_eq!((table.updates, table.octets), (0, 0));
     }
 
     #[test]
