@@ -67,7 +67,7 @@ pub trait Router {
     ///
     /// # Errors
     /// When it cannot be asked or says what nobody here understands.
-    fn path(&self, prefix: IpNet) -> Result<Option<Route>>;
+    fn route(&self, prefix: IpNet) -> Result<Option<Route>>;
 
     /// How many prefixes of a family it has from the speaker.
     ///

@@ -32,6 +32,15 @@ impl Values {
         text.ok_or_else(|| Error::parse("a template's values", format!("no value {name:?}")))
     }
 
+    /// A flag by name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn is(&self, name: &str) -> Result<bool> {
+        let flag = self.flags.get(name).copied();
+        flag.ok_or_else(|| Error::parse("a template's values", format!("no flag {name:?}")))
+    }
+
     /// Fills a template in.
     ///
     /// # Errors
@@ -58,9 +67,7 @@ impl Values {
         for (prefix, expected) in [("{{if ", true), ("{{unless ", false)] {
             while let Some((name, behind)) = rest.strip_prefix(prefix).and_then(|rest| rest.split_once("}}"))
             {
-                let flag = self.flags.get(name);
-                let flag = flag.ok_or_else(|| Error::parse("a template", format!("no flag {name:?}")))?;
-                if *flag != expected {
+                if self.is(name)? != expected {
                     return Ok(None);
                 }
                 rest = behind;

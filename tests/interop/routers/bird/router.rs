@@ -67,11 +67,11 @@ impl Router for Bird {
         Ok(labelled(&shown, "BGP state:").unwrap_or("unknown").to_owned())
     }
 
-    fn path(&self, prefix: IpNet) -> Result<Option<Route>> {
+    fn route(&self, prefix: IpNet) -> Result<Option<Route>> {
         let words = ["show", "route", &prefix.to_string(), "protocol", PROTOCOL, "all"];
         match self.ask(&words) {
             Err(Error::Command { stderr, .. }) if stderr.ends_with("Network not found") => Ok(None),
-            answer => path(&answer?).map(Some),
+            answer => route(&answer?).map(Some),
         }
     }
 
@@ -84,12 +84,10 @@ impl Router for Bird {
         count.ok_or_else(|| Error::parse("birdc show route count", shown))
     }
 
-    fn has_end_of_rib(&self, family: Family) -> Result<bool> {
-        // The trace does not say of which family: the one-octet difference in length does.
-        let words = "Got END-OF-RIB";
-        let seen = lab::process::tail(&self.place.log(LOG), usize::MAX).matches(words).count();
-        // In the order in which we open the families.
-        Ok(seen > usize::from(family == Family::Ipv6Unicast))
+    fn has_end_of_rib(&self, _: Family) -> Result<bool> {
+        // Its trace does not say of which family, so both have to be there.
+        let seen = lab::process::tail(&self.place.log(LOG), usize::MAX).matches("Got END-OF-RIB").count();
+        Ok(seen == Family::ALL.len())
     }
 
     fn has_received(&self, notification: Code) -> Result<bool> {
@@ -139,7 +137,7 @@ fn words(notification: Code) -> Result<&'static str> {
 }
 
 /// From `show route PREFIX all`.
-fn path(shown: &str) -> Result<Route> {
+fn route(shown: &str) -> Result<Route> {
     let attribute = |name: &str| labelled(shown, &format!("BGP.{name}:"));
     let number = |name: &str| attribute(name).and_then(|word| word.parse().ok());
     let next_hop = attribute("next_hop").and_then(|hops| hops.split_whitespace().next()?.parse().ok());

@@ -103,9 +103,9 @@ impl Router for Frr {
         Ok(self.neighbor()?["bgpState"].as_str().unwrap_or("unknown").to_owned())
     }
 
-    fn path(&self, prefix: IpNet) -> Result<Option<Route>> {
+    fn route(&self, prefix: IpNet) -> Result<Option<Route>> {
         let shown = self.ask(&format!("show bgp {} unicast {prefix}", word(Family::of(&prefix))))?;
-        shown.pointer("/paths/0").map(path).transpose()
+        shown.pointer("/paths/0").map(route).transpose()
     }
 
     fn prefix_count(&self, family: Family) -> Result<usize> {
@@ -164,7 +164,7 @@ fn word(family: Family) -> &'static str {
 }
 
 /// From an entry of `paths`.
-fn path(shown: &Value) -> Result<Route> {
+fn route(shown: &Value) -> Result<Route> {
     let hops = shown["nexthops"].as_array().into_iter().flatten();
     let mut global = hops.filter(|hop| hop["scope"] != "link-local").filter_map(|hop| hop["ip"].as_str());
     let next_hop = global.next().and_then(|hop| hop.parse().ok());

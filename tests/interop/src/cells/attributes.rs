@@ -26,7 +26,7 @@ fn arrive(
     let prefixes = Family::ALL.map(|family| prefix(family, 1));
     let routes = prefixes.map(|prefix| Route { attributes: Arc::clone(&attributes), ..plain(prefix) });
     scene.speaker.announce(routes.to_vec())?;
-    prefixes.into_iter().try_for_each(|prefix| check(&scene.wait_any_path(prefix)?))?;
+    prefixes.into_iter().try_for_each(|prefix| check(&scene.wait_any_route(prefix)?))?;
     scene.finish().map(drop)
 }
 

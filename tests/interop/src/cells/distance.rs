@@ -1,34 +1,51 @@
 //! How far away a router may be, and how the TTL tells.
 
-use bgp::config::Hops;
-use lab::{Result, require};
+use std::net::Ipv4Addr;
 
-use crate::{Ground, Plan, Scene};
+use bgp::config::Hops;
+use lab::{Captured, Result, require};
+
+use crate::{Dials, Ground, Plan, Scene};
 
 /// A router behind another one; eBGP with the TTL of two hops.
 pub fn multihop(ground: &Ground) -> Result<()> {
-    // The forwarder takes one: at the router's end ours arrive with 1, its own leave with 2.
-    // Messages only: a listener that does not know yet who dials answers with the TTL of RFC 5082.
-    ttls(ground, Hops::Multihop(2), "tcp.len > 0", ["1", "2"])
+    // The forwarder takes one of our two.
+    let plan = Plan { hops: Hops::Multihop(2), ..Plan::default() };
+    let (captured, [speaker, _]) = play(ground, plan)?;
+    require_ttl(&captured, speaker, "tcp.len > 0", "1")
 }
 
-/// TTL security on both sides: every packet of both has 255, the first SYN and its answer included.
+/// TTL security on both sides, we dial: every packet of both has 255, from the first SYN and its answer on.
 pub fn ttl_security(ground: &Ground) -> Result<()> {
-    // But a refusal (RST), which is the kernel's own.
-    ttls(ground, Hops::TtlSecurity(1), "tcp.flags.reset == 0", ["255", "255"])
+    secured(ground, Dials::Speaker)
 }
 
-/// A session at this distance; the TTLs at the router's end of these packets of the speaker, and of the router.
-fn ttls(ground: &Ground, hops: Hops, packets: &str, expected: [&str; 2]) -> Result<()> {
-    let scene = Scene::start(ground, Plan { hops, ..Plan::default() })?;
+/// The same where the router dials: what answers to strangers has 255, too.
+pub fn ttl_security_router_dials(ground: &Ground) -> Result<()> {
+    secured(ground, Dials::Router)
+}
+
+fn secured(ground: &Ground, dials: Dials) -> Result<()> {
+    let plan = Plan { hops: Hops::TtlSecurity(1), dials, ..Plan::default() };
+    let (captured, ends) = play(ground, plan)?;
+    // A refusal (RST) is the kernel's own.
+    ends.into_iter().try_for_each(|end| require_ttl(&captured, end, "tcp.flags.reset == 0", "255"))
+}
+
+/// A session at this distance that carries prefixes; its capture at the router's end, and the addresses of the
+/// speaker and of the router.
+fn play(ground: &Ground, plan: Plan) -> Result<(Captured, [Ipv4Addr; 2])> {
+    let scene = Scene::start(ground, plan)?;
     scene.wait_up()?;
     scene.announce_and_see()?;
     let ends = [scene.link.speaker.addresses.v4, scene.link.router.addresses.v4];
-    let captured = scene.finish()?;
-    for (end, expected) in ends.into_iter().zip(expected) {
-        let ttls = captured.packets(&format!("ip.src == {end} && {packets}"), &["ip.ttl"])?;
-        require!(!ttls.is_empty(), "no packets from {end}");
-        require!(ttls.iter().all(|ttl| ttl == expected), "packets from {end} with TTLs {ttls:?}");
-    }
+    Ok((scene.finish()?, ends))
+}
+
+/// All of these packets from an end have this TTL.
+fn require_ttl(captured: &Captured, end: Ipv4Addr, packets: &str, expected: &str) -> Result<()> {
+    let ttls = captured.packets(&format!("ip.src == {end} && {packets}"), &["ip.ttl"])?;
+    require!(!ttls.is_empty(), "no packets from {end}");
+    require!(ttls.iter().all(|ttl| ttl == expected), "packets from {end} with TTLs {ttls:?}");
     Ok(())
 }

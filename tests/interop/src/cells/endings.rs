@@ -14,6 +14,10 @@ use crate::{
     scene::{PATIENCE, prefix},
 };
 
+/// Codes that have subcodes.
+const OPEN_ERROR: u8 = OPEN_BAD_PEER_AS.0;
+const CEASE: u8 = CEASE_PEER_DECONFIGURED.0;
+
 /// What an operator types.
 const TEXT: &str = "ticket 4711: new line cards at 21:00";
 
@@ -26,7 +30,7 @@ fn short_lived(ground: &Ground) -> Result<Scene> {
 }
 
 fn wait_routes(scene: &Scene) -> Result<()> {
-    Family::ALL.into_iter().try_for_each(|family| scene.wait_path(prefix(family, 1)).map(drop))
+    Family::ALL.into_iter().try_for_each(|family| scene.wait_route(prefix(family, 1)).map(drop))
 }
 
 fn wait_no_routes(scene: &Scene) -> Result<()> {
@@ -51,13 +55,17 @@ fn wait_sent(scene: &Scene, (code, subcode): Code) -> Result<()> {
 fn require_notification(scene: Scene, from_speaker: bool, (code, subcode): Code) -> Result<()> {
     let source = if from_speaker { scene.link.speaker.addresses.v4 } else { scene.link.router.addresses.v4 };
     let captured = scene.finish()?;
-    let filter = format!("bgp.type == 3 && ip.src == {source}");
-    let fields = ["bgp.notify.major_error"];
-    let codes = captured.packets(&filter, &fields)?;
-    require!(
-        codes.iter().any(|found| *found == code.to_string()),
-        "no NOTIFICATION {code}/{subcode} from {source}, but codes {codes:?}"
-    );
+    let minor = match code {
+        OPEN_ERROR => format!("&& bgp.notify.minor_error_open == {subcode}"),
+        CEASE => format!("&& bgp.notify.minor_error_cease == {subcode}"),
+        // The others that are looked for have no subcode.
+        _ => String::new(),
+    };
+    let sent = format!("bgp.type == 3 && ip.src == {source}");
+    let found = captured
+        .packets(&format!("{sent} && bgp.notify.major_error == {code} {minor}"), &["frame.number"])?;
+    let all = captured.packets(&sent, &["bgp.notify.major_error", "_ws.col.info"])?;
+    require!(!found.is_empty(), "no NOTIFICATION {code}/{subcode} from {source}, but {all:?}");
     Ok(())
 }
 

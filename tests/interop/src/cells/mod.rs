@@ -8,11 +8,11 @@ mod routes;
 mod sessions;
 
 pub use attributes::{communities, local_pref, med_and_prepend};
-pub use distance::{multihop, ttl_security};
+pub use distance::{multihop, ttl_security, ttl_security_router_dials};
 pub use endings::{
     as_refused_by_router, as_refused_by_speaker, peer_removed, router_frozen, router_restart,
     router_shutdown, speaker_frozen, speaker_shutdown,
 };
-pub use opening::{router_dials, simultaneous_open_lost, simultaneous_open_won, speaker_dials};
+pub use opening::{both_dial, router_dials, simultaneous_open_lost, simultaneous_open_won, speaker_dials};
 pub use routes::{end_of_rib, route_refresh, ten_thousand, withdraw};
 pub use sessions::{dual_over_ipv4, dual_over_ipv6, extended_next_hop, four_octet_as, ibgp, ipv4, ipv6};

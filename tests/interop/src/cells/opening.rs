@@ -16,6 +16,19 @@ pub fn router_dials(ground: &Ground) -> Result<()> {
     one_connection(ground, Dials::Router, (0, 1))
 }
 
+/// Both dial and listen; whoever comes first, there is one connection in the end.
+pub fn both_dial(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan { dials: Dials::Both, ..Plan::default() })?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    until("one connection", PATIENCE, || {
+        let (ours, theirs) = scene.link.connections()?;
+        require!(ours + theirs == 1, "{ours} of ours, {theirs} of the router's");
+        Ok::<_, lab::Error>(())
+    })?;
+    scene.finish().map(drop)
+}
+
 /// Both dial, we have the higher identifier: our connection stays.
 pub fn simultaneous_open_won(ground: &Ground) -> Result<()> {
     collision(ground, Ipv4Addr::new(10, 0, 0, 3), (1, 0))

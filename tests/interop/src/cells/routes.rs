@@ -36,8 +36,8 @@ pub fn withdraw(ground: &Ground) -> Result<()> {
     scene.speaker.withdraw(both(1).to_vec())?;
     for family in Family::ALL {
         scene.wait_count(family, 1)?;
-        require!(scene.router.path(prefix(family, 1))?.is_none(), "the withdrawn prefix is still there");
-        scene.wait_path(prefix(family, 2))?;
+        require!(scene.router.route(prefix(family, 1))?.is_none(), "the withdrawn prefix is still there");
+        scene.wait_route(prefix(family, 2))?;
     }
     scene.finish().map(drop)
 }
@@ -54,7 +54,7 @@ pub fn route_refresh(ground: &Ground) -> Result<()> {
     let flaps = scene.speaker.peer()?.flaps;
     require!(flaps == 0, "the session was lost {flaps} times");
     for family in Family::ALL {
-        scene.wait_path(prefix(family, 1))?;
+        scene.wait_route(prefix(family, 1))?;
     }
     let captured = scene.finish()?;
     let asked = captured.packets("bgp.type == 5", &["bgp.route_refresh.afi"])?;
@@ -75,7 +75,7 @@ pub fn ten_thousand(ground: &Ground) -> Result<()> {
     for family in Family::ALL {
         scene.wait_count(family, usize::from(MANY))?;
         for number in [0, MANY - 1] {
-            scene.wait_path(prefix(family, number))?;
+            scene.wait_route(prefix(family, number))?;
         }
     }
     scene.speaker.withdraw(all)?;
