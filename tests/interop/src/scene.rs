@@ -1,6 +1,10 @@
 //! One cell being played: the link, the router and the speaker, what cells wait for, and the capture of it all.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use bgp::{config::SpeakerConfig, route::Route, types::Family};
 use ipnet::IpNet;
@@ -17,8 +21,17 @@ use crate::{
 /// How long a cell waits for what has no timer of its own.
 pub(crate) const PATIENCE: Duration = secs(40);
 
-/// What a decoder finds wrong with a packet: malformed, or an error of BGP.
-const MALFORMED: &str = "_ws.malformed || (bgp && _ws.expert.severity == \"Error\")";
+/// What a decoder finds wrong with a packet: malformed, or an error of BGP. Not every error of severity Error: TCP
+/// has some over segments that are sent again.
+const MALFORMED: &str = "_ws.malformed || bgp.marker_invalid || bgp.length.invalid || bgp.cap.length.bad || \
+                         bgp.prefix_length.invalid || bgp.ext_com.length.bad";
+
+/// What is captured: BGP, and the datagram that ends it.
+const CAPTURED: &str = "tcp port 179 or udp port 9";
+
+/// The discard port (RFC 863), and what is said to it.
+const DISCARD: u16 = 9;
+const END: &[u8] = b"the end of this cell's capture";
 
 /// A cell being played.
 pub struct Scene {
@@ -53,7 +66,7 @@ impl Scene {
     ) -> Result<Self> {
         let link = Link::build(&ground.run, plan.is_far())?;
         prepare(&link)?;
-        let capture = Capture::start(&ground.run, &link.router, link.interface(), "tcp port 179")?;
+        let capture = Capture::start(&ground.run, &link.router, link.interface(), CAPTURED)?;
         let router = (ground.kind.start)(place(ground, &plan, &link)?)?;
         let address = address_of(&link.speaker, plan.over);
         let listen = if plan.dials == Dials::Speaker { Vec::new() } else { vec![(address, 179).into()] };
@@ -147,6 +160,7 @@ impl Scene {
     /// # Errors
     /// When it does not.
     pub fn finish(self) -> Result<Captured> {
+        self.wait_captured()?;
         let captured = self.capture.finish()?;
         let ours = source(address_of(&self.link.speaker, self.plan.over));
         let fields = ["frame.number", "bgp.type", "_ws.expert.message"];
@@ -159,9 +173,22 @@ impl Scene {
         }
         Ok(captured)
     }
+
+    /// Waits until all that has been on the wire so far is in the capture: a datagram behind it is.
+    fn wait_captured(&self) -> Result<()> {
+        let end = (self.link.speaker.addresses.v4, DISCARD);
+        let send = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.send_to(END, end));
+        self.link.router.namespace.enter(send)?.map_err(Error::io("the datagram that ends the capture"))?;
+        let file = self.capture.file();
+        until("the end of the capture", PATIENCE, || {
+            let octets = fs::read(file).map_err(Error::path(file))?;
+            require!(octets.windows(END.len()).rev().any(|window| window == END), "not yet captured");
+            Ok::<_, Error>(())
+        })
+    }
 }
 
-fn source(address: std::net::IpAddr) -> String {
+fn source(address: IpAddr) -> String {
     format!("{} == {address}", if address.is_ipv4() { "ip.src" } else { "ipv6.src" })
 }
 
@@ -183,8 +210,8 @@ fn place(ground: &Ground, plan: &Plan, link: &Link) -> Result<Place> {
 pub(crate) fn prefix(family: Family, number: u16) -> IpNet {
     let [high, low] = number.to_be_bytes();
     let address = match family {
-        Family::Ipv4Unicast => std::net::IpAddr::from([198, 18, high, low]),
-        Family::Ipv6Unicast => std::net::IpAddr::from([0x2001, 0xdb8, 0x51, 0, 0, 0, 0, number]),
+        Family::Ipv4Unicast => IpAddr::from([198, 18, high, low]),
+        Family::Ipv6Unicast => IpAddr::from([0x2001, 0xdb8, 0x51, 0, 0, 0, 0, number]),
     };
     address.into()
 }

@@ -65,7 +65,9 @@ impl Captured {
     /// When `tshark` does not know the filter or a field.
     pub fn packets(&self, display_filter: &str, fields: &[&str]) -> Result<Vec<String>> {
         let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(&self.file).args(["-Y", display_filter, "-T", "fields"]);
+        // Under load segments are sent again and captured out of order; the streams in them are whole.
+        tshark.arg("-r").arg(&self.file).args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
+        tshark.args(["-Y", display_filter, "-T", "fields"]);
         fields.iter().for_each(|field| {
             tshark.args(["-e", field]);
         });
