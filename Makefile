@@ -27,7 +27,7 @@ test: ## everything: chart, documentation examples, unit, simulation, interop, e
 
 interop: ## the speaker against the routers of other projects, as a matrix (written to docs/interop.md)
 	@tests/tools/install.sh rust nextest lab interop
-	INTEROP_WRITE=1 $(CARGO) nextest run -p interop --no-fail-fast
+	INTEROP_WRITE=1 $(CARGO) nextest run -p interop --no-fail-fast --test-threads 4
 
 bench: ## the bars of the specification, measured (ONLY=name runs one)
 	@tests/tools/install.sh rust lab bench
