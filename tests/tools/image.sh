@@ -10,7 +10,7 @@ out=$target/image
 mkdir -p "$out/root"
 install -m 0755 -s "$target/$host/dist/allocator" "$target/$host/dist/lbnodeagent" "$out/root/"
 for binary in allocator lbnodeagent; do
-    if ldd "$out/root/$binary" >/dev/null 2>&1; then
+    if ldd "$out/root/$binary" 2>&1 | grep '=>'; then
         echo "image.sh: $binary is not static" >&2
         exit 1
     fi
