@@ -1,0 +1,81 @@
+//! What a Service should have: which addresses, from which group.
+
+mod fresh;
+mod requested;
+mod stay;
+
+use std::{net::IpAddr, sync::Arc};
+
+use api::{IpFamily, PoolType, names::annotation};
+
+use self::{fresh::fresh, requested::exactly, stay::stay};
+use super::{Context, Edge, Note};
+use crate::{
+    inputs::{Group, Service},
+    select::{self, Problem},
+};
+
+/// What a Service should have.
+pub(super) struct Target {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) group: Arc<str>,
+    pub(super) pool_type: PoolType,
+    pub(super) notes: Vec<Note>,
+    pub(super) problem: Option<Problem>,
+}
+
+impl Target {
+    fn of(group: &Group, addresses: Vec<IpAddr>) -> Target {
+        Target {
+            addresses,
+            group: group.name.clone(),
+            pool_type: group.pool_type,
+            notes: Vec::new(),
+            problem: None,
+        }
+    }
+}
+
+/// What of its published addresses a Service may keep: those of its families that no older Service claims.
+pub(super) fn staying(service: &Service, context: Context<'_>) -> Vec<IpAddr> {
+    let families = service.facts.families;
+    let mut staying = Vec::with_capacity(service.facts.ingress.len());
+    for family in families.iter() {
+        staying.extend(service.facts.ingress.iter().copied().filter(|address| {
+            IpFamily::of(*address) == family && context.ledger.must_yield_to(*address, service).is_none()
+        }));
+    }
+    staying
+}
+
+pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Result<Target, Problem> {
+    let requests = &service.facts.requests;
+    if requests.multi_pool {
+        let message = format!("{} is not supported by this version yet: remove it", annotation::MULTI_POOL);
+        return Err(Problem::of_owner("unsupported", message));
+    }
+    let requested = match &requests.addresses {
+        Ok(addresses) => addresses,
+        Err(message) => return Err(Problem::of_owner("bad_addresses", message.clone())),
+    };
+    let staying = staying(service, context);
+    if !requested.is_empty() {
+        return exactly(service, requested, staying, context);
+    }
+    if staying.is_empty() || is_moved(service, &staying, context) {
+        return fresh(service, select::by_name(service, context.groups)?, context);
+    }
+    stay(service, staying, context, edge)
+}
+
+/// The owner has named another group than the one that the addresses are from.
+fn is_moved(service: &Service, staying: &[IpAddr], context: Context<'_>) -> bool {
+    let Some(name) = &service.facts.requests.group else { return false };
+    if service.facts.brand.allocated_from.as_ref() == Some(name) {
+        return false;
+    }
+    match context.groups.get(name) {
+        Some(group) => !staying.iter().all(|address| group.contains(*address)),
+        None => true,
+    }
+}

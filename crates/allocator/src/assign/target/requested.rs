@@ -1,0 +1,81 @@
+//! A Service whose owner asks for very addresses.
+
+use std::net::IpAddr;
+
+use api::{IpFamily, names::annotation};
+
+use super::{Target, is_moved, stay::kept};
+use crate::{
+    assign::Context,
+    inputs::{Service, service::FamilyPolicy},
+    ledger::Conflict,
+    select::{self, Problem},
+    waiting::Wait,
+};
+
+/// The very addresses that the owner asks for, as far as the Service's families and policy go.
+pub(super) fn exactly(
+    service: &Service,
+    requested: &[IpAddr],
+    staying: Vec<IpAddr>,
+    context: Context<'_>,
+) -> Result<Target, Problem> {
+    let facts = &service.facts;
+    let stranger = requested.iter().find(|address| !facts.families.contains(IpFamily::of(**address)));
+    let of_families: Vec<IpAddr> = facts
+        .families
+        .iter()
+        .filter_map(|family| requested.iter().copied().find(|address| IpFamily::of(*address) == family))
+        .collect();
+    if let Some(stranger) = stranger
+        && (facts.policy != FamilyPolicy::PreferDualStack || of_families.is_empty())
+    {
+        let message = format!(
+            "{stranger} is {}, which spec.ipFamilies has not: ask for an address of its families, or add the family",
+            IpFamily::of(*stranger)
+        );
+        return Err(Problem::of_owner("address_family", message));
+    }
+    if facts.policy == FamilyPolicy::RequireDualStack && of_families.len() < 2 {
+        let message = format!(
+            "RequireDualStack needs two addresses, but only {} is asked for: expected an IPv4 and an IPv6 address in {}",
+            requested.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            annotation::ADDRESSES
+        );
+        return Err(Problem::of_owner("address_family", message));
+    }
+    let binding = facts.requests.group.as_ref().filter(|_| !facts.requests.group_is_ours);
+    let is_held = of_families.iter().all(|address| staying.contains(address));
+    if is_held && of_families.len() == staying.len() && !is_moved(service, &staying, context) {
+        return Ok(kept(service, staying, context));
+    }
+    let group = select::by_addresses(&of_families, binding, context.groups)?;
+    for address in of_families.iter().filter(|address| !staying.contains(address)) {
+        check_free(service, *address, context)?;
+    }
+    Ok(Target::of(group, of_families))
+}
+
+/// Whether the Service may come to the address.
+pub(super) fn check_free(service: &Service, address: IpAddr, context: Context<'_>) -> Result<(), Problem> {
+    let wait = Some(Wait::Address(address));
+    match context.ledger.conflict(address, service) {
+        None => Ok(()),
+        Some(Conflict::InUse(holder)) => {
+            let message = format!(
+                "{address} is in use by {}: ask for another address, or share it by setting {} on both to the same \
+                 key in one namespace",
+                holder.service,
+                annotation::ALLOW_SHARED_IP
+            );
+            Err(Problem { reason: "address_in_use", message, wait })
+        }
+        Some(Conflict::PortCollision(holder, port)) => {
+            let message = format!(
+                "{port} on the shared address {address} is taken by {}: use another port, or another sharing key",
+                holder.service
+            );
+            Err(Problem { reason: "port_collision", message, wait })
+        }
+    }
+}
