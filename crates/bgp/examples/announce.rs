@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context;
 use bgp::{
+    community::Community,
     config::{Hops, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
     driver,
     route::{Route, RouteAttributes, RouteClass},
@@ -50,9 +51,9 @@ struct Arguments {
     /// Next hop of IPv6 prefixes over an IPv4 session.
     #[arg(long)]
     next_hop_ipv6: Option<Ipv6Addr>,
-    /// Communities to attach, like 64512:100.
-    #[arg(long = "community", value_parser = parse_community)]
-    communities: Vec<u32>,
+    /// Communities to attach, like 64512:100, 64512:1:2 or no-export.
+    #[arg(long = "community")]
+    communities: Vec<Community>,
     /// What to announce.
     #[arg(required = true)]
     prefixes: Vec<IpNet>,
@@ -63,13 +64,6 @@ fn parse_peer(text: &str) -> Result<SocketAddr, String> {
     alone.or_else(|_| text.parse()).map_err(|_| {
         format!("{text:?} is no address: expected one like 192.0.2.1, 192.0.2.1:1179 or [2001:db8::1]:1179")
     })
-}
-
-fn parse_community(text: &str) -> Result<u32, String> {
-    let parts = text.split_once(':').and_then(|(high, low)| Some((high.parse().ok()?, low.parse().ok()?)));
-    let (high, low): (u16, u16) =
-        parts.ok_or_else(|| format!("{text:?} is no community: expected one like 64512:100"))?;
-    Ok(u32::from(high) << 16 | u32::from(low))
 }
 
 #[tokio::main]
@@ -120,10 +114,9 @@ fn peer(arguments: &Arguments) -> anyhow::Result<PeerConfig> {
 }
 
 fn routes(arguments: &Arguments) -> Vec<Route> {
-    let attributes = Arc::new(RouteAttributes {
-        communities: arguments.communities.clone(),
-        ..RouteAttributes::default()
-    });
+    let mut attributes = RouteAttributes::default();
+    attributes.add_communities(arguments.communities.iter().copied());
+    let attributes = Arc::new(attributes);
     let route =
         |prefix: &IpNet| Route { prefix: *prefix, class: RouteClass(0), attributes: Arc::clone(&attributes) };
     arguments.prefixes.iter().map(route).collect()

@@ -9,6 +9,7 @@
 
 pub mod attributes;
 pub mod capabilities;
+pub mod community;
 pub mod config;
 #[cfg(feature = "driver")]
 pub mod driver;
