@@ -85,7 +85,13 @@ impl Books {
     }
 
     /// One address of each family that is wanted.
-    pub fn allocate(&mut self, pool: &str, holder: &Holder, v4: bool, v6: bool) -> Result<Vec<IpAddr>, Refusal> {
+    pub fn allocate(
+        &mut self,
+        pool: &str,
+        holder: &Holder,
+        v4: bool,
+        v6: bool,
+    ) -> Result<Vec<IpAddr>, Refusal> {
         if !v4 && !v6 {
             return Err(Refusal::Malformed("no address family is asked for".to_owned()));
         }
@@ -266,7 +272,10 @@ mod tests {
         assert_eq!(books.allocate("p", &holder("ns/a", "k"), true, false).unwrap(), first);
         assert_eq!(books.allocate("p", &holder("ns/b", "k"), true, false).unwrap(), first);
         assert_eq!(books.allocate("p", &holder("other/c", "k"), true, false).unwrap(), second);
-        assert_eq!(books.allocate_explicit("p", &holder("ns/d", ""), &first).unwrap_err().to_string(), "192.0.2.1 is held by ns/a");
+        assert_eq!(
+            books.allocate_explicit("p", &holder("ns/d", ""), &first).unwrap_err().to_string(),
+            "192.0.2.1 is held by ns/a"
+        );
         books.release("p", "ns/a", None).unwrap();
         assert_eq!(books.figures("p").unwrap().in_use, [2, 0], "ns/b is still on it");
         books.release("p", "ns/b", Some(first[0])).unwrap();

@@ -141,6 +141,9 @@ mod tests {
     fn the_last_address_of_all_ends_a_range() {
         let range: Range = "255.255.255.254-255.255.255.255".parse().unwrap();
         assert_eq!(range.lowest_free(|_| true), None);
-        assert_eq!(range.lowest_free(|a| a.to_string().ends_with('4')).unwrap().to_string(), "255.255.255.255");
+        assert_eq!(
+            range.lowest_free(|a| a.to_string().ends_with('4')).unwrap().to_string(),
+            "255.255.255.255"
+        );
     }
 }

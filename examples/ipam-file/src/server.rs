@@ -82,7 +82,10 @@ fn of_service(service: String) -> Result<String, Status> {
 
 #[tonic::async_trait]
 impl Ipam for Server {
-    async fn allocate(&self, request: Request<AllocateRequest>) -> Result<Response<AllocateResponse>, Status> {
+    async fn allocate(
+        &self,
+        request: Request<AllocateRequest>,
+    ) -> Result<Response<AllocateResponse>, Status> {
         let request = request.into_inner();
         let holder = Holder { service: of_service(request.service)?, sharing_key: request.sharing_key };
         let pool = request.pool;
@@ -98,9 +101,8 @@ impl Ipam for Server {
                     state.change(|books| books.allocate_explicit(&pool, &holder, &explicit))?;
                     explicit
                 }
-                Some(Selector::Families(wanted)) => state.change(|books| {
-                    books.allocate(&pool, &holder, wanted.want_ipv4, wanted.want_ipv6)
-                })?,
+                Some(Selector::Families(wanted)) => state
+                    .change(|books| books.allocate(&pool, &holder, wanted.want_ipv4, wanted.want_ipv6))?,
                 None => return Err(Status::invalid_argument("neither explicit nor families is set")),
             };
             tracing::info!(pool, service = holder.service, ?addresses, "allocated");

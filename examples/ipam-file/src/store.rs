@@ -91,8 +91,7 @@ mod tests {
         let error = Store::open(&path).map(drop).unwrap_err().to_string();
         assert!(error.contains("another instance"), "{error}");
         let holder = Holder { service: "ns/a".into(), sharing_key: String::new() };
-        let holdings: Holdings =
-            [("p".into(), [("192.0.2.1".parse().unwrap(), vec![holder])].into())].into();
+        let holdings: Holdings = [("p".into(), [("192.0.2.1".parse().unwrap(), vec![holder])].into())].into();
         store.save(&holdings).unwrap();
         drop(store);
         assert_eq!(Store::open(&path).unwrap().1, holdings);

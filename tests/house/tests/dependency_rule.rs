@@ -14,8 +14,9 @@ use serde_json::Value;
 const RULE: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("bgp", &[]),
+    ("ipam", &[]),
     ("netlink", &[]),
-    ("allocator", &["api"]),
+    ("allocator", &["api", "ipam"]),
     ("agent", &["api", "bgp", "netlink"]),
 ];
 

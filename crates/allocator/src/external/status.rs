@@ -1,0 +1,76 @@
+//! What the status of an external group says beyond that of a group of ours.
+
+use std::collections::BTreeSet;
+
+use api::{
+    ServiceGroupStatus,
+    condition::{self, PROVIDER_READY, reason},
+};
+use ipam::StatsResponse;
+use k8s_openapi::jiff::Timestamp;
+
+use super::External;
+
+/// Most octets that the names of Services may take in a status: an object may have 1.5 MiB in all.
+pub const RECORD_LIMIT: usize = 512 * 1024;
+/// Most ranges that are shown, and the longest text of one.
+const SHOWN: usize = 64;
+const SHOWN_LEN: usize = 100;
+
+/// What is known of an external group.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// Its spec.
+    pub external: &'a External,
+    /// The newest figures of the provider.
+    pub stats: Option<&'a StatsResponse>,
+    /// Why the provider does not answer; `None` before it has been asked, too.
+    pub failure: Option<&'a str>,
+    /// It has answered or failed at least once.
+    pub is_tried: bool,
+    /// IPv4 and IPv6 addresses of the group that Services publish.
+    pub held: [i64; 2],
+    /// Namespaces of those Services.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// Puts what is known into the status.
+pub fn fill(status: &mut ServiceGroupStatus, known: Known<'_>, generation: Option<i64>, now: Timestamp) {
+    status.ipam = Some(known.external.provider.to_string());
+    status.bound_namespaces = known.namespaces.into_iter().collect();
+    [status.allocated_ipv4, status.allocated_ipv6] = known.held;
+    (status.available_ipv4, status.available_ipv6) = (None, None);
+    if let Some(stats) = known.stats {
+        let clamp = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        (status.allocated_ipv4, status.allocated_ipv6) = (clamp(stats.in_use_v4), clamp(stats.in_use_v6));
+        if stats.has_known_capacity {
+            status.available_ipv4 = Some(clamp(stats.size_v4.saturating_sub(stats.in_use_v4)));
+            status.available_ipv6 = Some(clamp(stats.size_v6.saturating_sub(stats.in_use_v6)));
+        }
+        status.addresses = stats.display_addresses.iter().take(SHOWN).map(|text| shown(text)).collect();
+    }
+    if !known.is_tried {
+        return;
+    }
+    let ready = match known.failure {
+        None => condition::new(
+            PROVIDER_READY,
+            true,
+            reason::PROVIDER_ANSWERS,
+            format!("{} answers on {}", known.external.provider, known.external.socket),
+            generation,
+        ),
+        Some(why) => condition::new(
+            PROVIDER_READY,
+            false,
+            reason::PROVIDER_UNAVAILABLE,
+            format!("{} does not serve on {}: {why}", known.external.provider, known.external.socket),
+            generation,
+        ),
+    };
+    condition::set(&mut status.conditions, ready, now);
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(SHOWN_LEN).collect()
+}
