@@ -90,14 +90,17 @@ impl Ledger {
     }
 
     /// Who stands in the way of the Service coming to the address: anybody else there who does not share with it,
-    /// or who has one of its ports.
-    pub fn conflict(&self, address: IpAddr, service: &Service) -> Option<Conflict<'_>> {
+    /// or who has one of its ports. `may_share` says of a namespace whether it shares with the Service's.
+    pub fn conflict(
+        &self,
+        address: IpAddr,
+        service: &Service,
+        may_share: impl Fn(&str) -> bool,
+    ) -> Option<Conflict<'_>> {
         let others = self.holders(address).iter().filter(|holder| holder.service != service.key);
         let key = &service.facts.requests.sharing_key;
         others.into_iter().find_map(|holder| {
-            let shares = key.is_some()
-                && holder.sharing_key == *key
-                && holder.service.namespace() == service.key.namespace();
+            let shares = key.is_some() && holder.sharing_key == *key && may_share(holder.service.namespace());
             if !shares {
                 return Some(Conflict::InUse(holder));
             }

@@ -1,7 +1,8 @@
-//! Which group a Service's addresses come from.
+//! Which group a Service's addresses come from: the one that has the addresses that its owner asks for, else the
+//! one that its owner names, else the one that serves its namespace, else `default`. Whichever it is, the
+//! boundaries of namespaces must let the two together.
 //!
-//! Namespaces as a default and as a boundary are refused in groups ([`crate::inputs::group::unsupported`]), so
-//! today the annotation, the addresses or the name `default` decide.
+//! Only new addresses are asked about: what a Service holds is never taken away by a boundary.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -51,34 +52,101 @@ pub fn named<'a>(name: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Probl
     Err(Problem { reason: "group_missing", message, wait })
 }
 
-/// The group that a Service without addresses of its own is served from.
-pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
-    match &service.facts.requests.group {
-        Some(name) => named(name, groups),
-        None => named(DEFAULT_SERVICE_GROUP, groups),
-    }
+/// The group of this name where Services of the namespace may use it, or what is wrong with that.
+pub fn usable<'a>(name: &str, namespace: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
+    let group = named(name, groups)?;
+    permitted(group, namespace, groups).map(|()| group)
 }
 
-/// The one group that has all the addresses the owner asks for; `binding` is the group that the owner names
-/// beside them.
+/// Whether Services of the namespace may use the group: a boundary holds in both directions.
+fn permitted(group: &Group, namespace: &str, groups: &Groups) -> Result<(), Problem> {
+    let name = &group.name;
+    let message = match groups.claims(namespace).filter(|claims| claims.is_bounded) {
+        _ if group.scope.is_enforced && !group.scope.lists(namespace) => format!(
+            "ServiceGroup {name} serves only Services of the namespaces that it lists (enforceNamespaces), and \
+             {namespace} is not one of them: name another group with the annotation {}, or add the namespace to it",
+            annotation::SERVICE_GROUP
+        ),
+        Some(claims) if !claims.has(name) => format!(
+            "the namespace {namespace} may use only its own ServiceGroups (enforceNamespaces), and {name} is none of \
+             them: expected {}",
+            joined(claims.groups())
+        ),
+        _ => return Ok(()),
+    };
+    let wait = Some(Wait::Boundary(namespace.into(), name.clone()));
+    Err(Problem { reason: "namespace_refused", message, wait })
+}
+
+fn joined<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    names.map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+}
+
+/// A group and what its choice should tell the Service's owner.
+#[derive(Clone, Debug)]
+pub struct Choice<'a> {
+    /// The group.
+    pub group: &'a Arc<Group>,
+    /// Something that works, but hardly as meant.
+    pub warning: Option<String>,
+}
+
+/// The group that a Service without addresses of its own is served from.
+pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<Choice<'a>, Problem> {
+    let namespace = service.key.namespace();
+    if let Some(name) = service.facts.requests.owners_group() {
+        return Ok(Choice { group: usable(name, namespace, groups)?, warning: None });
+    }
+    let Some(claims) = groups.claims(namespace) else {
+        return Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP, namespace, groups)?, warning: None });
+    };
+    if let Some(name) = claims.default_group() {
+        return Ok(Choice { group: usable(name, namespace, groups)?, warning: None });
+    }
+    let listed = joined(claims.groups());
+    let several = format!(
+        "several ServiceGroups list the namespace {namespace} ({listed}), and not exactly one of them has \
+         namespaceDefault"
+    );
+    let mend = format!("mark one, or name one with the annotation {}", annotation::SERVICE_GROUP);
+    if claims.is_bounded && !claims.has(DEFAULT_SERVICE_GROUP) {
+        let wait = Some(Wait::Boundary(namespace.into(), DEFAULT_SERVICE_GROUP.into()));
+        let message = format!("{several}; the namespace may use no other: {mend}");
+        return Err(Problem { reason: "namespace_ambiguous", message, wait });
+    }
+    let warning = format!("{several}, so {DEFAULT_SERVICE_GROUP} is used: {mend}");
+    Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP, namespace, groups)?, warning: Some(warning) })
+}
+
+/// The one group that has all the addresses the owner asks for, which may be the one that the owner names beside
+/// them.
 pub fn by_addresses<'a>(
+    service: &Service,
     addresses: &[IpAddr],
-    binding: Option<&Arc<str>>,
     groups: &'a Groups,
 ) -> Result<&'a Arc<Group>, Problem> {
-    if let Some(name) = binding {
-        let group = named(name, groups)?;
-        return match addresses.iter().find(|address| !group.contains(**address)) {
-            None => Ok(group),
-            Some(address) => {
-                let message = format!(
-                    "{address} is in no pool of ServiceGroup {name}: expected one of {}",
-                    ranges(group)
-                );
-                Err(Problem { reason: "address_outside", message, wait: Some(Wait::Group(name.clone())) })
-            }
-        };
-    }
+    let group = match service.facts.requests.owners_group() {
+        Some(name) => named_with(name, addresses, groups)?,
+        None => holding(addresses, groups)?,
+    };
+    permitted(group, service.key.namespace(), groups).map(|()| group)
+}
+
+/// The group of this name, if it has all the addresses.
+fn named_with<'a>(
+    name: &Arc<str>,
+    addresses: &[IpAddr],
+    groups: &'a Groups,
+) -> Result<&'a Arc<Group>, Problem> {
+    let group = named(name, groups)?;
+    let Some(address) = addresses.iter().find(|address| !group.contains(**address)) else { return Ok(group) };
+    let message =
+        format!("{address} is in no pool of ServiceGroup {name}: expected one of {}", ranges(group));
+    Err(Problem { reason: "address_outside", message, wait: Some(Wait::Group(name.clone())) })
+}
+
+/// The group that has all the addresses.
+fn holding<'a>(addresses: &[IpAddr], groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
     let mut found: Option<&Arc<Group>> = None;
     for address in addresses {
         let Some(group) = groups.of_address(*address) else {

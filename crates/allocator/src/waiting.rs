@@ -8,13 +8,18 @@ use std::{
 
 use api::IpFamily;
 
-use crate::inputs::ServiceKey;
+use crate::{
+    inputs::{Service, ServiceKey, group::GroupChanges},
+    select::Problem,
+};
 
 /// What a Service that cannot be served waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// The group appears, is accepted, or changes.
     Group(Arc<str>),
+    /// In this namespace groups say something else, or the group changes.
+    Boundary(Arc<str>, Arc<str>),
     /// Any group appears or changes.
     AnyGroup,
     /// An address of the family in the group is freed, or the group changes.
@@ -34,6 +39,8 @@ pub struct Waiter {
     turn: Turn,
     /// What it waits for.
     pub wait: Option<Wait>,
+    /// Its group was chosen by its namespace: what groups say about that may cure it, too.
+    by_namespace: bool,
     /// What its owner has been told.
     pub message: String,
 }
@@ -47,14 +54,18 @@ pub struct Waiting {
 
 impl Waiting {
     /// Puts a Service on the list, or moves it there. Whether the message is news to its owner.
-    pub fn add(&mut self, service: &ServiceKey, created: i64, wait: Option<Wait>, message: &str) -> bool {
-        let old = self.remove(service);
-        let turn = (created, service.clone());
+    pub fn add(&mut self, service: &Service, problem: &Problem) -> bool {
+        let old = self.remove(&service.key);
+        let turn = (service.created, service.key.clone());
+        let Problem { wait, message, .. } = problem.clone();
         if let Some(wait) = &wait {
             self.by_wait.entry(wait.clone()).or_default().insert(turn.clone());
         }
-        self.waiters.insert(service.clone(), Waiter { turn, wait, message: message.to_owned() });
-        old.is_none_or(|old| old.message != message)
+        let is_news = old.is_none_or(|old| old.message != message);
+        let requests = &service.facts.requests;
+        let by_namespace = requests.owners_group().is_none() && requests.addresses == Ok(Vec::new());
+        self.waiters.insert(service.key.clone(), Waiter { turn, wait, by_namespace, message });
+        is_news
     }
 
     /// Takes a Service off the list.
@@ -97,19 +108,25 @@ impl Waiting {
         next.map(|(_, service)| service.clone())
     }
 
-    /// Everybody whom a change of groups may cure: those that wait on one of these groups in any way, and those
-    /// that wait on any group.
-    pub fn on_groups(&self, names: &BTreeSet<Arc<str>>) -> Vec<ServiceKey> {
+    /// Everybody whom a change of groups may cure, oldest first.
+    pub fn on_groups(&self, changes: &GroupChanges) -> Vec<ServiceKey> {
         let mut turns = BTreeSet::new();
         for (wait, waiting) in &self.by_wait {
             let concerned = match wait {
-                Wait::AnyGroup | Wait::Address(_) | Wait::Key(..) => true,
-                Wait::Group(name) | Wait::Room(name, _) => names.contains(name),
+                Wait::AnyGroup | Wait::Key(..) => true,
+                Wait::Group(name) | Wait::Room(name, _) => changes.has_group(name),
+                Wait::Boundary(namespace, group) => {
+                    changes.has_group(group) || changes.has_namespace(namespace)
+                }
+                Wait::Address(address) => changes.has_address(*address),
             };
             if concerned {
                 turns.extend(waiting.iter().cloned());
             }
         }
+        let chosen = self.waiters.values().filter(|waiter| waiter.by_namespace && waiter.wait.is_some());
+        let concerned = chosen.filter(|waiter| changes.has_namespace(waiter.turn.1.namespace()));
+        turns.extend(concerned.map(|waiter| waiter.turn.clone()));
         turns.into_iter().map(|(_, service)| service).collect()
     }
 
@@ -127,33 +144,83 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        inputs::Groups,
+        testing::{groups, service},
+    };
 
     fn key(name: &str) -> ServiceKey {
         ServiceKey::new("ns", name)
+    }
+
+    /// A Service that was created in that second.
+    fn aged(name: &str, created: i64, changes: &str) -> Service {
+        Service { created, ..service(name, changes) }
+    }
+
+    fn problem(wait: Option<Wait>, message: &str) -> Problem {
+        Problem { reason: "test", message: message.to_owned(), wait }
     }
 
     #[test]
     fn the_oldest_comes_first_and_only_those_that_wait_on_it() {
         let mut waiting = Waiting::default();
         let room = Wait::Room("default".into(), IpFamily::IPv4);
-        waiting.add(&key("young"), 3, Some(room.clone()), "full");
-        waiting.add(&key("old"), 1, Some(room.clone()), "full");
-        waiting.add(&key("other"), 2, Some(Wait::Group("routed".into())), "missing");
-        waiting.add(&key("owner"), 0, None, "banana");
+        let group = Wait::Group("routed".into());
+        waiting.add(&aged("young", 3, ""), &problem(Some(room.clone()), "full"));
+        waiting.add(&aged("old", 1, ""), &problem(Some(room.clone()), "full"));
+        waiting.add(&aged("other", 2, ""), &problem(Some(group), "missing"));
+        waiting.add(&aged("owner", 0, ""), &problem(None, "banana"));
         assert_eq!(waiting.on(&room), [key("old"), key("young")]);
         assert_eq!(waiting.next_on(&room, None), Some(key("old")));
         assert_eq!(waiting.next_on(&room, Some((1, &key("old")))), Some(key("young")));
         assert_eq!(waiting.next_on(&room, Some((3, &key("young")))), None);
-        assert_eq!(waiting.on_groups(&BTreeSet::from(["routed".into()])), [key("other")]);
-        assert_eq!(waiting.on_groups(&BTreeSet::from(["default".into()])), [key("old"), key("young")]);
+    }
+
+    #[test]
+    fn an_edit_of_groups_wakes_those_whom_it_can_cure() {
+        let pool =
+            |last: u8| format!("remote: {{v4pool: {{pool: 192.0.2.{last}/30, subnet: 192.0.2.0/24}}}}");
+        let (a, b) = (pool(0), pool(16));
+        let listing = format!("{{{b}, namespaces: [ns]}}");
+        let enforced = format!("{{{b}, namespaces: [other], enforceNamespaces: true}}");
+        let before = groups(&[("a", &a), ("b", &b)]);
+        let named = "metadata: {annotations: {purelb.io/service-group: a}}";
+        let mut waiting = Waiting::default();
+        for (name, changes, wait) in [
+            ("room-a", "", Wait::Room("a".into(), IpFamily::IPv4)),
+            ("room-a-by-name", named, Wait::Room("a".into(), IpFamily::IPv4)),
+            ("group-b", named, Wait::Group("b".into())),
+            ("address-a", named, Wait::Address("192.0.2.1".parse().unwrap())),
+            ("address-b", named, Wait::Address("192.0.2.17".parse().unwrap())),
+            ("any", named, Wait::AnyGroup),
+            ("boundary", named, Wait::Boundary("ns".into(), "a".into())),
+        ] {
+            waiting.add(&service(name, changes), &problem(Some(wait), ""));
+        }
+        waiting.add(&service("owner", ""), &problem(None, ""));
+        let woken = |after: Groups| -> BTreeSet<String> {
+            let services = waiting.on_groups(&after.changes_since(&before));
+            services.iter().map(|service| service.name().to_owned()).collect()
+        };
+        let set = |names: &str| -> BTreeSet<String> { names.split(' ').map(str::to_owned).collect() };
+        assert_eq!(woken(before.clone()), BTreeSet::new());
+        assert_eq!(woken(groups(&[("b", &b)])), set("room-a room-a-by-name address-a any boundary"));
+        assert_eq!(woken(groups(&[("a", &a), ("b", &enforced)])), set("group-b address-b any"));
+        assert_eq!(
+            woken(groups(&[("a", &a), ("b", &listing)])),
+            set("room-a group-b address-b any boundary"),
+            "what a group says about a namespace concerns whoever follows its namespace"
+        );
     }
 
     #[test]
     fn a_message_is_news_once() {
         let mut waiting = Waiting::default();
-        assert!(waiting.add(&key("a"), 1, None, "x"));
-        assert!(!waiting.add(&key("a"), 1, None, "x"));
-        assert!(waiting.add(&key("a"), 1, Some(Wait::AnyGroup), "y"));
+        let a = service("a", "");
+        assert!(waiting.add(&a, &problem(None, "x")));
+        assert!(!waiting.add(&a, &problem(None, "x")));
+        assert!(waiting.add(&a, &problem(Some(Wait::AnyGroup), "y")));
         assert_eq!(waiting.remove(&key("a")).unwrap().message, "y");
         assert!(waiting.is_empty() && waiting.on(&Wait::AnyGroup).is_empty());
     }

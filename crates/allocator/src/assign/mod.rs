@@ -15,7 +15,7 @@ use api::names::annotation;
 
 use crate::{
     inputs::{Groups, Service, service::Ownership},
-    ledger::Ledger,
+    ledger::{Conflict, Ledger},
     select::Problem,
     waiting::Wait,
 };
@@ -30,6 +30,17 @@ pub struct Context<'a> {
     pub groups: &'a Groups,
     /// Who holds what.
     pub ledger: &'a Ledger,
+}
+
+impl<'a> Context<'a> {
+    /// Who stands in the way of the Service coming to the address. Services of two namespaces share where the
+    /// address's group lists both.
+    fn conflict(self, address: IpAddr, service: &Service) -> Option<Conflict<'a>> {
+        let own = service.key.namespace();
+        let scope = self.groups.of_address(address).map(|group| &group.scope);
+        let unites = |other: &str| other == own || scope.is_some_and(|scope| scope.unites(own, other));
+        self.ledger.conflict(address, service, unites)
+    }
 }
 
 /// What has just changed on the Service: the one thing that its present state does not say.

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use api::IpFamily;
 
@@ -57,11 +57,8 @@ impl Engine {
     /// Takes over new groups. Who may be cured by what has changed.
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
-        let names =
-            |groups: &Groups| groups.names().into_iter().map(Arc::from).collect::<BTreeSet<Arc<str>>>();
-        let mut changed: BTreeSet<Arc<str>> = names(&old).union(&names(&self.groups)).cloned().collect();
-        changed.retain(|name| old.get(name) != self.groups.get(name));
-        if changed.is_empty() { Vec::new() } else { self.waiting.on_groups(&changed) }
+        let changes = self.groups.changes_since(&old);
+        if changes.is_empty() { Vec::new() } else { self.waiting.on_groups(&changes) }
     }
 
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
@@ -88,8 +85,17 @@ impl Engine {
         woken
     }
 
+    /// Who waits on these sharing keys in a namespace that may share with the Service's.
     fn on_keys(&self, service: &ServiceKey, keys: impl Iterator<Item = Arc<str>>) -> Vec<ServiceKey> {
-        keys.flat_map(|key| self.waiting.on(&Wait::Key(service.namespace().into(), key))).collect()
+        let own = service.namespace();
+        let mut woken = Vec::new();
+        for key in keys {
+            woken.extend(self.waiting.on(&Wait::Key(own.into(), key.clone())));
+            for other in self.groups.united_with(own) {
+                woken.extend(self.waiting.on(&Wait::Key(other.as_ref().into(), key.clone())));
+            }
+        }
+        woken
     }
 
     /// Forgets a Service that is gone. Who may be cured by it.
@@ -116,8 +122,7 @@ impl Engine {
         let (waited_on, is_news) = match problem(&decision) {
             Some(problem) => {
                 let waited_on = self.waiting.wait_of(&service.key).cloned();
-                let wait = problem.wait.clone();
-                (waited_on, self.waiting.add(&service.key, service.created, wait, &problem.message))
+                (waited_on, self.waiting.add(service, problem))
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };

@@ -3,7 +3,7 @@
 //!
 //! The world is small: a server with versions, a cache that lags, writes whose answers get lost, restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

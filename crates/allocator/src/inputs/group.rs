@@ -3,7 +3,7 @@
 //! A pure function of all groups: the older of two that overlap wins, whatever the order in which they came.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -12,6 +12,8 @@ use api::{
     AddressRange, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec, condition::reason,
 };
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
+
+use super::scope::{Claims, Namespaces, Scope};
 
 /// A group that can be allocated from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Group {
     pub pool_type: PoolType,
     /// In the order in which they are used; they do not overlap.
     pub pools: Vec<Pool>,
+    /// Which namespaces it serves.
+    pub scope: Scope,
 }
 
 impl Group {
@@ -79,6 +83,39 @@ pub struct Groups {
     refused: HashMap<Arc<str>, Refusal>,
     /// First address of each accepted range → its last and its group. Ranges do not overlap.
     ranges: BTreeMap<IpAddr, (IpAddr, Arc<Group>)>,
+    /// What accepted and refused groups say about namespaces.
+    namespaces: Namespaces,
+}
+
+/// What is different between the groups before and after an edit.
+#[derive(Clone, Debug, Default)]
+pub struct GroupChanges {
+    /// The groups that are different, as they were and as they are, as far as they are accepted.
+    groups: BTreeMap<Arc<str>, [Option<Arc<Group>>; 2]>,
+    /// The namespaces about which groups say something else.
+    namespaces: BTreeSet<Arc<str>>,
+}
+
+impl GroupChanges {
+    /// Whether nothing is different.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.namespaces.is_empty()
+    }
+
+    /// Whether the group of this name is different.
+    pub fn has_group(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+    }
+
+    /// Whether groups say something else about this namespace.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.contains(name)
+    }
+
+    /// Whether a group that is different has or had the address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.groups.values().flatten().flatten().any(|group| group.contains(address))
+    }
 }
 
 impl Groups {
@@ -88,7 +125,11 @@ impl Groups {
         objects.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         let mut groups = Groups::default();
         for object in objects {
-            match groups.judge(object) {
+            let scope = object.spec.as_ref().map_err(Clone::clone).and_then(Scope::parse);
+            if let Ok(scope) = &scope {
+                groups.namespaces.add(&object.name, scope);
+            }
+            match scope.and_then(|scope| groups.judge(object, scope)) {
                 Ok(group) => groups.accept(group),
                 Err(refusal) => {
                     groups.refused.insert(object.name.clone(), refusal);
@@ -98,7 +139,7 @@ impl Groups {
         groups
     }
 
-    fn judge(&self, object: &GroupObject) -> Result<Group, Refusal> {
+    fn judge(&self, object: &GroupObject, scope: Scope) -> Result<Group, Refusal> {
         let spec = object.spec.as_ref().map_err(Clone::clone)?;
         if let Some(path) = unsupported(spec).into_iter().next() {
             return Err(Refusal::unsupported(path));
@@ -116,7 +157,7 @@ impl Groups {
             }
         }
         let pool_type = view.map_or(PoolType::Local, |view| view.pool_type);
-        Ok(Group { name: object.name.clone(), pool_type, pools })
+        Ok(Group { name: object.name.clone(), pool_type, pools, scope })
     }
 
     fn overlapping(&self, range: &AddressRange) -> Option<(&Group, AddressRange)> {
@@ -149,6 +190,30 @@ impl Groups {
         (address <= *last && IpFamily::of(*last) == IpFamily::of(address)).then_some(group)
     }
 
+    /// What groups, refused ones too, say about a namespace; `None`: none lists it.
+    pub fn claims(&self, namespace: &str) -> Option<&Claims> {
+        self.namespaces.get(namespace)
+    }
+
+    /// Every other namespace whose Services may share an address with those of this one.
+    pub fn united_with(&self, namespace: &str) -> BTreeSet<Arc<str>> {
+        let groups = self.claims(namespace).into_iter().flat_map(Claims::groups);
+        let scopes = groups.filter_map(|name| self.get(name)).map(|group| &group.scope);
+        let all = scopes.flat_map(|scope| scope.namespaces());
+        all.filter(|other| other.as_ref() != namespace).cloned().collect()
+    }
+
+    /// What is different from what was before.
+    pub fn changes_since(&self, old: &Groups) -> GroupChanges {
+        let names: BTreeSet<&Arc<str>> = old.accepted.keys().chain(self.accepted.keys()).collect();
+        let pairs = names.into_iter().map(|name| (name, [old.get(name), self.get(name)]));
+        let changed = pairs.filter(|(_, [was, is])| was != is);
+        GroupChanges {
+            groups: changed.map(|(name, pair)| (name.clone(), pair.map(|group| group.cloned()))).collect(),
+            namespaces: self.namespaces.differences(&old.namespaces),
+        }
+    }
+
     /// Accepted groups, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.accepted.values()
@@ -172,9 +237,6 @@ pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
         }
     };
     add(spec.external.is_some(), "spec.external");
-    add(!spec.namespaces.is_empty(), "spec.namespaces");
-    add(spec.enforce_namespaces, "spec.enforceNamespaces");
-    add(spec.namespace_default, "spec.namespaceDefault");
     if let Some(local) = &spec.local {
         add(local.multi_pool, "spec.local.multiPool");
         add(local.balance_pools, "spec.local.balancePools");
@@ -258,9 +320,6 @@ mod tests {
             (format!("{{local: {{{pool}, skipIPv6DAD: true}}}}"), "spec.local.skipIPv6DAD"),
             (format!("{{remote: {{{pool}, multiPool: true}}}}"), "spec.remote.multiPool"),
             (format!("{{remote: {{{pool}, balancePools: true}}}}"), "spec.remote.balancePools"),
-            (format!("{{remote: {{{pool}}}, namespaces: [a]}}"), "spec.namespaces"),
-            (format!("{{remote: {{{pool}}}, enforceNamespaces: true}}"), "spec.enforceNamespaces"),
-            (format!("{{remote: {{{pool}}}, namespaceDefault: true}}"), "spec.namespaceDefault"),
         ] {
             let groups = Groups::new([&object("g", 1, &spec)]);
             let refusal = groups.refusal("g").unwrap_or_else(|| panic!("{spec} is accepted"));

@@ -2,8 +2,10 @@
 
 pub mod group;
 pub mod object;
+pub mod scope;
 pub mod service;
 
 pub use group::{Group, Groups};
 pub use object::ServiceObject;
+pub use scope::Scope;
 pub use service::{Service, ServiceKey};

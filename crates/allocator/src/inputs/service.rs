@@ -147,6 +147,13 @@ pub struct Requests {
     pub re_evaluate: bool,
 }
 
+impl Requests {
+    /// The group that the owner names; what we have written there ourselves binds nobody.
+    pub fn owners_group(&self) -> Option<&Arc<str>> {
+        self.group.as_ref().filter(|_| !self.group_is_ours)
+    }
+}
+
 /// What we have written on the Service before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Brand {

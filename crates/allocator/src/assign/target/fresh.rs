@@ -38,7 +38,11 @@ pub(super) fn pick(
     context: Context<'_>,
 ) -> Result<IpAddr, Problem> {
     if let Some(key) = &service.facts.requests.sharing_key {
-        let shared = context.ledger.shared(service.key.namespace(), key).iter().copied();
+        let own = service.key.namespace();
+        let others = group.scope.namespaces().iter().map(AsRef::as_ref);
+        let others = others.filter(|other| *other != own && group.scope.lists(own));
+        let namespaces = std::iter::once(own).chain(others);
+        let shared = namespaces.flat_map(|namespace| context.ledger.shared(namespace, key)).copied();
         let of_group = shared.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
         let mut problem = None;
         for address in of_group {
@@ -55,7 +59,7 @@ pub(super) fn pick(
     // What is reserved for it by a write that did not get through is as good, and no other may have it meanwhile.
     let reserved = context.ledger.held_by(&service.key).iter().copied();
     let reserved = reserved.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
-    if let Some(address) = reserved.into_iter().find(|a| context.ledger.conflict(*a, service).is_none()) {
+    if let Some(address) = reserved.into_iter().find(|a| context.conflict(*a, service).is_none()) {
         return Ok(address);
     }
     let free = group.pools_of(family).find_map(|pool| context.ledger.lowest_free(&pool.range));

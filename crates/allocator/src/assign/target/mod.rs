@@ -63,7 +63,10 @@ pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Res
         return exactly(service, requested, staying, context);
     }
     if staying.is_empty() || is_moved(service, &staying, context) {
-        return fresh(service, select::by_name(service, context.groups)?, context);
+        let choice = select::by_name(service, context.groups)?;
+        let mut target = fresh(service, choice.group, context)?;
+        target.notes.extend(choice.warning.map(Note::Warning));
+        return Ok(target);
     }
     stay(service, staying, context, edge)
 }

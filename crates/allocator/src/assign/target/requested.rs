@@ -44,12 +44,11 @@ pub(super) fn exactly(
         );
         return Err(Problem::of_owner("address_family", message));
     }
-    let binding = facts.requests.group.as_ref().filter(|_| !facts.requests.group_is_ours);
     let is_held = of_families.iter().all(|address| staying.contains(address));
     if is_held && of_families.len() == staying.len() && !is_moved(service, &staying, context) {
         return Ok(kept(service, staying, context));
     }
-    let group = select::by_addresses(&of_families, binding, context.groups)?;
+    let group = select::by_addresses(service, &of_families, context.groups)?;
     for address in of_families.iter().filter(|address| !staying.contains(address)) {
         check_free(service, *address, context)?;
     }
@@ -59,12 +58,12 @@ pub(super) fn exactly(
 /// Whether the Service may come to the address.
 pub(super) fn check_free(service: &Service, address: IpAddr, context: Context<'_>) -> Result<(), Problem> {
     let wait = Some(Wait::Address(address));
-    match context.ledger.conflict(address, service) {
+    match context.conflict(address, service) {
         None => Ok(()),
         Some(Conflict::InUse(holder)) => {
             let message = format!(
                 "{address} is in use by {}: ask for another address, or share it by setting {} on both to the same \
-                 key in one namespace",
+                 key, in one namespace or in two that its ServiceGroup lists",
                 holder.service,
                 annotation::ALLOW_SHARED_IP
             );

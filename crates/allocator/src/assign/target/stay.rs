@@ -35,6 +35,26 @@ pub(super) fn kept(service: &Service, staying: Vec<IpAddr>, context: Context<'_>
     }
 }
 
+/// What the groups as they are now say against what the Service holds; it keeps it all the same.
+fn validate(service: &Service, target: &Target, context: Context<'_>) -> Vec<Note> {
+    let groups = context.groups;
+    let mut notes = Vec::new();
+    for address in &target.addresses {
+        match groups.of_address(*address) {
+            None => notes.push(Note::Warning(format!(
+                "{address} is in no pool of any ServiceGroup any more; the Service keeps it"
+            ))),
+            Some(group) => {
+                let problem = select::usable(&group.name, service.key.namespace(), groups).err();
+                notes.extend(problem.map(|problem| {
+                    Note::Warning(format!("the Service keeps {address}, but {}", problem.message))
+                }));
+            }
+        }
+    }
+    notes
+}
+
 /// Keeps what the Service has. It gains a family that it lacks only where its owner has just asked for it, where
 /// it asks to be evaluated again, where its policy demands both, or where it had to leave an address.
 pub(super) fn stay(
@@ -51,13 +71,8 @@ pub(super) fn stay(
         edge.families_grew || re_evaluate || has_yielded || facts.policy == FamilyPolicy::RequireDualStack;
     let mut target = kept(service, staying, context);
     if re_evaluate {
-        let strangers =
-            target.addresses.iter().filter(|address| context.groups.of_address(**address).is_none());
-        target.notes.extend(strangers.map(|address| {
-            Note::Warning(format!(
-                "{address} is in no pool of any ServiceGroup any more; the Service keeps it"
-            ))
-        }));
+        let notes = validate(service, &target, context);
+        target.notes.extend(notes);
     }
     if !grows {
         return Ok(target);
@@ -68,7 +83,7 @@ pub(super) fn stay(
         .filter(|family| !target.addresses.iter().any(|address| IpFamily::of(*address) == *family));
     let missing: Vec<IpFamily> = missing.collect();
     for family in missing {
-        let gained = select::named(&target.group, context.groups)
+        let gained = select::usable(&target.group, service.key.namespace(), context.groups)
             .and_then(|group| pick(service, group, family, context));
         match gained {
             Ok(address) => target.addresses.push(address),

@@ -1,5 +1,7 @@
 //! Every rule of what a Service owner sees, a row each.
 
+mod namespaces;
+
 use api::names::annotation::{
     ALLOCATED_BY, ALLOCATED_FROM, ANNOUNCING_IPV4, POOL_TYPE, RE_EVALUATE, SERVICE_GROUP,
 };
