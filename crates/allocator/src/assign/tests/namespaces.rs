@@ -1,6 +1,7 @@
 //! Which group serves which namespace, and where a boundary is.
 
 use super::*;
+use crate::inputs::ServiceKey;
 
 fn pool(net: u8) -> String {
     format!("remote: {{v4pool: {{pool: 192.0.{net}.0/30, subnet: 192.0.{net}.0/24, aggregation: /32}}}}")
@@ -167,9 +168,9 @@ fn two_namespaces_share_an_address_where_its_group_lists_both() {
     assert_eq!(refused(decide(&mut engine, &asking)).reason, "address_in_use");
     let problem = refused(decide(&mut engine, &sharing("e", "two", 1, "")));
     assert_eq!(problem.reason, "port_collision");
-    // Who waits for the key in one namespace is woken by who leaves it in the other.
-    let woken = engine.forget(&crate::inputs::ServiceKey::new("one", "a"));
-    assert_eq!(woken, [crate::inputs::ServiceKey::new("two", "e")]);
+    // Who waits for the key in one namespace is woken by who leaves it in the other; who waits for the address, too.
+    let woken = engine.forget(&ServiceKey::new("one", "a"));
+    assert_eq!(woken, [ServiceKey::new("three", "d"), ServiceKey::new("two", "e")]);
 }
 
 #[test]
