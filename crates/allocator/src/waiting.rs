@@ -110,6 +110,9 @@ impl Waiting {
 
     /// Everybody whom a change of groups may cure, oldest first.
     pub fn on_groups(&self, changes: &GroupChanges) -> Vec<ServiceKey> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
         let mut turns = BTreeSet::new();
         for (wait, waiting) in &self.by_wait {
             let concerned = match wait {

@@ -57,8 +57,7 @@ impl Engine {
     /// Takes over new groups. Who may be cured by what has changed.
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
-        let changes = self.groups.changes_since(&old);
-        if changes.is_empty() { Vec::new() } else { self.waiting.on_groups(&changes) }
+        self.waiting.on_groups(&self.groups.changes_since(&old))
     }
 
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
