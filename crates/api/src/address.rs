@@ -120,9 +120,6 @@ pub enum RangeError {
         "{0:?} is not an address range: expected a CIDR as 192.0.2.0/28, or first-last as 192.0.2.10-192.0.2.20"
     )]
     Syntax(String),
-    /// A CIDR whose address is not the network's.
-    #[error("{0} has bits set behind the prefix: expected {1}")]
-    HostBits(IpNet, IpNet),
     /// The two ends belong to different families.
     #[error("{0:?} mixes IPv4 and IPv6: both ends must be of one family")]
     MixedFamilies(String),
@@ -228,17 +225,20 @@ impl FromStr for AddressRange {
             }
             return AddressRange::new(first, last).ok_or_else(|| RangeError::Reversed(text.to_owned()));
         }
-        Ok(parse_network(text).map_err(|error| error.unwrap_or_else(syntax))?.into())
+        parse_network(text).map(AddressRange::from).ok_or_else(syntax)
     }
 }
 
-/// A CIDR without host bits. `None` as error: not a CIDR at all.
-pub(crate) fn parse_network(text: &str) -> Result<IpNet, Option<RangeError>> {
-    let network: IpNet = text.trim().parse().map_err(|_| None)?;
-    if network != network.trunc() {
-        return Err(Some(RangeError::HostBits(network, network.trunc())));
-    }
-    Ok(network)
+/// The network of a CIDR. Bits behind the prefix are dropped, as PureLB has always read it; [`as_network`] says
+/// where that was so.
+pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
+    text.trim().parse().ok().map(|network: IpNet| network.trunc())
+}
+
+/// What a CIDR is read as where it has bits set behind the prefix.
+pub fn as_network(text: &str) -> Option<IpNet> {
+    let network: IpNet = text.trim().parse().ok()?;
+    (network != network.trunc()).then(|| network.trunc())
 }
 
 impl fmt::Display for AddressRange {
@@ -259,6 +259,8 @@ mod tests {
     fn ranges_are_read_in_both_forms() {
         for (text, first, last, len) in [
             ("192.0.2.0/28", "192.0.2.0", "192.0.2.15", 16),
+            ("192.0.2.5/28", "192.0.2.0", "192.0.2.15", 16),
+            ("fd00::1/64", "fd00::", "fd00::ffff:ffff:ffff:ffff", 1 << 64),
             ("192.0.2.10-192.0.2.20", "192.0.2.10", "192.0.2.20", 11),
             ("192.0.2.10 - 192.0.2.10", "192.0.2.10", "192.0.2.10", 1),
             ("0.0.0.0/0", "0.0.0.0", "255.255.255.255", 1 << 32),
@@ -279,7 +281,6 @@ mod tests {
             ("banana", "expected a CIDR"),
             ("192.0.2.1", "expected a CIDR"),
             ("192.0.2.0/33", "expected a CIDR"),
-            ("192.0.2.5/28", "expected 192.0.2.0/28"),
             ("192.0.2.20-192.0.2.10", "lower address first"),
             ("192.0.2.1-fd00::1", "one family"),
             ("", "expected a CIDR"),

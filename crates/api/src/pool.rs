@@ -65,10 +65,9 @@ impl Pool {
         let invalid = |field: &str, message: String| Refusal::invalid(format!("{path}.{field}"), message);
         let range: AddressRange =
             spec.pool.parse().map_err(|e: RangeError| invalid("pool", e.to_string()))?;
-        let subnet = parse_network(&spec.subnet).map_err(|error| {
+        let subnet = parse_network(&spec.subnet).ok_or_else(|| {
             let text = &spec.subnet;
-            let unparsable = || format!("{text:?} is not a subnet: expected a CIDR as 192.0.2.0/24");
-            invalid("subnet", error.map_or_else(unparsable, |error| error.to_string()))
+            invalid("subnet", format!("{text:?} is not a subnet: expected a CIDR as 192.0.2.0/24"))
         })?;
         for (field, text, found) in
             [("pool", &spec.pool, range.family()), ("subnet", &spec.subnet, IpFamily::of(subnet.addr()))]
@@ -94,6 +93,15 @@ impl Pool {
             invalid("pool", format!("it has only the network or broadcast address of {subnet}, which no host can have: widen the pool"))
         })?;
         Ok(Pool { range, subnet, prefix_len })
+    }
+
+    /// Whether the address is in the subnet but one that no host can have and that the pool therefore leaves out:
+    /// the network or broadcast address, or IPv6's Subnet-Router anycast address.
+    pub fn leaves_out(&self, address: IpAddr) -> bool {
+        let whole = AddressRange::from(self.subnet);
+        whole.contains(address)
+            && !self.range.contains(address)
+            && without_reserved(whole, &self.subnet).is_none_or(|usable| !usable.contains(address))
     }
 
     /// What goes on an interface and, truncated, into an announcement.
@@ -162,8 +170,20 @@ mod tests {
         assert_eq!(inside.range, range("192.0.2.16/28"));
         let v6 = pool("fd00::/64", "fd00::/64", "default", PoolType::Local).unwrap();
         assert_eq!(v6.range, range("fd00::1-fd00::ffff:ffff:ffff:ffff"));
+        for (address, expected) in
+            [("192.0.2.0", true), ("192.0.2.15", true), ("192.0.2.1", false), ("192.0.2.16", false)]
+        {
+            assert_eq!(whole.leaves_out(address.parse().unwrap()), expected, "{address}");
+        }
+        assert!(v6.leaves_out("fd00::".parse().unwrap()));
         let two = pool("192.0.2.0/31", "192.0.2.0/31", "default", PoolType::Local).unwrap();
         assert_eq!(two.range, range("192.0.2.0/31"));
+    }
+
+    #[test]
+    fn bits_behind_the_prefix_are_dropped() {
+        let dropped = pool("192.0.2.21/28", "192.0.2.1/24", "default", PoolType::Local).unwrap();
+        assert_eq!(dropped, pool("192.0.2.16/28", "192.0.2.0/24", "default", PoolType::Local).unwrap());
     }
 
     #[test]
@@ -171,7 +191,6 @@ mod tests {
         for (text, subnet, aggregation, path, part) in [
             ("banana", "192.0.2.0/24", "default", "spec.local.v4pool.pool", "not an address range"),
             ("192.0.2.0/28", "banana", "default", "spec.local.v4pool.subnet", "not a subnet"),
-            ("192.0.2.0/28", "192.0.2.1/24", "default", "spec.local.v4pool.subnet", "expected 192.0.2.0/24"),
             ("192.0.3.0/28", "192.0.2.0/24", "default", "spec.local.v4pool.pool", "not inside the subnet"),
             ("fd00::/120", "192.0.2.0/24", "default", "spec.local.v4pool.pool", "IPv4 pool needs IPv4"),
             ("192.0.2.0/28", "192.0.2.0/24", "32", "spec.local.v4pool.aggregation", "not an aggregation"),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::{IpFamily, PoolType},
+    address::{IpFamily, PoolType, as_network},
     pool::Pool,
     refusal::Refusal,
 };
@@ -326,6 +326,17 @@ impl ServiceGroupSpec {
         Some(PoolsView { pool_type, pools, multi_pool, balance_pools })
     }
 
+    /// Where the spec has a CIDR with bits behind its prefix, and what it is read as.
+    pub fn remarks(&self) -> Vec<String> {
+        let pools = self.pools().map(|view| view.pools).unwrap_or_default();
+        let fields = pools
+            .iter()
+            .flat_map(|(path, _, pool)| [(path, "pool", &pool.pool), (path, "subnet", &pool.subnet)]);
+        let read = fields.filter_map(|(path, field, text)| Some((path, field, text, as_network(text)?)));
+        read.map(|(path, field, text, network)| format!("{path}.{field}: {text} is read as {network}"))
+            .collect()
+    }
+
     /// Every pool of a local or remote group, understood. Both controllers read groups with this.
     ///
     /// # Errors
@@ -382,6 +393,13 @@ mod tests {
         let paths: Vec<_> = view.pools.iter().map(|(path, ..)| path.as_str()).collect();
         assert_eq!(paths, ["spec.remote.v4pool", "spec.remote.v4pools[0]", "spec.remote.v6pool"]);
         assert_eq!(spec.parse_pools().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_cidr_with_bits_behind_its_prefix_is_remarked_upon() {
+        let spec = spec("remote: {v4pools: [{pool: 192.0.2.5/28, subnet: 192.0.2.0/24}]}");
+        assert_eq!(spec.remarks(), ["spec.remote.v4pools[0].pool: 192.0.2.5/28 is read as 192.0.2.0/28"]);
+        assert!(spec.parse_pools().is_ok());
     }
 
     #[test]
