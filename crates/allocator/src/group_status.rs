@@ -4,17 +4,21 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use api::{
     IpFamily, PoolType, ServiceGroupStatus,
-    condition::{self, ACCEPTED, reason},
+    condition::{self, ACCEPTED, ADDRESS_CONFLICT, reason},
     names::PURELB,
+    service_group::GroupConflict,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::{
     assign::UNANNOUNCED,
-    inputs::{Group, Groups},
+    inputs::{Group, Groups, Live},
     ledger::Ledger,
 };
+
+/// How many conflicts a status lists.
+const MAX_CONFLICTS: usize = 64;
 
 /// What the status of a group should be. `old` is what it is: a condition keeps its transition time from there.
 pub fn status(
@@ -23,11 +27,12 @@ pub fn status(
     old: &ServiceGroupStatus,
     groups: &Groups,
     ledger: &Ledger,
+    live: &Live,
     now: Timestamp,
 ) -> ServiceGroupStatus {
     let mut conditions = old.conditions.clone();
     let mut status = match groups.get(name) {
-        Some(group) => of_accepted(group, ledger),
+        Some(group) => of_accepted(group, ledger, live),
         None => ServiceGroupStatus::default(),
     };
     let accepted = match groups.refusal(name) {
@@ -39,11 +44,50 @@ pub fn status(
         Some(refusal) => condition::new(ACCEPTED, false, refusal.reason, refusal.to_string(), generation),
     };
     condition::set(&mut conditions, accepted, now);
+    if let Some(conflict) = address_conflict(&status, &conditions, generation) {
+        condition::set(&mut conditions, conflict, now);
+    }
     status.conditions = conditions;
     status
 }
 
-fn of_accepted(group: &Group, ledger: &Ledger) -> ServiceGroupStatus {
+/// Absent until there is the first one.
+fn address_conflict(
+    status: &ServiceGroupStatus,
+    conditions: &[Condition],
+    generation: Option<i64>,
+) -> Option<Condition> {
+    if status.conflicts.is_empty() {
+        let is_known = conditions.iter().any(|condition| condition.type_ == ADDRESS_CONFLICT);
+        let message = "no live node reports strangers that answer for addresses of the group";
+        let over = || condition::new(ADDRESS_CONFLICT, false, reason::NOT_REPORTED, message, generation);
+        return is_known.then(over);
+    }
+    let addresses: Vec<&str> = status.conflicts.iter().map(|conflict| conflict.address.as_str()).collect();
+    let message = format!(
+        "strangers answer on the wire for {}: take them off those machines; they are not handed out meanwhile",
+        addresses.join(", ")
+    );
+    Some(condition::new(ADDRESS_CONFLICT, true, reason::REPORTED, message, generation))
+}
+
+fn conflicts(group: &Group, live: &Live) -> Vec<GroupConflict> {
+    let conflicts = live.strangers().filter(|(address, _)| group.contains(*address));
+    let conflicts = conflicts.map(|(address, stranger)| GroupConflict {
+        address: address.to_string(),
+        node: stranger.node.to_string(),
+        link_layer_address: stranger.link_layer_address.to_string(),
+    });
+    conflicts.take(MAX_CONFLICTS).collect()
+}
+
+fn of_accepted(group: &Group, ledger: &Ledger, live: &Live) -> ServiceGroupStatus {
+    let is_barred = |family: IpFamily, address: IpAddr| {
+        IpFamily::of(address) == family && group.contains(address) && ledger.holders(address).is_empty()
+    };
+    let barred = |family: IpFamily| -> u128 {
+        live.strangers().filter(|(address, _)| is_barred(family, *address)).map(|_| 1).sum()
+    };
     let count = |family: IpFamily| -> (u128, u128) {
         group.pools_of(family).fold((0, 0), |(held, size), pool| {
             (held + ledger.count(&pool.range), size.saturating_add(pool.range.len()))
@@ -56,9 +100,10 @@ fn of_accepted(group: &Group, ledger: &Ledger) -> ServiceGroupStatus {
         addresses: group.ranges().map(|range| range.to_string()).collect(),
         allocated_ipv4: clamp(held4),
         allocated_ipv6: clamp(held6),
-        available_ipv4: clamp(size4.saturating_sub(held4)),
-        available_ipv6: clamp(size6.saturating_sub(held6)),
+        available_ipv4: clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4))),
+        available_ipv6: clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6)))),
         bound_namespaces: namespaces(group, ledger).into_iter().collect(),
+        conflicts: conflicts(group, live),
         conditions: Vec::new(),
     }
 }

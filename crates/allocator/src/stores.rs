@@ -6,9 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{ServiceGroup, ServiceGroupStatus};
+use api::{
+    ServiceGroup, ServiceGroupStatus,
+    names::{ALLOCATOR_LEASE, label},
+    node_lease::node_of,
+};
 use futures::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::ObjectReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -20,7 +24,12 @@ use kube::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::inputs::{Service, ServiceKey, group::GroupObject, object::ServiceObject};
+use crate::inputs::{
+    Live, Service, ServiceKey,
+    group::GroupObject,
+    lease::{Members, NodeLease},
+    object::ServiceObject,
+};
 
 /// A ServiceGroup as the loop keeps it.
 #[derive(Clone, Debug)]
@@ -48,6 +57,8 @@ pub enum Change {
     Group(Box<GroupRecord>),
     /// A ServiceGroup of the install namespace that is gone.
     GroupGone(String),
+    /// What live nodes say, all of it.
+    Live(Live),
     /// A ServiceGroup of another namespace: nobody reads it there.
     Stray(Box<ObjectReference>),
 }
@@ -60,7 +71,8 @@ pub fn watch(client: &Client, namespace: &str, default_class: bool) -> (JoinSet<
     let (sender, receiver) = mpsc::channel(QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(services(Api::all(client.clone()), default_class, sender.clone()));
-    tasks.spawn(groups(Api::all(client.clone()), namespace.to_owned(), sender));
+    tasks.spawn(groups(Api::all(client.clone()), namespace.to_owned(), sender.clone()));
+    tasks.spawn(leases(Api::namespaced(client.clone(), namespace), sender));
     (tasks, receiver)
 }
 
@@ -150,6 +162,62 @@ fn stray(object: &DeserializeGuard<ServiceGroup>) -> Change {
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
     }))
+}
+
+/// Nodes' Leases. Only what changes what live nodes say is passed on: a renewal wakes nobody.
+async fn leases(api: Api<Lease>, changes: mpsc::Sender<Change>) {
+    let config = watcher::Config::default()
+        .labels(&format!("{}={}", label::APP, label::APP_VALUE))
+        .fields(&format!("metadata.name!={ALLOCATOR_LEASE}"));
+    let stream = watcher(api, config).backoff(Pause::default());
+    pin_mut!(stream);
+    let mut members = Members::default();
+    let (mut listed, mut told) = (Vec::new(), None);
+    // Renewals only defer it, so it need not be found anew for each.
+    let mut next_end = None;
+    loop {
+        let end = next_end.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let event = tokio::select! {
+            event = stream.next() => match event {
+                Some(event) => Some(event),
+                None => return,
+            },
+            () = tokio::time::sleep_until(end.into()) => None,
+        };
+        let now = Instant::now();
+        match event {
+            None if next_end.is_none() => {}
+            Some(Ok(Event::Init)) => listed = Vec::new(),
+            Some(Ok(Event::InitApply(lease))) => listed.extend(NodeLease::from_object(&lease)),
+            Some(Err(error)) => tracing::warn!(%error, "the watch of nodes' Leases starts again"),
+            Some(Ok(Event::Apply(lease))) if !on_lease(&mut members, &lease, now) => {}
+            Some(Ok(Event::Delete(lease))) if !members.on_gone(node(&lease), now) => {}
+            event => {
+                if let Some(Ok(Event::InitDone)) = event {
+                    members.on_list(mem::take(&mut listed), now);
+                }
+                next_end = members.next_end(now);
+                let live = members.live(now);
+                if told.as_ref() != Some(&live) {
+                    told = Some(live.clone());
+                    if changes.send(Change::Live(live)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn on_lease(members: &mut Members, lease: &Lease, now: Instant) -> bool {
+    match NodeLease::from_object(lease) {
+        Some(lease) => members.on_lease(lease, now),
+        None => members.on_gone(node(lease), now),
+    }
+}
+
+fn node(lease: &Lease) -> &str {
+    lease.metadata.name.as_deref().and_then(node_of).unwrap_or_default()
 }
 
 /// Between two attempts to watch: 100 ms, doubled up to 5 s, with jitter, so that a server that comes back is

@@ -1,12 +1,17 @@
 //! Services and groups in a line, for tests.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use serde_json::{Value, json};
 
 use crate::{
     engine::Engine,
-    inputs::{Groups, Service, group::GroupObject, object::ServiceObject},
+    inputs::{
+        Groups, Live, Service,
+        group::GroupObject,
+        lease::{Members, NodeLease},
+        object::ServiceObject,
+    },
 };
 
 /// An address.
@@ -70,6 +75,27 @@ pub(crate) fn groups(specs: &[(&str, &str)]) -> Groups {
         })
         .collect();
     Groups::new(&objects)
+}
+
+/// What live nodes say: one on each of these subnets, separated by blanks, and strangers, as ADDRESS,LINK-LAYER-ADDRESS.
+pub(crate) fn live(subnets: &str, strangers: &str) -> Live {
+    let subnets = subnets.split_whitespace().zip(0..);
+    let mut leases: Vec<NodeLease> =
+        subnets.map(|(subnet, number)| node_lease(&format!("n{number}"), subnet, "")).collect();
+    leases.push(node_lease("watcher", "", strangers));
+    let (mut members, now) = (Members::default(), Instant::now());
+    members.on_list(leases, now);
+    members.live(now)
+}
+
+/// A node's Lease with these annotations.
+fn node_lease(node: &str, subnets: &str, strangers: &str) -> NodeLease {
+    let lease = json!({
+        "metadata": {"name": format!("purelb-{node}"), "annotations": {
+            "purelb.io/subnets": subnets, "purelb.io/address-conflicts": strangers}},
+        "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": "2026-01-01T00:00:00.000000Z"},
+    });
+    NodeLease::from_object(&serde_json::from_value(lease).unwrap()).unwrap()
 }
 
 /// `default`: remote, both families, four IPv4 addresses; `v4only`: remote; `onlink`: local.

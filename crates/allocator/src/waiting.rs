@@ -24,7 +24,10 @@ pub enum Wait {
     AnyGroup,
     /// An address of the family in the group is freed, or the group changes.
     Room(Arc<str>, IpFamily),
-    /// The address is freed by somebody, or a holder of it changes.
+    /// With `multiPool`: an address of the family in the group is freed, one of its subnets comes to have a live
+    /// node, or the group changes.
+    Ranges(Arc<str>, IpFamily),
+    /// The address is freed by somebody or left by a stranger, or a holder of it changes.
     Address(IpAddr),
     /// In this namespace somebody who has this sharing key changes, comes to an address or leaves one.
     Key(Box<str>, Arc<str>),
@@ -117,7 +120,7 @@ impl Waiting {
         for (wait, waiting) in &self.by_wait {
             let concerned = match wait {
                 Wait::AnyGroup | Wait::Key(..) => true,
-                Wait::Group(name) | Wait::Room(name, _) => changes.has_group(name),
+                Wait::Group(name) | Wait::Room(name, _) | Wait::Ranges(name, _) => changes.has_group(name),
                 Wait::Boundary(namespace, group) => {
                     changes.has_group(group) || changes.has_namespace(namespace)
                 }
@@ -131,6 +134,11 @@ impl Waiting {
         let concerned = chosen.filter(|waiter| changes.has_namespace(waiter.turn.1.namespace()));
         turns.extend(concerned.map(|waiter| waiter.turn.clone()));
         turns.into_iter().map(|(_, service)| service).collect()
+    }
+
+    /// What is waited on with `multiPool`.
+    pub fn on_ranges(&self) -> Vec<Wait> {
+        self.by_wait.keys().filter(|wait| matches!(wait, Wait::Ranges(..))).cloned().collect()
     }
 
     /// How many wait.

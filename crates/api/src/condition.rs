@@ -10,6 +10,9 @@ pub const ACCEPTED: &str = "Accepted";
 /// What the object describes works.
 pub const READY: &str = "Ready";
 
+/// Strangers answer on the wire for addresses of the object.
+pub const ADDRESS_CONFLICT: &str = "AddressConflict";
+
 /// Reasons of conditions.
 pub mod reason {
     /// All is well.
@@ -20,6 +23,10 @@ pub mod reason {
     pub const UNSUPPORTED_FIELD: &str = "UnsupportedField";
     /// A pool overlaps with one of a group accepted before.
     pub const OVERLAP: &str = "Overlap";
+    /// A live node reports strangers.
+    pub const REPORTED: &str = "Reported";
+    /// No live node reports strangers any more.
+    pub const NOT_REPORTED: &str = "NotReported";
     /// Every matched node has an established session.
     pub const ESTABLISHED: &str = "Established";
     /// Some matched node has no established session.

@@ -155,12 +155,13 @@ pub struct LocalPools {
     #[x_kube(validation = Rule::new("self.all(p, p.pool.contains(':') && p.subnet.contains(':'))").message("v6pools need IPv6 addresses"))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub v6pools: Vec<AddressPool>,
-    /// Gives a Service one address from every pool of a family whose subnet has a live node, so that it is
-    /// reachable in every subnet. Excludes balancePools.
+    /// Gives a Service one address from every pool of a family that is on the subnet of a live node, so that it is
+    /// reachable in every subnet. Pools without a free address or a live node are left out. A Service gains
+    /// addresses later only when it is annotated with purelb.io/re-evaluate. Excludes balancePools.
     #[serde(default)]
     pub multi_pool: bool,
-    /// Takes each new address from the pool of its family that has the fewest addresses in use. Excludes
-    /// multiPool.
+    /// Takes each new address from the pool of its family that has the fewest addresses in use, counted, whatever
+    /// the size of the pools; of equals the first. Excludes multiPool.
     #[serde(default)]
     pub balance_pools: bool,
     /// Puts IPv6 addresses on the interface without duplicate address detection.
@@ -198,11 +199,12 @@ pub struct RemotePools {
     #[x_kube(validation = Rule::new("self.all(p, p.pool.contains(':') && p.subnet.contains(':'))").message("v6pools need IPv6 addresses"))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub v6pools: Vec<AddressPool>,
-    /// Gives a Service one address from every pool of a family. Excludes balancePools.
+    /// Gives a Service one address from every pool of a family. Pools without a free address are left out. A
+    /// Service gains addresses later only when it is annotated with purelb.io/re-evaluate. Excludes balancePools.
     #[serde(default)]
     pub multi_pool: bool,
-    /// Takes each new address from the pool of its family that has the fewest addresses in use. Excludes
-    /// multiPool.
+    /// Takes each new address from the pool of its family that has the fewest addresses in use, counted, whatever
+    /// the size of the pools; of equals the first. Excludes multiPool.
     #[serde(default)]
     pub balance_pools: bool,
 }
@@ -267,10 +269,27 @@ pub struct ServiceGroupStatus {
     /// Namespaces that have Services with addresses of this group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_namespaces: Vec<String>,
-    /// Accepted: whether the group is understood and used, with the reason when it is not.
+    /// Addresses of the group for which a stranger answers on the wire of a live node, the first 64 of them. They
+    /// are not handed out until that ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<GroupConflict>,
+    /// Accepted: whether the group is understood and used, with the reason when it is not. AddressConflict: whether
+    /// strangers answer for addresses of the group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// An address of the group for which a stranger answers on the wire.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupConflict {
+    /// The address.
+    pub address: String,
+    /// The node that has seen the answer.
+    pub node: String,
+    /// Who answers.
+    pub link_layer_address: String,
 }
 
 fn default_aggregation() -> String {
@@ -407,6 +426,17 @@ mod tests {
         let pool = "{v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}}";
         for yaml in ["{}".to_owned(), format!("{{local: {pool}, remote: {pool}}}")] {
             assert_eq!(spec(&yaml).parse_pools().unwrap_err().path, "spec");
+        }
+    }
+
+    #[test]
+    fn multi_pool_and_balance_pools_exclude_each_other() {
+        let pool = "v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}";
+        for kind in ["local", "remote"] {
+            let both = spec(&format!("{kind}: {{{pool}, multiPool: true, balancePools: true}}"));
+            let refusal = both.parse_pools().unwrap_err();
+            assert_eq!(refusal.path, format!("spec.{kind}"));
+            assert!(refusal.message.contains("exclude each other"), "{refusal}");
         }
     }
 

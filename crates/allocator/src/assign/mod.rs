@@ -11,10 +11,14 @@ pub use difference::UNANNOUNCED;
 
 use std::{net::IpAddr, sync::Arc};
 
-use api::names::annotation;
+use api::{
+    AddressRange,
+    address::{from_bits, to_bits},
+    names::annotation,
+};
 
 use crate::{
-    inputs::{Groups, Service, service::Ownership},
+    inputs::{Groups, Live, Service, service::Ownership},
     ledger::{Conflict, Ledger},
     select::Problem,
     waiting::Wait,
@@ -30,6 +34,26 @@ pub struct Context<'a> {
     pub groups: &'a Groups,
     /// Who holds what.
     pub ledger: &'a Ledger,
+    /// What live nodes say.
+    pub live: &'a Live,
+}
+
+impl Context<'_> {
+    /// The lowest address of the range that nobody holds and no stranger answers for.
+    pub fn lowest_free(&self, range: &AddressRange) -> Option<IpAddr> {
+        let mut rest = *range;
+        loop {
+            let address = self.ledger.lowest_free(&rest)?;
+            if self.live.stranger(address).is_none() {
+                return Some(address);
+            }
+            if address == range.last() {
+                return None;
+            }
+            let next = from_bits(range.family(), to_bits(address) + 1);
+            rest = AddressRange::new(next, range.last())?;
+        }
+    }
 }
 
 impl<'a> Context<'a> {

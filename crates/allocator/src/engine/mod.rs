@@ -1,4 +1,4 @@
-//! The state of the allocator and how it changes: groups, ledger, waiting list. No I/O and no clock.
+//! The state of the allocator and how it changes: groups, ledger, live nodes, waiting list. No I/O and no clock.
 //!
 //! A write has two phases. [`Engine::decide`] reserves every address of the decision in the ledger; once the
 //! API server has answered, [`Engine::sync`] with the Service as it is then commits what is published and gives
@@ -9,21 +9,22 @@ mod tests;
 
 use std::{net::IpAddr, sync::Arc};
 
-use api::IpFamily;
+use api::{IpFamily, Pool, PoolType};
 
 use crate::{
     assign::{Context, Decision, Edge, assign},
-    inputs::{Groups, Service, ServiceKey},
+    inputs::{Groups, Live, Service, ServiceKey},
     ledger::Ledger,
     select::Problem,
     waiting::{Wait, Waiting},
 };
 
-/// Groups, ledger, waiting list.
+/// Groups, ledger, live nodes, waiting list.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     groups: Groups,
     ledger: Ledger,
+    live: Live,
     waiting: Waiting,
 }
 
@@ -49,6 +50,15 @@ impl Engine {
         &self.ledger
     }
 
+    /// What live nodes say.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { groups: &self.groups, ledger: &self.ledger, live: &self.live }
+    }
+
     /// How many Services wait.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len()
@@ -58,6 +68,28 @@ impl Engine {
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
         self.waiting.on_groups(&self.groups.changes_since(&old))
+    }
+
+    /// Takes over what live nodes say now. Who may be cured by what has changed: those that waited for a subnet that
+    /// has come, oldest first, and those that waited for an address that no stranger answers for any more.
+    pub fn set_live(&mut self, live: Live) -> Vec<ServiceKey> {
+        let old = std::mem::replace(&mut self.live, live);
+        let mut woken = Vec::new();
+        for wait in self.waiting.on_ranges() {
+            let Wait::Ranges(group, family) = &wait else { continue };
+            let has_come = |pool: &Pool| !old.reaches(&pool.range) && self.live.reaches(&pool.range);
+            let group = self.groups.get(group);
+            if group.is_some_and(|group| group.pools_of(*family).any(has_come)) {
+                woken.extend(self.waiting.on(&wait));
+            }
+        }
+        for (address, _) in old.strangers().filter(|(address, _)| self.live.stranger(*address).is_none()) {
+            match self.ledger.holders(address) {
+                [] => woken.extend(self.cured_by(&[address])),
+                _ => woken.extend(self.waiting.on(&Wait::Address(address))),
+            }
+        }
+        woken
     }
 
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
@@ -112,7 +144,7 @@ impl Engine {
 
     /// Decides about a Service and reserves what it is to get.
     pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
-        let decision = assign(service, Context { groups: &self.groups, ledger: &self.ledger }, edge);
+        let decision = assign(service, self.context(), edge);
         if let Decision::Write(write) = &decision {
             for address in write.ingress.iter().flatten() {
                 self.ledger.hold(*address, service);
@@ -131,15 +163,15 @@ impl Engine {
 
     /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.
     fn next_in_room(&self, wait: Wait, service: &Service) -> Option<ServiceKey> {
-        let Wait::Room(name, family) = &wait else { return None };
-        self.has_room(name, *family).then(|| self.waiting.next_on(&wait, Some(service.seniority())))?
+        self.has_room(&wait).then(|| self.waiting.next_on(&wait, Some(service.seniority())))?
     }
 
-    fn has_room(&self, group: &str, family: IpFamily) -> bool {
-        let group = self.groups.get(group);
-        group.is_some_and(|group| {
-            group.pools_of(family).any(|pool| self.ledger.lowest_free(&pool.range).is_some())
-        })
+    fn has_room(&self, wait: &Wait) -> bool {
+        let (Wait::Room(name, family) | Wait::Ranges(name, family)) = wait else { return false };
+        let Some(group) = self.groups.get(name) else { return false };
+        let needs_node = matches!(wait, Wait::Ranges(..)) && group.pool_type == PoolType::Local;
+        let mut pools = group.pools_of(*family).filter(|pool| !needs_node || self.live.reaches(&pool.range));
+        pools.any(|pool| self.context().lowest_free(&pool.range).is_some())
     }
 
     /// Who waits for these addresses or for room where they are.
@@ -148,8 +180,11 @@ impl Engine {
         for address in freed {
             woken.extend(self.waiting.on(&Wait::Address(*address)));
             if let Some(group) = self.groups.of_address(*address) {
-                let wait = Wait::Room(group.name.clone(), IpFamily::of(*address));
-                woken.extend(self.waiting.next_on(&wait, None));
+                let family = IpFamily::of(*address);
+                for wait in [Wait::Room(group.name.clone(), family), Wait::Ranges(group.name.clone(), family)]
+                {
+                    woken.extend(self.waiting.next_on(&wait, None));
+                }
             }
         }
         woken

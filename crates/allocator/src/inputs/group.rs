@@ -15,6 +15,18 @@ use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
 use super::scope::{Claims, Namespaces, Scope};
 
+/// From which of its pools a group gives addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Picking {
+    /// The first that has a free one.
+    #[default]
+    InOrder,
+    /// `multiPool`: one from each.
+    EveryPool,
+    /// `balancePools`: the one with the fewest in use.
+    LeastUsed,
+}
+
 /// A group that can be allocated from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -26,11 +38,13 @@ pub struct Group {
     pub pools: Vec<Pool>,
     /// Which namespaces it serves.
     pub scope: Scope,
+    /// Which of the pools.
+    pub picking: Picking,
 }
 
 impl Group {
     /// The pools of a family, in order.
-    pub fn pools_of(&self, family: IpFamily) -> impl Iterator<Item = &Pool> {
+    pub fn pools_of(&self, family: IpFamily) -> impl Iterator<Item = &Pool> + Clone {
         self.pools.iter().filter(move |pool| pool.range.family() == family)
     }
 
@@ -156,8 +170,13 @@ impl Groups {
                 return Err(Refusal { reason: reason::OVERLAP, path: format!("{path}.pool"), message });
             }
         }
+        let picking = match &view {
+            Some(view) if view.multi_pool => Picking::EveryPool,
+            Some(view) if view.balance_pools => Picking::LeastUsed,
+            _ => Picking::InOrder,
+        };
         let pool_type = view.map_or(PoolType::Local, |view| view.pool_type);
-        Ok(Group { name: object.name.clone(), pool_type, pools, scope })
+        Ok(Group { name: object.name.clone(), pool_type, pools, picking, scope })
     }
 
     fn overlapping(&self, range: &AddressRange) -> Option<(&Group, AddressRange)> {
@@ -238,13 +257,7 @@ pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
     };
     add(spec.external.is_some(), "spec.external");
     if let Some(local) = &spec.local {
-        add(local.multi_pool, "spec.local.multiPool");
-        add(local.balance_pools, "spec.local.balancePools");
         add(local.skip_ipv6_dad, "spec.local.skipIPv6DAD");
-    }
-    if let Some(remote) = &spec.remote {
-        add(remote.multi_pool, "spec.remote.multiPool");
-        add(remote.balance_pools, "spec.remote.balancePools");
     }
     paths
 }
@@ -315,11 +328,7 @@ mod tests {
         let pool = "v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}";
         for (spec, path) in [
             ("external: {provider: x, announce: local}".to_owned(), "spec.external"),
-            (format!("{{local: {{{pool}, multiPool: true}}}}"), "spec.local.multiPool"),
-            (format!("{{local: {{{pool}, balancePools: true}}}}"), "spec.local.balancePools"),
             (format!("{{local: {{{pool}, skipIPv6DAD: true}}}}"), "spec.local.skipIPv6DAD"),
-            (format!("{{remote: {{{pool}, multiPool: true}}}}"), "spec.remote.multiPool"),
-            (format!("{{remote: {{{pool}, balancePools: true}}}}"), "spec.remote.balancePools"),
         ] {
             let groups = Groups::new([&object("g", 1, &spec)]);
             let refusal = groups.refusal("g").unwrap_or_else(|| panic!("{spec} is accepted"));

@@ -141,8 +141,8 @@ pub struct Requests {
     pub sharing_key: Option<Arc<str>>,
     /// `purelb.io/allow-local` is `"true"`.
     pub allow_local: bool,
-    /// `purelb.io/multi-pool` is `"true"`.
-    pub multi_pool: bool,
+    /// `purelb.io/multi-pool`; an error says why it is unreadable.
+    pub multi_pool: Result<Option<bool>, String>,
     /// `purelb.io/re-evaluate` is `"true"`.
     pub re_evaluate: bool,
 }
@@ -332,7 +332,7 @@ fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
         addresses,
         sharing_key: text(annotation::ALLOW_SHARED_IP).map(Arc::from),
         allow_local: is_true(annotation::ALLOW_LOCAL),
-        multi_pool: is_true(annotation::MULTI_POOL),
+        multi_pool: text(annotation::MULTI_POOL).map(parse_multi_pool).transpose(),
         re_evaluate: is_true(annotation::RE_EVALUATE),
     }
 }
@@ -351,6 +351,12 @@ fn group_annotation_is_ours(metadata: &ObjectMeta) -> bool {
         })
         .map(|entry| entry.manager.as_deref());
     managers.all(|manager| manager == Some(FIELD_MANAGER))
+}
+
+fn parse_multi_pool(text: &str) -> Result<bool, String> {
+    let name = annotation::MULTI_POOL;
+    text.parse()
+        .map_err(|_| format!("{name} is {text:?}: expected \"true\" or \"false\", or no such annotation"))
 }
 
 /// One address, or one of each family, separated by a comma.

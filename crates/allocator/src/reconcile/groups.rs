@@ -131,7 +131,7 @@ impl Term {
     }
 
     fn write_group_status(&mut self, name: Arc<str>, now: Instant) {
-        let (groups, ledger) = (self.engine.groups(), self.engine.ledger());
+        let (groups, ledger, live) = (self.engine.groups(), self.engine.ledger(), self.engine.live());
         if let Some(group) = groups.get(&name) {
             let (size, held) = group_status::usage(group, ledger);
             let labels = PoolLabels { pool: name.to_string() };
@@ -145,7 +145,7 @@ impl Term {
         entry.last = Some(now);
         // An object that cannot be read has no status that could be compared: it is written once a change.
         let GroupRecord { generation, status: old, .. } = &entry.record;
-        let new = group_status::status(&name, *generation, old, groups, ledger, Timestamp::now());
+        let new = group_status::status(&name, *generation, old, groups, ledger, live, Timestamp::now());
         let Some(patch) = group_status::patch(old, &new).filter(|_| self.writer.is_some()) else { return };
         entry.in_flight = true;
         entry.record.status = new;

@@ -3,18 +3,20 @@
 //!
 //! A term begins when this replica gains or loses the right to write, always with nothing known: the ledger of a
 //! new holder is rebuilt from complete lists that were begun after it became the holder. Nothing is decided before
-//! ServiceGroups and all Services have been listed.
+//! ServiceGroups, nodes' Leases and all Services have been listed.
 
 mod groups;
+mod nodes;
 mod services;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use api::{ServiceGroup, names::event};
+use api::{LinkLayerAddress, ServiceGroup, names::event};
 use kube::Client;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,9 @@ struct Term {
     in_flight: usize,
     services_listed: bool,
     groups_listed: bool,
+    leases_listed: bool,
+    /// Who has been told of which stranger.
+    warned: HashSet<(ServiceKey, IpAddr, LinkLayerAddress)>,
 }
 
 /// Services that have to be decided about, each once, in the order in which they came.
@@ -119,6 +124,8 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         in_flight: 0,
         services_listed: false,
         groups_listed: false,
+        leases_listed: false,
+        warned: HashSet::new(),
     };
     loop {
         let due = term.next_group_status().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -142,7 +149,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
 
 impl Term {
     fn is_listed(&self) -> bool {
-        self.services_listed && self.groups_listed
+        self.services_listed && self.groups_listed && self.leases_listed
     }
 
     fn on_change(&mut self, change: Change) {
@@ -154,6 +161,7 @@ impl Term {
             Change::Groups(groups) => self.on_groups(groups),
             Change::Group(group) => self.on_group(*group),
             Change::GroupGone(name) => self.on_group_gone(&name),
+            Change::Live(live) => self.on_live(live),
             Change::Stray(group) => self.on_stray(*group),
         }
         if !was_listed && self.is_listed() {
@@ -164,6 +172,7 @@ impl Term {
                 "everything is listed"
             );
             self.surroundings.metrics.set_ready(true);
+            self.warn_all_of_strangers();
         }
     }
 

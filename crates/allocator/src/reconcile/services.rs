@@ -24,7 +24,7 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// A Service and what is going on with it.
 pub(super) struct Entry {
-    service: Arc<Service>,
+    pub(super) service: Arc<Service>,
     /// What has changed since the last decision.
     edge: Edge,
     /// When the change that is not yet decided about was seen.
@@ -287,6 +287,7 @@ impl Term {
         }
         let latest = entry.service.clone();
         self.report(&done);
+        self.warn_of_strangers(&latest);
         match after {
             None if latest.resource_version == done.service.resource_version => self.forget(key),
             _ => {

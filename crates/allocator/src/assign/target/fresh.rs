@@ -2,71 +2,147 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use api::{IpFamily, names::annotation};
+use api::{IpFamily, Pool, names::annotation};
 
-use super::{Target, requested::check_free};
+use super::{
+    Target,
+    every::{self, Skipped},
+    picking,
+    requested::{ADDRESS_CONFLICT, check_free},
+};
 use crate::{
     assign::Context,
-    inputs::{Group, Service, service::FamilyPolicy},
+    inputs::{Group, Service, group::Picking, service::FamilyPolicy},
     select::Problem,
     waiting::Wait,
 };
 
 /// New addresses from a group.
 pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>) -> Result<Target, Problem> {
-    let mut addresses = Vec::with_capacity(2);
+    let mut target = Target::of(group, Vec::with_capacity(2));
+    let mut skipped = Vec::new();
     let mut first_problem = None;
     for family in service.facts.families.iter() {
-        match pick(service, group, family, context) {
-            Ok(address) => addresses.push(address),
+        match gain(service, group, family, &mut skipped, context) {
+            Ok(addresses) => target.addresses.extend(addresses),
             Err(problem) if service.facts.policy == FamilyPolicy::RequireDualStack => return Err(problem),
             Err(problem) => first_problem = first_problem.or(Some(problem)),
         }
     }
     match first_problem {
-        Some(problem) if addresses.is_empty() => Err(problem),
-        _ => Ok(Target::of(group, addresses)),
+        Some(problem) if target.addresses.is_empty() => Err(problem),
+        _ => {
+            target.notes.extend(every::note(group, &skipped));
+            Ok(target)
+        }
     }
 }
 
-/// One address of a family: the one that the Service's sharing key is tied to in the group, else the lowest that
-/// is free. There is more than one only where owners have asked for them by address.
-pub(super) fn pick(
+/// The addresses of a family that the Service has none of: one, or with `multiPool` one of each pool.
+pub(super) fn gain(
     service: &Service,
     group: &Group,
     family: IpFamily,
+    skipped: &mut Vec<Skipped>,
+    context: Context<'_>,
+) -> Result<Gained, Problem> {
+    match picking(service, group) {
+        Picking::EveryPool => {
+            let gain = every::every(service, group, family, |_| true, context)?;
+            let problem = gain.addresses.is_empty().then(|| match gain.skipped.is_empty() {
+                true => no_room(group, family),
+                false => every::no_range(group, family, &gain.skipped),
+            });
+            skipped.extend(gain.skipped);
+            problem.map_or(Ok(Gained::Several(gain.addresses)), Err)
+        }
+        picking => pick(service, group, family, picking, context).map(Gained::One),
+    }
+}
+
+/// Nearly always one: no list is made for it.
+pub(super) enum Gained {
+    One(IpAddr),
+    Several(Vec<IpAddr>),
+}
+
+impl IntoIterator for Gained {
+    type Item = IpAddr;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<IpAddr>, std::vec::IntoIter<IpAddr>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, several) = match self {
+            Gained::One(address) => (Some(address), Vec::new()),
+            Gained::Several(addresses) => (None, addresses),
+        };
+        one.into_iter().chain(several)
+    }
+}
+
+/// One address of a family: the one that the Service is tied to in the group, else the lowest that is free in the
+/// first pool that has one, or in the one of which the fewest are in use.
+fn pick(
+    service: &Service,
+    group: &Group,
+    family: IpFamily,
+    picking: Picking,
     context: Context<'_>,
 ) -> Result<IpAddr, Problem> {
+    let mut pools = group.pools_of(family);
+    if let Some(address) = tied(service, group, family, pools.clone(), context)? {
+        return Ok(address);
+    }
+    let free = match picking {
+        Picking::LeastUsed => {
+            let free = pools.filter_map(|pool| Some((pool, context.lowest_free(&pool.range)?)));
+            free.min_by_key(|(pool, _)| context.ledger.count(&pool.range)).map(|(_, address)| address)
+        }
+        Picking::InOrder | Picking::EveryPool => pools.find_map(|pool| context.lowest_free(&pool.range)),
+    };
+    free.ok_or_else(|| no_room(group, family))
+}
+
+/// The address of these pools that the Service is tied to: by its sharing key, of whose addresses there is more
+/// than one only where owners have asked for them by address or with `multiPool`; or because it is reserved for it
+/// by a write that did not get through, so that no other may have it meanwhile.
+pub(super) fn tied<'a>(
+    service: &Service,
+    group: &Group,
+    family: IpFamily,
+    pools: impl Iterator<Item = &'a Pool> + Clone,
+    context: Context<'_>,
+) -> Result<Option<IpAddr>, Problem> {
+    let is_from = |address: &IpAddr| {
+        IpFamily::of(*address) == family && pools.clone().any(|pool| pool.range.contains(*address))
+    };
     if let Some(key) = &service.facts.requests.sharing_key {
         let own = service.key.namespace();
         let others = group.scope.namespaces().iter().map(AsRef::as_ref);
         let others = others.filter(|other| *other != own && group.scope.lists(own));
         let namespaces = std::iter::once(own).chain(others);
         let shared = namespaces.flat_map(|namespace| context.ledger.shared(namespace, key)).copied();
-        let of_group = shared.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
         let mut problem = None;
-        for address in of_group {
+        for address in shared.filter(is_from) {
             match check_free(service, address, context) {
-                Ok(()) => return Ok(address),
+                Ok(()) => return Ok(Some(address)),
                 Err(error) => problem = Some(error),
             }
         }
-        if let Some(problem) = problem {
-            let wait = Some(Wait::Key(service.key.namespace().into(), key.clone()));
-            return Err(Problem { wait, ..problem });
+        match problem {
+            // Only the stranger's going can cure that.
+            Some(problem) if problem.reason == ADDRESS_CONFLICT => return Err(problem),
+            Some(problem) => {
+                let wait = Some(Wait::Key(service.key.namespace().into(), key.clone()));
+                return Err(Problem { wait, ..problem });
+            }
+            None => {}
         }
     }
-    // What is reserved for it by a write that did not get through is as good, and no other may have it meanwhile.
-    let reserved = context.ledger.held_by(&service.key).iter().copied();
-    let reserved = reserved.filter(|address| IpFamily::of(*address) == family && group.contains(*address));
-    if let Some(address) = reserved.into_iter().find(|a| context.conflict(*a, service).is_none()) {
-        return Ok(address);
-    }
-    let free = group.pools_of(family).find_map(|pool| context.ledger.lowest_free(&pool.range));
-    free.ok_or_else(|| no_room(group, family))
+    let mut reserved = context.ledger.held_by(&service.key).iter().copied().filter(is_from);
+    Ok(reserved.find(|address| check_free(service, *address, context).is_ok()))
 }
 
-fn no_room(group: &Group, family: IpFamily) -> Problem {
+pub(super) fn no_room(group: &Group, family: IpFamily) -> Problem {
     if group.has(family) {
         let message = format!(
             "ServiceGroup {} has no free {family} address: add a pool, release an address, or name another group",

@@ -1,17 +1,18 @@
 //! What a Service should have: which addresses, from which group.
 
+mod every;
 mod fresh;
 mod requested;
 mod stay;
 
 use std::{net::IpAddr, sync::Arc};
 
-use api::{IpFamily, PoolType, names::annotation};
+use api::{IpFamily, PoolType};
 
 use self::{fresh::fresh, requested::exactly, stay::stay};
 use super::{Context, Edge, Note};
 use crate::{
-    inputs::{Group, Service},
+    inputs::{Group, Service, group::Picking},
     select::{self, Problem},
 };
 
@@ -36,6 +37,15 @@ impl Target {
     }
 }
 
+/// From which of the group's pools the Service is served: its owner's word goes before the group's.
+fn picking(service: &Service, group: &Group) -> Picking {
+    match (&service.facts.requests.multi_pool, group.picking) {
+        (Ok(Some(true)), _) => Picking::EveryPool,
+        (Ok(Some(false)), Picking::EveryPool) => Picking::InOrder,
+        (_, picking) => picking,
+    }
+}
+
 /// What of its published addresses a Service may keep: those of its families that no older Service claims.
 pub(super) fn staying(service: &Service, context: Context<'_>) -> Vec<IpAddr> {
     let families = service.facts.families;
@@ -50,9 +60,8 @@ pub(super) fn staying(service: &Service, context: Context<'_>) -> Vec<IpAddr> {
 
 pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Result<Target, Problem> {
     let requests = &service.facts.requests;
-    if requests.multi_pool {
-        let message = format!("{} is not supported by this version yet: remove it", annotation::MULTI_POOL);
-        return Err(Problem::of_owner("unsupported", message));
+    if let Err(message) = &requests.multi_pool {
+        return Err(Problem::of_owner("bad_multi_pool", message.clone()));
     }
     let requested = match &requests.addresses {
         Ok(addresses) => addresses,

@@ -13,6 +13,9 @@ use crate::{
     waiting::Wait,
 };
 
+/// The reason of a problem: a stranger answers for the address.
+pub(super) const ADDRESS_CONFLICT: &str = "address_conflict";
+
 /// The very addresses that the owner asks for, as far as the Service's families and policy go.
 pub(super) fn exactly(
     service: &Service,
@@ -58,6 +61,14 @@ pub(super) fn exactly(
 /// Whether the Service may come to the address.
 pub(super) fn check_free(service: &Service, address: IpAddr, context: Context<'_>) -> Result<(), Problem> {
     let wait = Some(Wait::Address(address));
+    if let Some(stranger) = context.live.stranger(address) {
+        let message = format!(
+            "{address} is answered for by {}, which is none of our nodes, as node {} reports: take the address off \
+             that machine, or ask for another",
+            stranger.link_layer_address, stranger.node
+        );
+        return Err(Problem { reason: ADDRESS_CONFLICT, message, wait });
+    }
     match context.conflict(address, service) {
         None => Ok(()),
         Some(Conflict::InUse(holder)) => {

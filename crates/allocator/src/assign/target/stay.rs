@@ -1,13 +1,18 @@
 //! A Service that has addresses and keeps them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use api::{IpFamily, PoolType};
+use api::{IpFamily, Pool, PoolType};
 
-use super::{Target, fresh::pick};
+use super::{
+    Target,
+    every::{self, Skipped, every},
+    fresh::gain,
+    picking,
+};
 use crate::{
     assign::{Context, Edge, Note},
-    inputs::{Service, service::FamilyPolicy},
+    inputs::{Group, Service, group::Picking, service::FamilyPolicy},
     select::{self, Problem},
 };
 
@@ -56,7 +61,9 @@ fn validate(service: &Service, target: &Target, context: Context<'_>) -> Vec<Not
 }
 
 /// Keeps what the Service has. It gains a family that it lacks only where its owner has just asked for it, where
-/// it asks to be evaluated again, where its policy demands both, or where it had to leave an address.
+/// it asks to be evaluated again, where its policy demands both, or where it had to leave an address. With
+/// `multiPool` it gains addresses of pools that it has none of only where it asks to be evaluated again, or where
+/// it had to leave the one that it had.
 pub(super) fn stay(
     service: &Service,
     staying: Vec<IpAddr>,
@@ -65,10 +72,16 @@ pub(super) fn stay(
 ) -> Result<Target, Problem> {
     let facts = &service.facts;
     let re_evaluate = facts.requests.re_evaluate;
-    let has_yielded =
-        facts.ingress.iter().any(|address| context.ledger.must_yield_to(*address, service).is_some());
-    let grows =
-        edge.families_grew || re_evaluate || has_yielded || facts.policy == FamilyPolicy::RequireDualStack;
+    let yielded: Vec<IpAddr> = facts
+        .ingress
+        .iter()
+        .copied()
+        .filter(|address| context.ledger.must_yield_to(*address, service).is_some())
+        .collect();
+    let grows = edge.families_grew
+        || re_evaluate
+        || !yielded.is_empty()
+        || facts.policy == FamilyPolicy::RequireDualStack;
     let mut target = kept(service, staying, context);
     if re_evaluate {
         let notes = validate(service, &target, context);
@@ -77,22 +90,59 @@ pub(super) fn stay(
     if !grows {
         return Ok(target);
     }
-    let missing = facts
-        .families
-        .iter()
-        .filter(|family| !target.addresses.iter().any(|address| IpFamily::of(*address) == *family));
-    let missing: Vec<IpFamily> = missing.collect();
-    for family in missing {
+    let held = target.addresses.len();
+    let mut skipped = Vec::new();
+    for family in facts.families.iter() {
+        let is_missing = !target.addresses.iter().any(|address| IpFamily::of(*address) == family);
+        if !is_missing {
+            complete(service, &mut target, family, &yielded, &mut skipped, context);
+            continue;
+        }
         let gained = select::usable(&target.group, service.key.namespace(), context.groups)
-            .and_then(|group| pick(service, group, family, context));
+            .and_then(|group| gain(service, group, family, &mut skipped, context));
         match gained {
-            Ok(address) => target.addresses.push(address),
+            Ok(addresses) => target.addresses.extend(addresses),
             // With PreferDualStack one family is enough.
             Err(_) if facts.policy == FamilyPolicy::PreferDualStack => {}
             Err(problem) => target.problem = Some(problem),
         }
     }
-    let order = |address: &IpAddr| facts.families.iter().position(|family| family == IpFamily::of(*address));
-    target.addresses.sort_by_key(order);
+    let group = context.groups.get(&target.group);
+    target.notes.extend(group.and_then(|group| every::note(group, &skipped)));
+    if target.addresses.len() > held {
+        in_order(&mut target.addresses, service, group);
+    }
     Ok(target)
+}
+
+/// With `multiPool`: addresses of the pools of a family from which the Service has none, while it has others.
+fn complete(
+    service: &Service,
+    target: &mut Target,
+    family: IpFamily,
+    yielded: &[IpAddr],
+    skipped: &mut Vec<Skipped>,
+    context: Context<'_>,
+) {
+    let re_evaluate = service.facts.requests.re_evaluate;
+    let group = select::usable(&target.group, service.key.namespace(), context.groups).ok();
+    let Some(group) = group.filter(|group| picking(service, group) == Picking::EveryPool) else { return };
+    let has = |pool: &Pool, addresses: &[IpAddr]| addresses.iter().any(|a| pool.range.contains(*a));
+    let is_wanted = |pool: &Pool| !has(pool, &target.addresses) && (re_evaluate || has(pool, yielded));
+    match every(service, group, family, is_wanted, context) {
+        Ok(gain) => {
+            target.addresses.extend(gain.addresses);
+            skipped.extend(gain.skipped);
+        }
+        Err(problem) => target.problem = Some(problem),
+    }
+}
+
+/// By `spec.ipFamilies`, then by the order of the group's pools; what is in none of them comes first.
+fn in_order(addresses: &mut [IpAddr], service: &Service, group: Option<&Arc<Group>>) {
+    let pool_of = |address| group?.pools.iter().position(|pool| pool.range.contains(address));
+    addresses.sort_by_key(|address| {
+        let family = service.facts.families.iter().position(|family| family == IpFamily::of(*address));
+        (family, pool_of(*address))
+    });
 }

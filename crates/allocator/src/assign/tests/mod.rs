@@ -1,6 +1,8 @@
 //! Every rule of what a Service owner sees, a row each.
 
+mod multi;
 mod namespaces;
+mod strangers;
 
 use api::names::annotation::{
     ALLOCATED_BY, ALLOCATED_FROM, ANNOUNCING_IPV4, POOL_TYPE, RE_EVALUATE, SERVICE_GROUP,
@@ -231,7 +233,6 @@ fn bad_input_is_refused_with_what_is_wrong_and_what_would_do() {
             "group_missing",
             ["no ServiceGroup nope", "default, onlink, v4only"],
         ),
-        ("purelb.io/multi-pool: 'true'", "{}", "unsupported", ["purelb.io/multi-pool", "remove it"]),
     ] {
         let annotations = annotations.trim_matches(['{', '}']);
         let text = format!("{{metadata: {{annotations: {{{annotations}}}}}, spec: {spec}}}");
