@@ -16,7 +16,7 @@ use crate::{
         timers::{Jitter, Timer, Timers},
     },
     notification::{self as codes, Notification},
-    rib::{Slot, adj_rib_out::AdjRibOut, loc_rib::LocRib},
+    rib::{adj_rib_out::AdjRibOut, loc_rib::LocRib},
     status::State,
     types::Time,
 };
@@ -254,13 +254,10 @@ impl Peer {
         self.settle(now);
     }
 
-    /// A slot of the Loc-RIB has changed.
-    pub(crate) fn mark(&mut self, slot: Slot) {
-        for connection in self.connections.iter_mut().flatten() {
-            if let Some(session) = connection.session_mut() {
-                session.adj_rib_out.mark(slot);
-            }
-        }
+    /// What the peer has been told, on each session: where changes of the Loc-RIB are marked.
+    pub(crate) fn adj_ribs_out(&mut self) -> impl Iterator<Item = &mut AdjRibOut> {
+        let sessions = self.connections.iter_mut().flatten().filter_map(Connection::session_mut);
+        sessions.map(|session| &mut session.adj_rib_out)
     }
 
     /// The next octets to send, if there are any.

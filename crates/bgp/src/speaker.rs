@@ -16,7 +16,7 @@ use crate::{
     fsm::timers::Jitter,
     notification::{self as codes, Notification},
     peer::{Action, Ids, Peer},
-    rib::{Slot, loc_rib::LocRib},
+    rib::{adj_rib_out::AdjRibOut, changes::Changes, loc_rib::LocRib},
     route::Route,
     status::{SpeakerStatus, State},
     types::Time,
@@ -30,7 +30,8 @@ use crate::{
 ///   [`handle_transmitted`](Speaker::handle_transmitted), [`handle_closed`](Speaker::handle_closed),
 ///   [`handle_timeout`](Speaker::handle_timeout).
 /// - **Commands**, what is wanted: [`set_peers`](Speaker::set_peers), [`announce`](Speaker::announce),
-///   [`withdraw`](Speaker::withdraw), [`replace_all`](Speaker::replace_all), [`stop`](Speaker::stop).
+///   [`withdraw`](Speaker::withdraw), [`apply`](Speaker::apply), [`replace_all`](Speaker::replace_all),
+///   [`stop`](Speaker::stop).
 /// - **Out**, what to do, drained after every call of the above until all three have nothing more:
 ///   [`poll_event`](Speaker::poll_event), [`poll_transmit`](Speaker::poll_transmit), and then
 ///   [`poll_timeout`](Speaker::poll_timeout) for when to call `handle_timeout`.
@@ -103,26 +104,29 @@ impl Speaker {
 
     /// Adds routes or replaces those with the same prefixes.
     pub fn announce(&mut self, routes: &[Route]) {
-        for route in routes {
-            if let Some(slot) = self.loc_rib.set(route) {
-                mark(&mut self.peers, slot);
-            }
-        }
+        let mut ribs = adj_ribs_out(&mut self.peers);
+        self.loc_rib.announce(routes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
     }
 
     /// Removes the routes of these prefixes.
     pub fn withdraw(&mut self, prefixes: &[IpNet]) {
-        for prefix in prefixes {
-            if let Some(slot) = self.loc_rib.remove(prefix) {
-                mark(&mut self.peers, slot);
-            }
+        let mut ribs = adj_ribs_out(&mut self.peers);
+        for slot in prefixes.iter().filter_map(|prefix| self.loc_rib.remove(prefix)) {
+            ribs.iter_mut().for_each(|rib| rib.mark(slot));
         }
+    }
+
+    /// Adds and removes routes, in the order in which that was written down.
+    pub fn apply(&mut self, changes: &Changes) {
+        let mut ribs = adj_ribs_out(&mut self.peers);
+        self.loc_rib.apply(changes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
     }
 
     /// Makes these the only routes. What is as it was causes nothing on the wire.
     pub fn replace_all(&mut self, routes: &[Route]) {
         self.is_loaded = true;
-        self.loc_rib.replace_all(routes, |slot| mark(&mut self.peers, slot));
+        let mut ribs = adj_ribs_out(&mut self.peers);
+        self.loc_rib.replace_all(routes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
     }
 
     /// Makes these the only peers. Equal configurations touch nothing; one that differs in what needs no new
@@ -309,10 +313,9 @@ impl Speaker {
     }
 }
 
-fn mark(peers: &mut BTreeMap<PeerName, Peer>, slot: Slot) {
-    for peer in peers.values_mut() {
-        peer.mark(slot);
-    }
+/// Of every session.
+fn adj_ribs_out(peers: &mut BTreeMap<PeerName, Peer>) -> Vec<&mut AdjRibOut> {
+    peers.values_mut().flat_map(Peer::adj_ribs_out).collect()
 }
 
 /// Takes what a peer wants done.

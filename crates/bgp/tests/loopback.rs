@@ -112,6 +112,29 @@ async fn a_large_table_arrives_whole_and_in_few_messages() {
 }
 
 #[tokio::test]
+async fn calls_that_nobody_awaits_count_in_their_order_and_share_messages() {
+    let (a, b) = session().await;
+    for route in hosts(10_000) {
+        a.announce([route]);
+    }
+    // The last word on these is that they go, and on the first of them that it stays.
+    for route in &hosts(100)[..50] {
+        a.withdraw([route.prefix]);
+    }
+    a.announce(hosts(1)).await.unwrap();
+    a.barrier().await.unwrap();
+    until(&b, "told", |peer| peer.received == [10_000 - 49, 0]).await;
+    // 810 prefixes a message, and two End-of-RIB.
+    assert_eq!(until_established(&a).await.updates_sent, 13 + 2);
+    for route in hosts(10_000) {
+        a.withdraw([route.prefix]);
+    }
+    a.barrier().await.unwrap();
+    let status = until_established(&a).await;
+    assert_eq!((status.advertised, status.updates_sent), ([0, 0], 13 + 2 + 13));
+}
+
+#[tokio::test]
 async fn a_wrong_as_is_told_in_words_on_both_sides() {
     let (b, port) = listening();
     b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64999) }]).await.unwrap();
@@ -147,7 +170,7 @@ async fn shutdown_tells_the_peer_why() {
     let status = until(&b, "down", |peer| peer.state != State::Established).await;
     let error = status.last_error.unwrap();
     assert!(error.contains("administrative shutdown") && error.contains("node is drained"), "{error}");
-    assert!(matches!(a.announce(Vec::new()).await, Err(driver::Error::Stopped)));
+    assert!(matches!(a.announce([]).await, Err(driver::Error::Stopped)));
 }
 
 #[tokio::test]
@@ -229,9 +252,10 @@ async fn a_peer_that_does_not_read_holds_up_nobody() {
     let attributes = Arc::new(RouteAttributes::default());
     let prefix = |host: u128| IpNet::new(IpAddr::V6((0x2001_0db8 << 96 | host).into()), 128).unwrap();
     let class = RouteClass(0);
-    let routes =
-        (0..COUNT).map(|host| Route { prefix: prefix(host), class, attributes: Arc::clone(&attributes) });
-    a.announce(routes.collect()).await.unwrap();
+    let routes: Vec<Route> = (0..COUNT)
+        .map(|host| Route { prefix: prefix(host), class, attributes: Arc::clone(&attributes) })
+        .collect();
+    a.announce(routes).await.unwrap();
     until(&b, "told", |peer| peer.received[1] == COUNT as usize).await;
     let asleep = a.watch_status().borrow().peers[0].clone();
     assert!(asleep.advertised[1] < COUNT as usize, "nothing waits but its dirty set");

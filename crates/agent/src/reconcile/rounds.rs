@@ -96,7 +96,8 @@ impl Reconciler {
         let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
         self.add_blackholes(&changes.add_blackholes).await;
         if !changes.announce.is_empty() {
-            self.speaker.announce(changes.announce.iter().map(|prefix| route(*prefix)).collect()).await?;
+            let routes: Vec<Route> = changes.announce.iter().map(|prefix| route(*prefix)).collect();
+            self.speaker.announce(routes).await?;
         }
         if !changes.withdraw.is_empty() {
             self.speaker.withdraw(changes.withdraw).await?;

@@ -3,9 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use super::clock::Clock;
+use super::{
+    clock::Clock,
+    inbox::{Answer, Command, Done, Sender},
+};
 use crate::{
     config::{PeerConfig, PeerSetError, ShutdownMode},
     route::Route,
@@ -24,25 +27,11 @@ pub enum Error {
     Peers(#[from] PeerSetError),
 }
 
-/// Where the answer to a command goes; only a set of peers can be refused.
-pub(super) type Answer = oneshot::Sender<Result<(), PeerSetError>>;
-
-/// What the handle asks of the task that owns the speaker.
-#[derive(Debug)]
-pub(super) enum Command {
-    Announce(Vec<Route>, Answer),
-    Withdraw(Vec<IpNet>, Answer),
-    ReplaceAll(Vec<Route>, Answer),
-    SetPeers(Vec<PeerConfig>, Answer),
-    Barrier(Answer),
-    Shutdown(ShutdownMode, Answer),
-}
-
 /// A running speaker. Clones are cheap and mean the same speaker, which ends when it is shut down or the last
 /// clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+    inbox: Arc<Sender>,
     status: watch::Receiver<Arc<SpeakerStatus>>,
     clock: Clock,
     listening: Arc<[SocketAddr]>,
@@ -50,12 +39,12 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(
-        commands: mpsc::UnboundedSender<Command>,
+        inbox: Sender,
         status: watch::Receiver<Arc<SpeakerStatus>>,
         clock: Clock,
         listening: Vec<SocketAddr>,
     ) -> Handle {
-        Handle { commands, status, clock, listening: listening.into() }
+        Handle { inbox: Arc::new(inbox), status, clock, listening: listening.into() }
     }
 
     /// The addresses of [`crate::config::SpeakerConfig::listen`] as bound: port 0 has become a real one.
@@ -63,20 +52,26 @@ impl Handle {
         &self.listening
     }
 
-    /// Adds routes, or replaces those with the same prefixes. Returns once they are in the Loc-RIB.
-    pub async fn announce(&self, routes: Vec<Route>) -> Result<(), Error> {
-        self.call(|done| Command::Announce(routes, done)).await
+    /// Adds routes, or replaces those with the same prefixes. The call itself only leaves a note, and what it returns
+    /// is ready once they are in the Loc-RIB; it need not be awaited. Calls made without awaiting each share their
+    /// messages as the routes of one call do, so one route a call (`announce([route])`) costs little more than
+    /// all in one.
+    pub fn announce(&self, routes: impl AsRef<[Route]>) -> Done<'_> {
+        let routes = routes.as_ref();
+        self.inbox.change(|changes| routes.iter().for_each(|route| changes.announce(route)))
     }
 
-    /// Removes the routes of these prefixes; those there are none of are passed over.
-    pub async fn withdraw(&self, prefixes: Vec<IpNet>) -> Result<(), Error> {
-        self.call(|done| Command::Withdraw(prefixes, done)).await
+    /// Removes the routes of these prefixes; those there are none of are passed over. Like [`Handle::announce`], it
+    /// need not be awaited; the last word on a prefix counts, whichever call it comes from.
+    pub fn withdraw(&self, prefixes: impl AsRef<[IpNet]>) -> Done<'_> {
+        let prefixes = prefixes.as_ref();
+        self.inbox.change(|changes| prefixes.iter().for_each(|prefix| changes.withdraw(prefix)))
     }
 
     /// Makes these the only routes. A route that is as it was causes nothing on the wire. A speaker that waits
     /// for its routes ([`crate::config::SpeakerConfig::await_routes`]) starts advertising with the first call.
-    pub async fn replace_all(&self, routes: Vec<Route>) -> Result<(), Error> {
-        self.call(|done| Command::ReplaceAll(routes, done)).await
+    pub fn replace_all(&self, routes: Vec<Route>) -> Done<'_> {
+        self.inbox.send(Command::ReplaceAll(routes))
     }
 
     /// Makes these the only peers. A peer whose configuration is as it was is not touched.
@@ -113,7 +108,8 @@ impl Handle {
 
     async fn call(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), Error> {
         let (done, answer) = oneshot::channel();
-        self.commands.send(command(done)).map_err(|_| Error::Stopped)?;
+        // Where the speaker has stopped, the sender of the answer is gone.
+        self.inbox.send(command(done));
         Ok(answer.await.map_err(|_| Error::Stopped)??)
     }
 }

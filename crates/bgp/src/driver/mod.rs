@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, watch},
+    sync::watch,
     task::{AbortHandle, JoinSet},
     time::{Duration, Instant, sleep_until},
 };
@@ -28,12 +28,14 @@ use crate::{
 
 mod clock;
 mod handle;
+mod inbox;
 mod options;
 mod tcp;
 
 use clock::Clock;
-use handle::{Answer, Command};
 pub use handle::{Error, Handle};
+pub use inbox::Done;
+use inbox::{Answer, Batch, Command, Receiver};
 use tcp::{Connection, Listeners, Ready};
 
 /// How much is read from one peer before the others have their turn.
@@ -45,14 +47,14 @@ const LISTEN_RETRY: Duration = Duration::from_secs(5);
 /// Starts a speaker on the current tokio runtime. Fails where an address of `config.listen` cannot be bound.
 pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
     let clock = Clock::start();
-    let (commands, received) = mpsc::unbounded_channel();
+    let (sender, inbox) = inbox::inbox();
     let (publish, status) = watch::channel(Arc::new(SpeakerStatus::default()));
     let listeners = Listeners::bind(&config.listen)?;
-    let handle = Handle::new(commands, status, clock, listeners.local_addresses());
+    let handle = Handle::new(sender, status, clock, listeners.local_addresses());
     let driver = Driver {
         clock,
         speaker: Speaker::new(&config),
-        commands: received,
+        inbox,
         publish,
         connections: HashMap::new(),
         dials: JoinSet::new(),
@@ -74,7 +76,7 @@ struct Driver {
     config: SpeakerConfig,
     clock: Clock,
     speaker: Speaker,
-    commands: mpsc::UnboundedReceiver<Command>,
+    inbox: Receiver,
     publish: watch::Sender<Arc<SpeakerStatus>>,
     connections: HashMap<ConnectionId, Connection>,
     dials: JoinSet<(ConnectionId, Result<TcpStream, String>)>,
@@ -95,7 +97,8 @@ struct Barrier {
 
 /// What woke the task.
 enum Wake {
-    Command(Option<Command>),
+    /// `None`: no handle is left.
+    Commands(Option<Batch>),
     Sockets(Vec<(ConnectionId, Ready)>),
     Accepted(TcpStream, SocketAddr),
     Dialed(ConnectionId, Result<TcpStream, String>),
@@ -107,8 +110,8 @@ impl Driver {
         self.settle();
         loop {
             match self.wake().await {
-                Wake::Command(command) => {
-                    if let Some((mode, answer)) = self.on_commands(command) {
+                Wake::Commands(batch) => {
+                    if let Some((mode, answer)) = self.on_commands(batch) {
                         self.shut_down(&mode).await;
                         let _ = answer.map(|answer| answer.send(Ok(())));
                         return;
@@ -138,7 +141,7 @@ impl Driver {
         };
         let (connections, listeners) = (&self.connections, &self.listeners);
         tokio::select! {
-            command = self.commands.recv() => Wake::Command(command),
+            batch = poll_fn(|context| self.inbox.poll_take(context)) => Wake::Commands(batch),
             wake = poll_fn(|context| poll_sockets(connections, listeners, context)) => wake,
             Some(Ok((id, result))) = self.dials.join_next() => Wake::Dialed(id, result),
             () = sleep => Wake::Timeout,
@@ -146,25 +149,15 @@ impl Driver {
     }
 
     /// Everything that is wanted already is done before anything is sent: the last word wins.
-    fn on_commands(&mut self, first: Option<Command>) -> Option<(ShutdownMode, Option<Answer>)> {
-        let Some(first) = first else { return Some((ShutdownMode::Restart, None)) };
+    fn on_commands(&mut self, batch: Option<Batch>) -> Option<(ShutdownMode, Option<Answer>)> {
+        let Some(batch) = batch else { return Some((ShutdownMode::Restart, None)) };
+        let number = batch.number();
         let mut answers = Vec::new();
-        let mut next = Some(first);
         let mut end = None;
-        while let Some(command) = next {
+        for command in batch.commands {
             match command {
-                Command::Announce(routes, answer) => {
-                    self.speaker.announce(&routes);
-                    answers.push((answer, Ok(())));
-                }
-                Command::Withdraw(prefixes, answer) => {
-                    self.speaker.withdraw(&prefixes);
-                    answers.push((answer, Ok(())));
-                }
-                Command::ReplaceAll(routes, answer) => {
-                    self.speaker.replace_all(&routes);
-                    answers.push((answer, Ok(())));
-                }
+                Command::Change(changes) => self.speaker.apply(&changes),
+                Command::ReplaceAll(routes) => self.speaker.replace_all(&routes),
                 Command::SetPeers(peers, answer) => {
                     let result = self.speaker.set_peers(peers, self.clock.now());
                     answers.push((answer, result));
@@ -178,9 +171,9 @@ impl Driver {
                     break;
                 }
             }
-            next = self.commands.try_recv().ok();
         }
         self.settle();
+        self.inbox.done(number);
         for (answer, result) in answers {
             // Whoever does not wait for the answer does not get it.
             let _ = answer.send(result);

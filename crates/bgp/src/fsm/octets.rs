@@ -23,6 +23,10 @@ const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
 /// How much may wait for the socket before nothing more is produced.
 const OUTPUT_LIMIT: usize = 256 * 1024;
 
+/// How much is produced at once: the socket has the first of a large table while the rest is still being made, and
+/// the buffer stays in the cache.
+const PORTION: usize = 64 * 1024;
+
 impl Connection {
     /// Octets from the peer; [`Connection::received`] makes events of them.
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
@@ -55,7 +59,7 @@ impl Connection {
     /// Octets for the peer, UPDATEs made now from the Loc-RIB among them; empty where there are none or the
     /// socket has to take some first. `routes`: whether routes may be told yet.
     pub(crate) fn produce(&mut self, loc_rib: &mut LocRib, routes: bool, now: Time) -> BytesMut {
-        let limit = OUTPUT_LIMIT.saturating_sub(self.in_flight);
+        let limit = OUTPUT_LIMIT.saturating_sub(self.in_flight).min(PORTION);
         if let State::Established(session) = &mut self.state
             && routes
         {
@@ -73,7 +77,8 @@ impl Connection {
                 self.timers.start(Timer::SendHold, now + self.send_hold_time());
             }
         }
-        std::mem::take(&mut self.output)
+        // What is split off gives its room back once the socket has taken it.
+        self.output.split()
     }
 
     /// The socket has taken so many octets.

@@ -162,15 +162,20 @@ impl AdjRibOut {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut kinds = Kinds::new(loc_rib, exporter);
         self.advertised.resize(self.advertised.len().max(loc_rib.end() as usize), None);
+        let mut any_unsendable = self.unsendable().iter().any(|count| *count > 0);
+        let any_resent = !self.resend.is_empty();
         for slot in dirty.iter() {
             let kind = loc_rib.kind(slot);
             let desired = kind.map_or(Desired::Nothing, |kind| kinds.desired(kind, &mut self.exported));
-            for family in Family::ALL {
-                let is_unsendable =
-                    matches!(desired, Desired::Unsendable) && kind.is_some_and(|kind| kind.family == family);
-                self.note_unsendable(slot, family, is_unsendable);
+            if any_unsendable || matches!(desired, Desired::Unsendable) {
+                any_unsendable = true;
+                for family in Family::ALL {
+                    let is_unsendable = matches!(desired, Desired::Unsendable)
+                        && kind.is_some_and(|kind| kind.family == family);
+                    self.note_unsendable(slot, family, is_unsendable);
+                }
             }
-            let is_resent = self.resend.remove(slot);
+            let is_resent = any_resent && self.resend.remove(slot);
             match (self.advertised[slot as usize], desired) {
                 (Some(current), Desired::Reach(wanted)) if current == wanted && !is_resent => {}
                 (_, Desired::Reach(wanted)) => {

@@ -3,16 +3,14 @@
 //! A route that is removed leaves its prefix behind until the last peer that has it was told (`hold` and
 //! `release` count them), so that a session needs to remember numbers only.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::{
     Slot,
+    changes::{Changes, Fate, Runs},
+    index::{self, Found, Index},
     intern::{Id, Interner},
     slot_set::SlotSet,
 };
@@ -26,7 +24,7 @@ use crate::{
 pub struct LocRib {
     slots: Vec<Entry>,
     free: Vec<Slot>,
-    index: HashMap<IpNet, Slot, BuildHasherDefault<PrefixHasher>>,
+    index: Index,
     attributes: Interner<RouteAttributes>,
     counts: [usize; 2],
 }
@@ -65,15 +63,61 @@ impl LocRib {
     }
 
     /// Sets one route. The slot where that changes anything.
+    #[cfg(test)]
     pub(crate) fn set(&mut self, route: &Route) -> Option<Slot> {
-        let slot = self.slot_of(route.prefix.trunc());
-        self.put(slot, route).then_some(slot)
+        let mut slot = None;
+        self.announce(std::slice::from_ref(route), |changed| slot = Some(changed));
+        slot
+    }
+
+    /// Sets routes, in order; `changed` is told every slot that this changes, once or more often.
+    pub(crate) fn announce(&mut self, routes: &[Route], mut changed: impl FnMut(Slot)) {
+        for route in routes {
+            let attributes = self.attributes.acquire(&route.attributes);
+            let slot = self.slot_of(route.prefix.trunc());
+            if self.put(slot, route.class, attributes) {
+                changed(slot);
+            }
+            self.attributes.release(attributes);
+        }
     }
 
     /// Removes one route. The slot where there was one.
     pub(crate) fn remove(&mut self, prefix: &IpNet) -> Option<Slot> {
-        let slot = *self.index.get(&prefix.trunc())?;
+        let slot = self.find(&prefix.trunc())?;
         self.clear(slot).then_some(slot)
+    }
+
+    /// Makes these changes; `changed` is told every slot that differs from before, once or more often.
+    pub(crate) fn apply(&mut self, changes: &Changes, mut changed: impl FnMut(Slot)) {
+        self.apply_runs(&changes.ipv4, &mut changed);
+        self.apply_runs(&changes.ipv6, &mut changed);
+    }
+
+    fn apply_runs<N: Copy + Into<IpNet>>(&mut self, runs: &Runs<N>, changed: &mut impl FnMut(Slot)) {
+        for (fate, prefixes) in runs.iter() {
+            self.apply_run(fate, prefixes.iter().map(|prefix| (*prefix).into().trunc()), changed);
+        }
+    }
+
+    fn apply_run(
+        &mut self,
+        fate: &Fate,
+        prefixes: impl Iterator<Item = IpNet>,
+        changed: &mut impl FnMut(Slot),
+    ) {
+        let Some((class, attributes)) = fate else {
+            let mut removed = |prefix| self.find(&prefix).filter(|slot| self.clear(*slot));
+            return prefixes.filter_map(&mut removed).for_each(changed);
+        };
+        let attributes = self.attributes.acquire(attributes);
+        for prefix in prefixes {
+            let slot = self.slot_of(prefix);
+            if self.put(slot, *class, attributes) {
+                changed(slot);
+            }
+        }
+        self.attributes.release(attributes);
     }
 
     /// Makes these the only routes, the last of equal prefixes counting; `changed` is told every slot that
@@ -82,11 +126,13 @@ impl LocRib {
         let mut wanted = SlotSet::default();
         let mut touched = SlotSet::default();
         for route in routes {
+            let attributes = self.attributes.acquire(&route.attributes);
             let slot = self.slot_of(route.prefix.trunc());
             wanted.insert(slot);
-            if self.put(slot, route) {
+            if self.put(slot, route.class, attributes) {
                 touched.insert(slot);
             }
+            self.attributes.release(attributes);
         }
         for slot in 0..self.end() {
             if !wanted.contains(slot) && self.clear(slot) {
@@ -128,11 +174,19 @@ impl LocRib {
         self.free_if_unused(slot);
     }
 
+    fn find(&self, prefix: &IpNet) -> Option<Slot> {
+        self.index.find(index::hash(prefix), |slot| self.slots[slot as usize].prefix == *prefix)
+    }
+
     /// The slot of a prefix, made where there is none.
+    #[inline]
     fn slot_of(&mut self, prefix: IpNet) -> Slot {
-        if let Some(&slot) = self.index.get(&prefix) {
-            return slot;
-        }
+        let hash = index::hash(&prefix);
+        let slots = &self.slots;
+        let bucket = match self.index.entry(hash, |slot| slots[slot as usize].prefix == prefix) {
+            Found::Slot(slot) => return slot,
+            Found::Vacant(bucket) => bucket,
+        };
         let entry = Entry { prefix, holders: 0, class: RouteClass::default(), attributes: None };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -144,19 +198,23 @@ impl LocRib {
                 self.end() - 1
             }
         };
-        self.index.insert(prefix, slot);
+        self.index.insert(bucket, hash, slot);
         slot
     }
 
-    fn put(&mut self, slot: Slot, route: &Route) -> bool {
-        let attributes = self.attributes.acquire(&route.attributes);
-        let entry = self.entry_mut(slot);
+    /// Whether that changes anything.
+    #[inline]
+    fn put(&mut self, slot: Slot, class: RouteClass, attributes: Id) -> bool {
+        let entry = &mut self.slots[slot as usize];
         let old = entry.attributes.replace(attributes);
-        let is_changed = old != Some(attributes) || entry.class != route.class;
-        entry.class = route.class;
-        match old {
-            Some(old) => self.attributes.release(old),
-            None => self.counts[Family::of(&route.prefix) as usize] += 1,
+        let is_changed = old != Some(attributes) || entry.class != class;
+        entry.class = class;
+        if old != Some(attributes) {
+            self.attributes.retain(attributes, 1);
+            match old {
+                Some(old) => self.attributes.release(old),
+                None => self.counts[Family::of(&entry.prefix) as usize] += 1,
+            }
         }
         is_changed
     }
@@ -174,8 +232,7 @@ impl LocRib {
     fn free_if_unused(&mut self, slot: Slot) {
         let entry = self.entry(slot);
         if entry.attributes.is_none() && entry.holders == 0 {
-            let prefix = entry.prefix;
-            self.index.remove(&prefix);
+            self.index.remove(index::hash(&entry.prefix), slot);
             self.free.push(slot);
         }
     }
@@ -186,47 +243,6 @@ impl LocRib {
 
     fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
         &mut self.slots[slot as usize]
-    }
-}
-
-/// Multiply and fold: the keys are our own prefixes, so nobody outside chooses them to collide.
-#[derive(Debug, Default)]
-struct PrefixHasher(u64);
-
-impl PrefixHasher {
-    fn mix(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-impl Hasher for PrefixHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.mix(u64::from_ne_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.mix(u64::from(value));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.mix(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.mix(value);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.mix(value as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -287,6 +303,54 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn changes_come_to_what_they_say_one_after_the_other(
+            batches in prop::collection::vec(
+                prop::collection::vec((0u8..12, prop::option::of((0u32..2, 0usize..3))), 0..30),
+                0..6,
+            ),
+        ) {
+            // Equal attributes from different calls, too.
+            let values = [None, Some(1), Some(1)].map(|med| {
+                Arc::new(RouteAttributes { med, ..RouteAttributes::default() })
+            });
+            let (mut rib, mut model) = (LocRib::default(), BTreeMap::new());
+            for batch in batches {
+                let before = model.clone();
+                let mut changes = Changes::default();
+                for (host, fate) in batch {
+                    let text = if host % 2 == 0 { format!("192.0.2.{host}/32") } else { format!("2001:db8::{host}/128") };
+                    let prefix: IpNet = text.parse().unwrap();
+                    match fate {
+                        Some((class, value)) => {
+                            let attributes = Arc::clone(&values[value]);
+                            let route = Route { prefix, class: RouteClass(class), attributes };
+                            changes.announce(&route);
+                            model.insert(prefix, route);
+                        }
+                        None => {
+                            changes.withdraw(&prefix);
+                            model.remove(&prefix);
+                        }
+                    }
+                }
+                let mut told = Vec::new();
+                rib.apply(&changes, |slot| told.push(slot));
+                let told = told.into_iter().map(|slot| rib.prefix(slot)).collect::<Vec<_>>();
+                for prefix in before.keys().chain(model.keys()) {
+                    let is_told = told.contains(prefix) || !model.contains_key(prefix);
+                    prop_assert!(before.get(prefix) == model.get(prefix) || is_told, "{}", prefix);
+                }
+                let routes = rib.routes().map(|route| (route.prefix, route)).collect::<BTreeMap<_, _>>();
+                prop_assert_eq!(&routes, &model);
+            }
+            // Nobody uses any attributes but the routes.
+            for prefix in model.keys() {
+                prop_assert!(rib.remove(prefix).is_some());
+            }
+            prop_assert_eq!((rib.attributes.len(), rib.counts()), (0, [0, 0]));
+        }
+
         #[test]
         fn a_loc_rib_behaves_like_a_map(
             operations in prop::collection::vec((0u8..3, 0u8..12, 0u32..3), 0..80),

@@ -7,8 +7,10 @@
 //! route is four octets and one bit.
 
 pub(crate) mod adj_rib_out;
+pub mod changes;
 pub mod loc_rib;
 
+mod index;
 mod intern;
 mod pack;
 mod slot_set;

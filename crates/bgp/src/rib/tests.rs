@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{adj_rib_out::AdjRibOut, loc_rib::LocRib};
+use super::{adj_rib_out::AdjRibOut, changes::Changes, loc_rib::LocRib};
 use crate::{
     attributes::{Attributes, NextHop},
     config::OwnNextHops,
@@ -162,6 +162,8 @@ fn an_ended_session_leaves_nothing_behind_in_the_loc_rib() {
 enum Step {
     Announce(u32, u32, Option<u32>),
     Withdraw(u32),
+    /// Many at once; `None` withdraws.
+    Changes(Vec<(u32, Option<u32>)>),
     ReplaceAll(Vec<(u32, u32)>),
     Policy(Option<Vec<(u32, Option<u32>)>>),
     NextHop(bool),
@@ -175,6 +177,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0u32..60, 0u32..3, med()).prop_map(|(number, class, med)| Step::Announce(number, class, med)),
         3 => (0u32..60).prop_map(Step::Withdraw),
+        2 => prop::collection::vec((0u32..60, prop::option::of(0u32..3)), 0..40).prop_map(Step::Changes),
         1 => prop::collection::vec((0u32..60, 0u32..3), 0..40).prop_map(Step::ReplaceAll),
         1 => prop::option::of(prop::collection::vec((0u32..3, med()), 0..3)).prop_map(Step::Policy),
         1 => any::<bool>().prop_map(Step::NextHop),
@@ -198,6 +201,16 @@ fn take(step: Step, loc_rib: &mut LocRib, session: &mut Session) {
         }
         Step::Withdraw(number) => {
             loc_rib.remove(&host(number)).into_iter().for_each(|slot| rib.mark(slot));
+        }
+        Step::Changes(many) => {
+            let mut changes = Changes::default();
+            for (number, class) in many {
+                match class {
+                    Some(class) => changes.announce(&route(host(number), class, None)),
+                    None => changes.withdraw(&host(number)),
+                }
+            }
+            loc_rib.apply(&changes, |slot| rib.mark(slot));
         }
         Step::ReplaceAll(routes) => {
             let routes: Vec<_> =

@@ -81,7 +81,7 @@ struct Fed {
 impl Party for Fed {
     fn prepare(&mut self, verb: Verb) -> Result<()> {
         self.octets = match verb {
-            Verb::Announce => announcement_of_the_feeder(self.family),
+            Verb::Announce | Verb::AnnounceAtOnce => announcement_of_the_feeder(self.family),
             Verb::Withdraw => Messages::withdrawal(self.family, ALL),
         };
         Ok(())

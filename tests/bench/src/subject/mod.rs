@@ -4,6 +4,9 @@
 //! Commands, one a line, about the host routes of [`Family::prefix`]: `announce FROM TO` and `withdraw FROM TO`
 //! prepare everything that can be done before the clock starts and are answered with `prepared`; `go` does it and
 //! is not answered, because what counts is seen at the receiver. `ready` says that the session can be dialled.
+//!
+//! Both are called once for each route, `announce-at-once FROM TO` once for all. The raw sender has its octets in
+//! memory when `go` comes: it stands for a program that needs no time at all to find out what to say.
 
 mod ours;
 mod raw;
@@ -66,13 +69,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Announce,
+    AnnounceAtOnce,
     Withdraw,
 }
 
 impl Verb {
+    const ALL: [Verb; 3] = [Verb::Announce, Verb::AnnounceAtOnce, Verb::Withdraw];
+
     const fn word(self) -> &'static str {
         match self {
             Verb::Announce => "announce",
+            Verb::AnnounceAtOnce => "announce-at-once",
             Verb::Withdraw => "withdraw",
         }
     }
@@ -90,8 +97,11 @@ impl Line {
         let words = line.split_whitespace().collect::<Vec<_>>();
         match words.as_slice() {
             ["go"] => Ok(Self::Go),
-            ["announce", from, to] => Ok(Self::Prepare(Verb::Announce, from.parse()?..to.parse()?)),
-            ["withdraw", from, to] => Ok(Self::Prepare(Verb::Withdraw, from.parse()?..to.parse()?)),
+            [word, from, to] => {
+                let verb = Verb::ALL.into_iter().find(|verb| verb.word() == *word);
+                let verb = verb.with_context(|| format!("{line:?} is no command"))?;
+                Ok(Self::Prepare(verb, from.parse()?..to.parse()?))
+            }
             _ => bail!("{line:?} is no command"),
         }
     }

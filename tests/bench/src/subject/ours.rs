@@ -41,6 +41,7 @@ async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()
             Line::Prepare(verb, numbers) => {
                 call = match verb {
                     Verb::Announce => Call::Announce(numbered(family, numbers, &attributes)),
+                    Verb::AnnounceAtOnce => Call::AnnounceAtOnce(numbered(family, numbers, &attributes)),
                     Verb::Withdraw => Call::Withdraw(prefixes(family, numbers)),
                 };
                 answer("prepared")?;
@@ -60,19 +61,34 @@ fn peer(family: Family, passive: bool) -> Result<PeerConfig> {
     Ok(peer)
 }
 
-/// A call of the library with its values; made once.
+/// Calls of the library with their values; made once.
 enum Call {
+    /// One call a route, as a program makes them that hears of one route after the other.
     Announce(Vec<Route>),
+    AnnounceAtOnce(Vec<Route>),
+    /// One call a prefix.
     Withdraw(Vec<IpNet>),
 }
 
 impl Call {
+    /// Returns when all of them are done.
     async fn make(&mut self, handle: &Handle) -> Result<()> {
         match self {
-            Self::Announce(routes) => handle.announce(std::mem::take(routes)).await?,
-            Self::Withdraw(prefixes) => handle.withdraw(std::mem::take(prefixes)).await?,
+            Self::Announce(routes) => {
+                for route in routes.drain(..) {
+                    handle.announce([route]);
+                }
+            }
+            Self::AnnounceAtOnce(routes) => {
+                handle.announce(std::mem::take(routes));
+            }
+            Self::Withdraw(prefixes) => {
+                for prefix in prefixes.drain(..) {
+                    handle.withdraw([prefix]);
+                }
+            }
         }
-        Ok(())
+        Ok(handle.announce([]).await?)
     }
 }
 
