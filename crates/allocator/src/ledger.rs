@@ -5,7 +5,12 @@
 //! of one more holder. The ledger itself records what is published, even where that is a conflict, because it is
 //! the truth; the decision resolves it.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    mem,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use api::AddressRange;
 use foldhash::fast::RandomState;
@@ -15,8 +20,12 @@ use crate::{
     pool::Taken,
 };
 
-/// One Service on an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+mod slots;
+
+use slots::{Held, Holders, Slot};
+
+/// One Service that holds something.
+#[derive(Clone, Debug)]
 pub struct Holder {
     /// Who.
     pub service: ServiceKey,
@@ -26,23 +35,48 @@ pub struct Holder {
     pub sharing_key: Option<Arc<str>>,
     /// Its ports.
     pub ports: Arc<[Port]>,
+    /// In the order in which they came.
+    addresses: Held,
+}
+
+impl Holder {
+    fn new(service: &Service) -> Holder {
+        Holder {
+            service: service.key.clone(),
+            created: service.created,
+            sharing_key: service.facts.requests.sharing_key.clone(),
+            ports: service.facts.ports.clone(),
+            addresses: Held::default(),
+        }
+    }
+
+    /// Whether that is still what the Service says.
+    fn is_up_to_date(&self, service: &Service) -> bool {
+        self.created == service.created
+            && self.sharing_key == service.facts.requests.sharing_key
+            && self.ports == service.facts.ports
+    }
 }
 
 /// Who holds what.
+///
+/// Each holder is kept once, in a slot; addresses and names lead to it.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     taken: Taken,
-    by_address: HashMap<IpAddr, Holders, RandomState>,
-    by_service: HashMap<ServiceKey, Vec<IpAddr>, RandomState>,
-    /// (namespace, sharing key) → addresses that are held under it, in the order in which they came.
-    by_sharing_key: HashMap<(Box<str>, Arc<str>), Vec<IpAddr>>,
+    slots: Vec<Option<Holder>>,
+    vacant: Vec<Slot>,
+    by_service: HashMap<ServiceKey, Slot, RandomState>,
+    by_address: Holders,
+    /// Namespace → sharing key → addresses that are held under it, in the order in which they came.
+    by_sharing_key: HashMap<Box<str>, Keys, RandomState>,
 }
 
-/// Nearly always one.
-type Holders = Vec<Holder>;
+/// The sharing keys of a namespace.
+type Keys = HashMap<Arc<str>, Vec<IpAddr>, RandomState>;
 
 /// Why a Service cannot have an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Conflict<'a> {
     /// Somebody holds it, and the two do not share.
     InUse(&'a Holder),
@@ -52,18 +86,22 @@ pub enum Conflict<'a> {
 
 impl Ledger {
     /// Who holds an address, in the order in which they came.
-    pub fn holders(&self, address: IpAddr) -> &[Holder] {
-        self.by_address.get(&address).map_or(&[], Vec::as_slice)
+    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Holder> {
+        self.by_address.at(address).iter().filter_map(|slot| self.slots.get(*slot as usize)?.as_ref())
+    }
+
+    fn holder(&self, service: &ServiceKey) -> Option<&Holder> {
+        self.slots.get(*self.by_service.get(service)? as usize)?.as_ref()
     }
 
     /// What a Service holds.
     pub fn held_by(&self, service: &ServiceKey) -> &[IpAddr] {
-        self.by_service.get(service).map_or(&[], Vec::as_slice)
+        self.holder(service).map_or(&[], |holder| holder.addresses.as_slice())
     }
 
     /// Every Service that holds something.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &[IpAddr])> {
-        self.by_service.iter().map(|(service, addresses)| (service, addresses.as_slice()))
+        self.slots.iter().flatten().map(|holder| (&holder.service, holder.addresses.as_slice()))
     }
 
     /// The lowest address of a range that nobody holds.
@@ -78,15 +116,23 @@ impl Ledger {
 
     /// The addresses that Services of this namespace share under this key.
     pub fn shared(&self, namespace: &str, key: &Arc<str>) -> &[IpAddr] {
-        self.by_sharing_key.get(&(namespace.into(), key.clone())).map_or(&[], Vec::as_slice)
+        let of_namespace = self.by_sharing_key.get(namespace);
+        of_namespace.and_then(|keys| keys.get(key)).map_or(&[], Vec::as_slice)
     }
 
-    /// The sharing keys under which a Service holds something.
-    pub fn sharing_keys_of(&self, service: &ServiceKey) -> Vec<Arc<str>> {
-        let held = self.held_by(service).iter().flat_map(|address| self.holders(*address));
-        held.filter(|holder| holder.service == *service)
-            .filter_map(|holder| holder.sharing_key.clone())
-            .collect()
+    /// The sharing key under which a Service holds what it holds.
+    pub fn sharing_key_of(&self, service: &ServiceKey) -> Option<&Arc<str>> {
+        self.holder(service)?.sharing_key.as_ref()
+    }
+
+    /// Whether the Service holds exactly what it publishes, and nothing is known of it that it no longer says.
+    pub fn is_in_step(&self, service: &Service) -> bool {
+        match self.holder(&service.key) {
+            Some(holder) => {
+                holder.addresses.as_slice() == service.facts.ingress && holder.is_up_to_date(service)
+            }
+            None => service.facts.ingress.is_empty(),
+        }
     }
 
     /// Who stands in the way of the Service coming to the address: anybody else there who does not share with it,
@@ -97,9 +143,9 @@ impl Ledger {
         service: &Service,
         may_share: impl Fn(&str) -> bool,
     ) -> Option<Conflict<'_>> {
-        let others = self.holders(address).iter().filter(|holder| holder.service != service.key);
+        let mut others = self.holders(address).filter(|holder| holder.service != service.key);
         let key = &service.facts.requests.sharing_key;
-        others.into_iter().find_map(|holder| {
+        others.find_map(|holder| {
             let shares = key.is_some() && holder.sharing_key == *key && may_share(holder.service.namespace());
             if !shares {
                 return Some(Conflict::InUse(holder));
@@ -112,109 +158,162 @@ impl Ledger {
     /// any sharing key where it has none either. Ports that do not collide and a key on either side tell of
     /// sharing that was agreed to and that nobody is thrown out of.
     pub fn must_yield_to(&self, address: IpAddr, service: &Service) -> Option<&Holder> {
-        let older = self
-            .holders(address)
-            .iter()
-            .filter(|holder| (holder.created, &holder.service) < service.seniority());
-        older.into_iter().find(|holder| {
+        let mut older =
+            self.holders(address).filter(|holder| (holder.created, &holder.service) < service.seniority());
+        older.find(|holder| {
             let strangers = holder.sharing_key.is_none() && service.facts.requests.sharing_key.is_none();
             strangers || collision(&service.facts.ports, &holder.ports).is_some()
         })
     }
 
-    /// Makes the Service a holder of the address, or brings what is known of it up to date. Whether that changed
-    /// anything.
-    pub fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
-        let holder = Holder {
-            service: service.key.clone(),
-            created: service.created,
-            sharing_key: service.facts.requests.sharing_key.clone(),
-            ports: service.facts.ports.clone(),
-        };
-        let holders = self.by_address.entry(address).or_default();
-        let old_key = match holders.iter_mut().find(|known| known.service == service.key) {
-            Some(known) if *known == holder => return false,
-            Some(known) => std::mem::replace(known, holder).sharing_key,
-            None => {
-                holders.push(holder);
-                self.taken.take(address);
-                self.by_service.entry(service.key.clone()).or_default().push(address);
-                None
-            }
-        };
-        if let Some(key) = old_key {
-            self.drop_key(address, service.key.namespace(), &key);
+    /// Brings what is known of a holder up to date. Whether that changed anything; of a Service that holds nothing
+    /// nothing is known.
+    pub fn update(&mut self, service: &Service) -> bool {
+        let Some(slot) = self.by_service.get(&service.key).copied() else { return false };
+        self.update_slot(slot, service)
+    }
+
+    fn update_slot(&mut self, slot: Slot, service: &Service) -> bool {
+        let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
+        if holder.is_up_to_date(service) {
+            return false;
         }
-        if let Some(key) = &service.facts.requests.sharing_key {
-            let shared =
-                self.by_sharing_key.entry((service.key.namespace().into(), key.clone())).or_default();
-            if !shared.contains(&address) {
-                shared.push(address);
+        let old = mem::replace(holder, Holder::new(service));
+        holder.addresses = old.addresses;
+        if old.sharing_key != service.facts.requests.sharing_key {
+            for address in self.held_by(&service.key).to_vec() {
+                self.drop_key(address, service.key.namespace(), old.sharing_key.as_ref());
+                self.add_key(address, service);
             }
         }
         true
     }
 
-    /// Takes the Service off the address. Whether the address is free now.
-    pub fn release(&mut self, address: IpAddr, service: &ServiceKey) -> bool {
-        let Some(holders) = self.by_address.get_mut(&address) else { return false };
-        let Some(position) = holders.iter().position(|holder| holder.service == *service) else {
-            return false;
+    /// Makes the Service a holder of the address, or brings what is known of it up to date. Whether that changed
+    /// anything.
+    pub fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
+        let (slot, updated) = match self.by_service.get(&service.key).copied() {
+            Some(slot) => (slot, self.update_slot(slot, service)),
+            None => (self.new_slot(service), false),
         };
-        let holder = holders.remove(position);
-        let is_free = holders.is_empty();
-        if is_free {
-            self.by_address.remove(&address);
-            self.taken.free(address);
+        let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return updated };
+        if !holder.addresses.insert(address) {
+            return updated;
         }
-        if let Some(addresses) = self.by_service.get_mut(service) {
-            addresses.retain(|held| *held != address);
-            if addresses.is_empty() {
-                self.by_service.remove(service);
-            }
+        if self.by_address.add(address, slot) {
+            self.taken.take(address);
         }
-        if let Some(key) = holder.sharing_key {
-            self.drop_key(address, service.namespace(), &key);
-        }
-        is_free
+        self.add_key(address, service);
+        true
     }
 
-    /// Makes the Service hold exactly these addresses. Those that are free because of it.
-    pub fn set(&mut self, service: &Service, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        for address in addresses {
-            self.hold(*address, service);
+    fn new_slot(&mut self, service: &Service) -> Slot {
+        let holder = Some(Holder::new(service));
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = holder;
+                slot
+            }
+            None => {
+                self.slots.push(holder);
+                Slot::try_from(self.slots.len() - 1).expect("four billion Services do not fit a cluster")
+            }
+        };
+        self.by_service.insert(service.key.clone(), slot);
+        slot
+    }
+
+    /// Takes the Service off the address. Whether the address is free now.
+    pub fn release(&mut self, address: IpAddr, service: &ServiceKey) -> bool {
+        let Some(slot) = self.by_service.get(service).copied() else { return false };
+        let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
+        if !holder.addresses.remove(address) {
+            return false;
         }
-        self.keep_only(&service.key, addresses)
+        let (key, holds_nothing) = (holder.sharing_key.clone(), holder.addresses.as_slice().is_empty());
+        if holds_nothing {
+            self.slots[slot as usize] = None;
+            self.vacant.push(slot);
+            self.by_service.remove(service);
+        }
+        self.leave(address, slot, service.namespace(), key.as_ref())
+    }
+
+    /// The Service gives back everything: what it held, and which of that is free because of it.
+    pub fn remove(&mut self, service: &ServiceKey) -> Option<Gone> {
+        let slot = self.by_service.remove(service)?;
+        let holder = mem::take(self.slots.get_mut(slot as usize)?)?;
+        self.vacant.push(slot);
+        let Holder { sharing_key, addresses, .. } = holder;
+        let held = addresses.into_vec();
+        let mut freed = held.clone();
+        freed.retain(|address| self.leave(*address, slot, service.namespace(), sharing_key.as_ref()));
+        Some(Gone { held, freed, sharing_key })
+    }
+
+    /// What follows from a holder having left: whether the address is free now.
+    fn leave(&mut self, address: IpAddr, slot: Slot, namespace: &str, key: Option<&Arc<str>>) -> bool {
+        let is_free = self.by_address.remove(address, slot);
+        if is_free {
+            self.taken.free(address);
+        }
+        self.drop_key(address, namespace, key);
+        is_free
     }
 
     /// Takes the Service off every other address. Those that are free because of it.
     pub fn keep_only(&mut self, service: &ServiceKey, addresses: &[IpAddr]) -> Vec<IpAddr> {
         let held = self.held_by(service);
-        if held.iter().all(|address| addresses.contains(address)) {
-            return Vec::new();
-        }
         let mut gone: Vec<IpAddr> =
             held.iter().copied().filter(|address| !addresses.contains(address)).collect();
         gone.retain(|address| self.release(*address, service));
         gone
     }
 
+    fn add_key(&mut self, address: IpAddr, service: &Service) {
+        let Some(key) = &service.facts.requests.sharing_key else { return };
+        let namespace = service.key.namespace();
+        let keys = match self.by_sharing_key.get_mut(namespace) {
+            Some(keys) => keys,
+            None => self.by_sharing_key.entry(namespace.into()).or_default(),
+        };
+        let shared = keys.entry(key.clone()).or_default();
+        if !shared.contains(&address) {
+            shared.push(address);
+        }
+    }
+
     /// The entry of a sharing key goes with its last user on the address.
-    fn drop_key(&mut self, address: IpAddr, namespace: &str, key: &Arc<str>) {
-        let is_used = self.holders(address).iter().any(|holder| {
+    fn drop_key(&mut self, address: IpAddr, namespace: &str, key: Option<&Arc<str>>) {
+        let Some(key) = key else { return };
+        let is_used = self.holders(address).any(|holder| {
             holder.sharing_key.as_ref() == Some(key) && holder.service.namespace() == namespace
         });
         if is_used {
             return;
         }
-        let entry = (namespace.into(), key.clone());
-        if let Some(shared) = self.by_sharing_key.get_mut(&entry) {
-            shared.retain(|known| *known != address);
-            if shared.is_empty() {
-                self.by_sharing_key.remove(&entry);
+        let Some(keys) = self.by_sharing_key.get_mut(namespace) else { return };
+        if let Entry::Occupied(mut shared) = keys.entry(key.clone()) {
+            shared.get_mut().retain(|known| *known != address);
+            if shared.get().is_empty() {
+                shared.remove();
             }
         }
+        if keys.is_empty() {
+            self.by_sharing_key.remove(namespace);
+        }
     }
+}
+
+/// What a Service has given back.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    /// What it held.
+    pub held: Vec<IpAddr>,
+    /// What of that nobody holds now.
+    pub freed: Vec<IpAddr>,
+    /// Its sharing key.
+    pub sharing_key: Option<Arc<str>>,
 }
 
 /// The first port that both have; both lists are sorted.

@@ -95,13 +95,18 @@ impl Engine {
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
+        // What our own write has published was reserved before.
+        if self.ledger.is_in_step(service) {
+            return Vec::new();
+        }
         let mut woken = Vec::new();
-        let keys = self.ledger.sharing_keys_of(&service.key);
-        let mut is_changed = false;
+        let old_key = self.ledger.sharing_key_of(&service.key).cloned();
+        let is_updated = self.ledger.update(service);
+        let mut is_changed = is_updated;
         for address in &service.facts.ingress {
-            if self.ledger.hold(*address, service) {
+            if self.ledger.hold(*address, service) || is_updated {
                 is_changed = true;
-                let others = self.ledger.holders(*address).iter().map(|holder| &holder.service);
+                let others = self.ledger.holders(*address).map(|holder| &holder.service);
                 woken.extend(others.filter(|other| **other != service.key).cloned());
                 woken.extend(self.waiting.on(&Wait::Address(*address)));
             }
@@ -109,7 +114,7 @@ impl Engine {
         let held = self.ledger.held_by(&service.key).len();
         let freed = self.ledger.keep_only(&service.key, &service.facts.ingress);
         if is_changed || held != self.ledger.held_by(&service.key).len() {
-            let keys = keys.into_iter().chain(service.facts.requests.sharing_key.clone());
+            let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
             woken.extend(self.on_keys(&service.key, keys));
         }
         woken.extend(self.cured_by(&freed));
@@ -132,13 +137,11 @@ impl Engine {
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
         self.waiting.remove(service);
-        let left = self.ledger.held_by(service).to_vec();
-        let keys = self.ledger.sharing_keys_of(service);
-        let freed = self.ledger.keep_only(service, &[]);
-        let shared = left.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
+        let Some(gone) = self.ledger.remove(service) else { return Vec::new() };
+        let shared = gone.held.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
         let mut woken: Vec<ServiceKey> = shared.collect();
-        woken.extend(self.on_keys(service, keys.into_iter()));
-        woken.extend(self.cured_by(&freed));
+        woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
+        woken.extend(self.cured_by(&gone.freed));
         woken
     }
 
@@ -176,6 +179,9 @@ impl Engine {
 
     /// Who waits for these addresses or for room where they are.
     fn cured_by(&self, freed: &[IpAddr]) -> Vec<ServiceKey> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
         let mut woken = Vec::new();
         for address in freed {
             woken.extend(self.waiting.on(&Wait::Address(*address)));
