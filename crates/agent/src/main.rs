@@ -5,11 +5,11 @@ use std::{process::ExitCode, sync::Arc};
 use agent::{
     apply::{events::Events, node_status, peer_status},
     inputs,
-    metrics::{self, Metrics, SpeakerCollector},
+    metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
     reconcile::{Outputs, Reconciler},
     replay,
-    settings::{Command, CommandLine, LogFormat, Settings},
+    settings::{Command, CommandLine, Settings},
     shutdown::shut_down,
     stores::{Stamped, watch as watch_kind},
     world::Input,
@@ -24,6 +24,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, runtime::watcher::Config};
 use prometheus_client::registry::Registry;
+use telemetry::LogFilter;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -49,10 +50,10 @@ fn start(line: &CommandLine) -> anyhow::Result<()> {
     match &line.command {
         Some(Command::Plan { inputs }) => print_plan(inputs, &settings),
         None => {
-            log_to_stderr(&settings)?;
+            let log = telemetry::log::start(&settings.log_filter, settings.log_format)?;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            let result = runtime.block_on(run(settings));
+            let result = runtime.block_on(run(settings, log));
             // Watches hang in reads that nobody has to wait for.
             runtime.shutdown_background();
             result
@@ -68,20 +69,7 @@ fn print_plan(path: &std::path::Path, settings: &Settings) -> anyhow::Result<()>
     Ok(())
 }
 
-fn log_to_stderr(settings: &Settings) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_filter).with_context(|| {
-        format!("log filter {:?}: expected one as info or info,bgp=debug", settings.log_filter)
-    })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    match settings.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
-
-async fn run(settings: Settings) -> anyhow::Result<()> {
+async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let client = Client::try_default().await.context("finding the API server")?;
     let speaker = bgp::driver::spawn(SpeakerConfig {
@@ -95,8 +83,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     registry.register_collector(Box::new(SpeakerCollector(speaker.clone())));
+    telemetry::process::register(&mut registry, "lbnodeagent", env!("CARGO_PKG_VERSION"));
     let (applied_at, is_applied) = watch::channel(None);
-    let server = metrics::serve(settings.metrics_address, registry, is_applied, speaker.clone());
+    let probes = Health { applied_at: is_applied, speaker: speaker.clone() };
+    let server = telemetry::serve(settings.metrics_address, registry, probes, Some(log));
 
     let (peers, known_peers) = watch::channel(Arc::new(PeerSet::default()));
     let (changes, inputs) = mpsc::channel(QUEUE);

@@ -1,13 +1,7 @@
-//! Metrics, and the HTTP server for them and for the probes of Kubernetes.
+//! What this program counts, and what its probes answer.
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
 use bgp::{
     driver::Handle,
     status::{PeerStatus, SpeakerStatus, State as SessionState},
@@ -15,7 +9,7 @@ use bgp::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
@@ -24,7 +18,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use tokio::{net::TcpListener, sync::watch};
+use telemetry::Probes;
+use tokio::sync::watch;
 
 /// How long readiness waits for sessions with peers that may be down for reasons of their own.
 const READY_WITHOUT_PEERS: Duration = Duration::from_secs(30);
@@ -181,17 +176,22 @@ impl Collector for SpeakerCollector {
     }
 }
 
-/// What the probes of Kubernetes see.
+/// Answers the probes of Kubernetes.
 #[derive(Debug)]
-struct Server {
-    registry: Registry,
+pub struct Health {
     /// Since when the plan is applied.
-    applied_at: watch::Receiver<Option<Instant>>,
-    speaker: Handle,
+    pub applied_at: watch::Receiver<Option<Instant>>,
+    /// Whose sessions are waited for.
+    pub speaker: Handle,
 }
 
-impl Server {
-    fn readiness(&self) -> Result<(), String> {
+impl Probes for Health {
+    /// What the agent cannot do by itself after a new start it cannot do now: it is alive while it answers.
+    fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
         let Some(applied_at) = *self.applied_at.borrow() else {
             return Err("the plan is not applied yet".to_owned());
         };
@@ -203,43 +203,5 @@ impl Server {
         }
         let names: Vec<_> = down.iter().map(|peer| format!("{} is {}", peer.name, peer.state)).collect();
         Err(format!("waiting for sessions: {}", names.join(", ")))
-    }
-}
-
-/// Serves `/metrics`, `/healthz` and `/readyz` until the future is dropped.
-pub async fn serve(
-    address: SocketAddr,
-    registry: Registry,
-    applied_at: watch::Receiver<Option<Instant>>,
-    speaker: Handle,
-) -> io::Result<()> {
-    let listener = match TcpListener::bind(address).await {
-        // Every address, on a host without IPv6.
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
-        }
-        result => result?,
-    };
-    let server = Arc::new(Server { registry, applied_at, speaker });
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .with_state(server);
-    axum::serve(listener, router).await
-}
-
-async fn metrics(
-    State(server): State<Arc<Server>>,
-) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {
-    let mut text = String::new();
-    encode(&mut text, &server.registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
-}
-
-async fn readyz(State(server): State<Arc<Server>>) -> (StatusCode, String) {
-    match server.readiness() {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

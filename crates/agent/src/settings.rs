@@ -9,6 +9,7 @@ use api::{
 };
 use clap::{Parser, Subcommand};
 use serde::Deserialize;
+use telemetry::LogFormat;
 
 /// What a command line can say.
 #[derive(Debug, Parser)]
@@ -65,16 +66,6 @@ pub enum OnShutdown {
     Withdraw,
     /// Sessions end the graceful-restart way, addresses stay for the next agent.
     Keep,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// `key=value`.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// How the agent runs.

@@ -13,6 +13,7 @@ use kube::{
     Api, Client, Error,
     api::{Patch, PatchParams},
 };
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ use crate::{
     assign::{Text, Write},
     inputs::{Service, object::ServiceObject},
     leader::Tenure,
+    metrics::ErrorLabels,
 };
 
 /// Who we are in `metadata.managedFields`.
@@ -49,12 +51,19 @@ pub struct Writer {
     client: Client,
     permits: Arc<Semaphore>,
     tenure: Tenure,
+    errors: Family<ErrorLabels, Counter>,
 }
 
 impl Writer {
     /// At most `concurrency` requests are under way at once, and none once the tenure is over.
-    pub fn new(client: Client, concurrency: usize, tenure: Tenure) -> Writer {
-        Writer { client, permits: Arc::new(Semaphore::new(concurrency)), tenure }
+    /// `errors` counts those that did not succeed.
+    pub fn new(
+        client: Client,
+        concurrency: usize,
+        tenure: Tenure,
+        errors: Family<ErrorLabels, Counter>,
+    ) -> Writer {
+        Writer { client, permits: Arc::new(Semaphore::new(concurrency)), tenure, errors }
     }
 
     /// Writes a decision.
@@ -86,6 +95,7 @@ impl Writer {
                 Ok(object) => return Written::Done(Box::new(object)),
                 Err(error) => error,
             };
+            self.errors.get_or_create(&ErrorLabels { reason: error.reason() }).inc();
             match verdict(&error) {
                 // An attempt before this one may have been applied: only the Service's version can tell.
                 Some(Written::Refused(_)) if !is_first => {}
@@ -132,6 +142,23 @@ enum Failure {
     Timeout,
     #[error(transparent)]
     Answer(Error),
+}
+
+impl Failure {
+    /// A word for the metric.
+    fn reason(&self) -> &'static str {
+        match self {
+            Failure::Timeout => "timeout",
+            Failure::Answer(Error::Api(status)) => match status.code {
+                409 => "conflict",
+                404 => "gone",
+                429 => "throttled",
+                500.. => "server",
+                _ => "refused",
+            },
+            Failure::Answer(_) => "connection",
+        }
+    }
 }
 
 /// What a failure says about the write; `None` when it may have happened or not, or may work later.

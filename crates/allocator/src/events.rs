@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{apply::FIELD_MANAGER, assign::Note, inputs::Service};
+use crate::{apply::FIELD_MANAGER, assign::Note, inputs::Service, metrics::Metrics};
 
 /// How many events may wait.
 const QUEUE: usize = 20_000;
@@ -111,26 +112,34 @@ impl Memory {
 
 /// Where events go in.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::Sender<Told>);
+pub struct Events {
+    queue: mpsc::Sender<Told>,
+    metrics: Arc<Metrics>,
+}
 
 impl Events {
     /// The queue and the task that empties it. `busy` says whether writes are under way.
     pub fn new(
         client: Client,
         instance: &str,
+        metrics: Arc<Metrics>,
         busy: watch::Receiver<bool>,
     ) -> (Events, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         // An instance is at most 128 octets.
         let instance = instance.chars().take(63).collect();
         let mut memory = Memory { instance, told: HashMap::new() };
+        let queued = metrics.events_queued.clone();
         let task = async move {
             ReceiverStream::new(receiver)
                 .map(|told| memory.message(told))
-                .for_each_concurrent(CONCURRENCY, |message| publish(&client, busy.clone(), message))
+                .for_each_concurrent(CONCURRENCY, async |message| {
+                    publish(&client, busy.clone(), message).await;
+                    queued.dec();
+                })
                 .await;
         };
-        (Events(sender), task)
+        (Events { queue: sender, metrics }, task)
     }
 
     /// Queues an event on a Service.
@@ -155,7 +164,10 @@ impl Events {
 
     /// Queues an event on anything.
     pub fn queue(&self, about: ObjectReference, type_: EventType, reason: &'static str, note: String) {
-        if self.0.try_send(Told { about, type_, reason, note: cut(note) }).is_err() {
+        if self.queue.try_send(Told { about, type_, reason, note: cut(note) }).is_ok() {
+            self.metrics.events_queued.inc();
+        } else {
+            self.metrics.events_dropped.inc();
             tracing::debug!(reason, "event dropped, too many are waiting");
         }
     }

@@ -83,7 +83,7 @@ fn conflicts(group: &Group, live: &Live) -> Vec<GroupConflict> {
 
 fn of_accepted(group: &Group, ledger: &Ledger, live: &Live) -> ServiceGroupStatus {
     let is_barred = |family: IpFamily, address: IpAddr| {
-        IpFamily::of(address) == family && group.contains(address) && ledger.holders(address).is_empty()
+        IpFamily::of(address) == family && group.contains(address) && !ledger.is_held(address)
     };
     let barred = |family: IpFamily| -> u128 {
         live.strangers().filter(|(address, _)| is_barred(family, *address)).map(|_| 1).sum()

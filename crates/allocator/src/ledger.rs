@@ -90,6 +90,11 @@ impl Ledger {
         self.by_address.at(address).iter().filter_map(|slot| self.slots.get(*slot as usize)?.as_ref())
     }
 
+    /// Whether anybody holds an address.
+    pub fn is_held(&self, address: IpAddr) -> bool {
+        !self.by_address.at(address).is_empty()
+    }
+
     fn holder(&self, service: &ServiceKey) -> Option<&Holder> {
         self.slots.get(*self.by_service.get(service)? as usize)?.as_ref()
     }

@@ -3,39 +3,38 @@
 use std::sync::Arc;
 
 use allocator::{
-    metrics::{self, Metrics},
-    settings::{Arguments, LogFormat, Settings},
+    metrics::{Health, Metrics},
+    settings::{Arguments, Settings},
 };
 use anyhow::Context;
 use clap::Parser;
+use http::{HeaderValue, header::USER_AGENT};
+use prometheus_client::registry::Registry;
+use telemetry::LogFilter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let settings = Settings::load(&Arguments::parse()).context("settings")?;
-    start_log(&settings)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(Arc::new(settings)))
+    let log = telemetry::log::start(&settings.log_filter, settings.log_format)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(Arc::new(settings), log))
 }
 
-fn start_log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_filter).with_context(|| {
-        format!("log_filter {:?} is not a filter as info,allocator=debug", settings.log_filter)
-    })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
-
-async fn run(settings: Arc<Settings>) -> anyhow::Result<()> {
-    let config =
+async fn run(settings: Arc<Settings>, log: LogFilter) -> anyhow::Result<()> {
+    let mut config =
         kube::Config::infer().await.context("no cluster: neither a kubeconfig nor a service account")?;
+    // For the API server's own metrics and audit log.
+    config.headers.push((
+        USER_AGENT,
+        HeaderValue::from_static(concat!("purelb-allocator/", env!("CARGO_PKG_VERSION"))),
+    ));
     let client = kube::Client::try_from(config).context("the API server's client")?;
     let metrics = Arc::new(Metrics::default());
-    let mut server = tokio::spawn(metrics::serve(settings.metrics_address, metrics.clone()));
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    telemetry::process::register(&mut registry, "allocator", env!("CARGO_PKG_VERSION"));
+    let probes = Health(metrics.clone());
+    let mut server = tokio::spawn(telemetry::serve(settings.metrics_address, registry, probes, Some(log)));
     let stop = CancellationToken::new();
     let allocator = tokio::spawn(allocator::run(client, settings, metrics, stop.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

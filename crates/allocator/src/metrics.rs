@@ -1,19 +1,19 @@
-//! Metrics, and the small server of `/metrics`, `/healthz` and `/readyz`.
+//! What this program counts, and what its probes answer.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use telemetry::Probes;
 
 /// Labels of a pool's figures.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -31,10 +31,16 @@ pub struct RejectionLabels {
     pub reason: String,
 }
 
+/// Label of write errors.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ErrorLabels {
+    /// A word for what went wrong.
+    pub reason: &'static str,
+}
+
 /// What this program counts.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
     /// Addresses of a pool.
     pub pool_size: Family<PoolLabels, Gauge<f64, AtomicU64>>,
     /// Addresses of a pool that are held.
@@ -47,36 +53,65 @@ pub struct Metrics {
     pub writes: Counter,
     /// Writes on Services that came too late for the version they were made for.
     pub conflicts: Counter,
+    /// Attempts to write a Service that the API server did not take, or did not answer.
+    pub write_errors: Family<ErrorLabels, Counter>,
+    /// Writes on Services that are decided and not yet answered.
+    pub writes_in_flight: Gauge,
+    /// Services that are to be decided about.
+    pub queue_length: Gauge,
+    /// Decisions, whatever they were.
+    pub decisions: Counter,
+    /// Services of load balancers, our own and others'.
+    pub services: Gauge,
     /// Services that wait for something.
     pub waiting: Gauge,
+    /// Events that are not yet published.
+    pub events_queued: Gauge,
+    /// Events that never were, for too many were waiting.
+    pub events_dropped: Counter,
     /// 1 while this replica holds the Lease.
     pub leader: Gauge,
     ready: AtomicBool,
+    started: Instant,
+    /// When the loop last turned, in milliseconds after the start.
+    turned_millis: AtomicU64,
 }
+
+/// The loop turns at least so often, with nothing to do.
+pub const TURN: Duration = Duration::from_secs(10);
+/// Who has not turned for so long is stuck.
+const STUCK: Duration = Duration::from_secs(60);
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-        let mut metrics = Metrics {
-            registry: Registry::with_prefix("purelb"),
+        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        Metrics {
             pool_size: Family::default(),
             addresses_in_use: Family::default(),
             allocation_rejected: Family::default(),
             allocation_seconds: Histogram::new(buckets),
             writes: Counter::default(),
             conflicts: Counter::default(),
+            write_errors: Family::default(),
+            writes_in_flight: Gauge::default(),
+            queue_length: Gauge::default(),
+            decisions: Counter::default(),
+            services: Gauge::default(),
             waiting: Gauge::default(),
+            events_queued: Gauge::default(),
+            events_dropped: Counter::default(),
             leader: Gauge::default(),
             ready: AtomicBool::new(false),
-        };
-        metrics.register();
-        metrics
+            started: Instant::now(),
+            turned_millis: AtomicU64::new(0),
+        }
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
+    /// Registers everything under the names that users' dashboards know.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("purelb");
         registry.register("address_pool_size", "Addresses of a pool", self.pool_size.clone());
         registry.register(
             "address_pool_addresses_in_use",
@@ -95,7 +130,34 @@ impl Metrics {
         );
         registry.register("allocator_writes", "Confirmed writes on Services", self.writes.clone());
         registry.register("allocator_write_conflicts", "Writes that came too late", self.conflicts.clone());
+        registry.register(
+            "allocator_write_errors",
+            "Attempts to write a Service that the API server did not take or did not answer",
+            self.write_errors.clone(),
+        );
+        registry.register(
+            "allocator_writes_in_flight",
+            "Writes on Services that are decided and not yet answered",
+            self.writes_in_flight.clone(),
+        );
+        registry.register(
+            "allocator_queue_length",
+            "Services that are to be decided about",
+            self.queue_length.clone(),
+        );
+        registry.register("allocator_decisions", "Decisions about Services", self.decisions.clone());
+        registry.register("allocator_services", "Services that are watched", self.services.clone());
         registry.register("allocator_waiting_services", "Services that wait", self.waiting.clone());
+        registry.register(
+            "allocator_events_queued",
+            "Events that are not yet published",
+            self.events_queued.clone(),
+        );
+        registry.register(
+            "allocator_events_dropped",
+            "Events that were not published for there were too many",
+            self.events_dropped.clone(),
+        );
         registry.register("allocator_leader", "1 on the replica that decides", self.leader.clone());
     }
 
@@ -104,41 +166,45 @@ impl Metrics {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// The text of `/metrics`.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+    /// The loop has turned.
+    pub fn turn(&self) {
+        let millis = self.started.elapsed().as_millis();
+        self.turned_millis.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn since_turn(&self) -> Duration {
+        let turned = Duration::from_millis(self.turned_millis.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(turned)
     }
 }
 
-/// Serves until the process ends.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "metrics served");
-    let router = Router::new()
-        .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness))
-        .with_state(metrics);
-    axum::serve(listener, router).await
-}
+/// Answers the probes. A replica that only stands by is ready, too, once it has listed everything: it can take over
+/// at any moment. An API server that is away makes nobody unready or dead.
+#[derive(Clone, Debug)]
+pub struct Health(pub Arc<Metrics>);
 
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    let kind = [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (kind, metrics.text())
-}
-
-async fn readiness(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    match metrics.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "ServiceGroups and Services are not listed yet\n"),
+impl Probes for Health {
+    fn alive(&self) -> Result<(), String> {
+        alive_after(self.0.since_turn())
     }
+
+    fn ready(&self) -> Result<(), String> {
+        let is_ready = self.0.ready.load(Ordering::Relaxed);
+        is_ready.then_some(()).ok_or_else(|| "ServiceGroups and Services are not listed yet".to_owned())
+    }
+}
+
+fn alive_after(silence: Duration) -> Result<(), String> {
+    if silence < STUCK {
+        return Ok(());
+    }
+    Err(format!("the loop has not turned for {} s, expected every {} s", silence.as_secs(), TURN.as_secs()))
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+
     use super::*;
 
     #[test]
@@ -148,7 +214,10 @@ mod tests {
         metrics.addresses_in_use.get_or_create(&PoolLabels { pool: "default".into() }).set(3.0);
         let rejected = RejectionLabels { pool: "default".into(), reason: "exhausted".into() };
         metrics.allocation_rejected.get_or_create(&rejected).inc();
-        let text = metrics.text();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
         for line in [
             "purelb_address_pool_size{pool=\"default\"} 16.0",
             "purelb_address_pool_addresses_in_use{pool=\"default\"} 3.0",
@@ -157,5 +226,24 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_not_alive() {
+        let health = Health(Arc::new(Metrics::default()));
+        health.0.turn();
+        assert_eq!(health.alive(), Ok(()));
+        assert_eq!(alive_after(TURN * 2), Ok(()));
+        assert!(alive_after(STUCK).unwrap_err().contains("60 s"));
+    }
+
+    #[test]
+    fn it_is_ready_when_everything_is_listed_until_the_next_term_begins() {
+        let health = Health(Arc::new(Metrics::default()));
+        assert!(health.ready().is_err());
+        health.0.set_ready(true);
+        assert_eq!(health.ready(), Ok(()));
+        health.0.set_ready(false);
+        assert!(health.ready().is_err());
     }
 }

@@ -29,7 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// published.
 pub async fn run(client: Client, settings: Arc<Settings>, metrics: Arc<Metrics>, stop: CancellationToken) {
     let (busy, is_busy) = watch::channel(false);
-    let (events, publisher) = Events::new(client.clone(), &settings.pod_name, is_busy);
+    let (events, publisher) = Events::new(client.clone(), &settings.pod_name, metrics.clone(), is_busy);
     // Unique to the process: a restarted container must not take the Lease of its predecessor for its own.
     let identity = format!("{}_{:016x}", settings.pod_name, rand::random::<u64>());
     let (candidate, tenure) = Candidate::new(client.clone(), &settings, identity);

@@ -6,6 +6,7 @@ use api::names::{INSTALL_NAMESPACE, PURELB};
 use clap::Parser;
 use config::{Config, ConfigError, Environment, File};
 use serde::Deserialize;
+use telemetry::LogFormat;
 
 /// The command line. What is absent comes from the environment, a file, or the defaults.
 #[derive(Parser, Debug, Default)]
@@ -36,16 +37,6 @@ pub struct Arguments {
     /// Name of this replica in the Lease and in events [env: PURELB_POD_NAME] [default: the host's name]
     #[arg(long)]
     pub pod_name: Option<String>,
-}
-
-/// How it is logged.
-#[derive(Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// `key=value`.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// The settings.

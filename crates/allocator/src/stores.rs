@@ -3,6 +3,7 @@
 
 use std::{
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,7 @@ use crate::inputs::{
     group::GroupObject,
     lease::{Members, NodeLease},
     object::ServiceObject,
+    words::Words,
 };
 
 /// A ServiceGroup as the loop keeps it.
@@ -46,9 +48,9 @@ pub struct GroupRecord {
 #[derive(Debug)]
 pub enum Change {
     /// Every Service there is, and when this list was begun.
-    Services(Vec<Service>, Instant),
+    Services(Vec<Arc<Service>>, Instant),
     /// A Service as it is now, and when it was seen.
-    Service(Box<Service>, Instant),
+    Service(Arc<Service>, Instant),
     /// A Service that is gone or has nothing to do with load balancers any more.
     ServiceGone(ServiceKey),
     /// Every ServiceGroup of the install namespace.
@@ -80,6 +82,12 @@ async fn services(api: Api<ServiceObject>, default_class: bool, changes: mpsc::S
     let stream = watcher(api, watcher::Config::default()).backoff(Pause::default());
     pin_mut!(stream);
     let (mut listed, mut begun) = (Vec::new(), Instant::now());
+    let mut words = Words::default();
+    let mut read = |object: &ServiceObject| {
+        let mut service = Service::from_object(object, default_class)?;
+        words.share(&mut service);
+        Some(Arc::new(service))
+    };
     while let Some(event) = stream.next().await {
         let change = match event {
             Ok(Event::Init) => {
@@ -87,12 +95,12 @@ async fn services(api: Api<ServiceObject>, default_class: bool, changes: mpsc::S
                 continue;
             }
             Ok(Event::InitApply(object)) => {
-                listed.extend(Service::from_object(&object, default_class));
+                listed.extend(read(&object));
                 continue;
             }
             Ok(Event::InitDone) => Change::Services(mem::take(&mut listed), begun),
-            Ok(Event::Apply(object)) => match Service::from_object(&object, default_class) {
-                Some(service) => Change::Service(Box::new(service), Instant::now()),
+            Ok(Event::Apply(object)) => match read(&object) {
+                Some(service) => Change::Service(service, Instant::now()),
                 None => Change::ServiceGone(key(&object)),
             },
             Ok(Event::Delete(object)) => Change::ServiceGone(key(&object)),

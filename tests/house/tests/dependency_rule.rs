@@ -16,8 +16,9 @@ const RULE: &[(&str, &[&str])] = &[
     ("bgp", &[]),
     ("ipam", &[]),
     ("netlink", &[]),
-    ("allocator", &["api", "ipam"]),
-    ("agent", &["api", "bgp", "netlink"]),
+    ("telemetry", &[]),
+    ("allocator", &["api", "ipam", "telemetry"]),
+    ("agent", &["api", "bgp", "netlink", "telemetry"]),
 ];
 
 /// Crates that only one place may name.

@@ -84,9 +84,10 @@ impl Engine {
             }
         }
         for (address, _) in old.strangers().filter(|(address, _)| self.live.stranger(*address).is_none()) {
-            match self.ledger.holders(address) {
-                [] => woken.extend(self.cured_by(&[address])),
-                _ => woken.extend(self.waiting.on(&Wait::Address(address))),
+            if self.ledger.is_held(address) {
+                woken.extend(self.waiting.on(&Wait::Address(address)));
+            } else {
+                woken.extend(self.cured_by(&[address]));
             }
         }
         woken

@@ -5,6 +5,7 @@ pub mod lease;
 pub mod object;
 pub mod scope;
 pub mod service;
+pub mod words;
 
 pub use group::{Group, Groups};
 pub use lease::Live;

@@ -251,6 +251,16 @@ impl Service {
         })
     }
 
+    /// Uses the memory of what is known of it already for what has not changed.
+    pub fn keep_of(&mut self, known: &Service) {
+        if self.key == known.key {
+            self.key = known.key.clone();
+        }
+        if self.facts.ports == known.facts.ports {
+            self.facts.ports = known.facts.ports.clone();
+        }
+    }
+
     /// Who comes first where two want the same: the older, then the first by key.
     pub fn seniority(&self) -> (i64, &ServiceKey) {
         (self.created, &self.key)

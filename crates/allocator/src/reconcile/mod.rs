@@ -17,7 +17,9 @@ use std::{
 };
 
 use api::{LinkLayerAddress, ServiceGroup, names::event};
+use foldhash::fast::RandomState;
 use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +27,9 @@ use crate::{
     apply::Writer,
     engine::Engine,
     events::{EventType, Events},
-    inputs::ServiceKey,
+    inputs::{ServiceKey, words::Words},
     leader::Tenure,
-    metrics::Metrics,
+    metrics::{Metrics, TURN},
     settings::Settings,
     stores::{self, Change},
 };
@@ -37,6 +39,8 @@ use services::{Entry, ServiceWrite};
 
 /// How many writes may be decided and not answered yet; more would only cost memory.
 const MAX_IN_FLIGHT: usize = 512;
+/// A queue with room for more than this is given up when it is empty.
+const LARGE_QUEUE: usize = 4096;
 /// How long writes under way may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -67,7 +71,9 @@ struct Term {
     /// Absent while another replica decides.
     writer: Option<Writer>,
     engine: Engine,
-    services: HashMap<ServiceKey, Entry>,
+    services: HashMap<ServiceKey, Entry, RandomState>,
+    /// What answers to writes have in common with what is known.
+    words: Words,
     groups: BTreeMap<Arc<str>, GroupEntry>,
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,
@@ -85,7 +91,7 @@ struct Term {
 #[derive(Default)]
 struct Dirty {
     queue: VecDeque<ServiceKey>,
-    queued: HashSet<ServiceKey>,
+    queued: HashSet<ServiceKey, RandomState>,
 }
 
 impl Dirty {
@@ -96,7 +102,13 @@ impl Dirty {
     }
 
     fn pop(&mut self) -> Option<ServiceKey> {
-        let service = self.queue.pop_front()?;
+        let Some(service) = self.queue.pop_front() else {
+            // After a list of everything the room for it is not needed any more.
+            if self.queue.capacity() > LARGE_QUEUE {
+                *self = Dirty::default();
+            }
+            return None;
+        };
         self.queued.remove(&service);
         Some(service)
     }
@@ -106,17 +118,20 @@ impl Dirty {
 /// watches. After `stop` it waits for the writes that are under way.
 pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: CancellationToken) {
     let settings = surroundings.settings.clone();
-    surroundings.metrics.leader.set(i64::from(tenure.is_some()));
+    // In this order: who sees that this replica decides must not take it for ready yet.
     surroundings.metrics.set_ready(false);
+    surroundings.metrics.leader.set(i64::from(tenure.is_some()));
     let concurrency = settings.write_concurrency;
-    let writer = tenure.map(|tenure| Writer::new(surroundings.client.clone(), concurrency, tenure));
+    let errors = surroundings.metrics.write_errors.clone();
+    let writer = tenure.map(|tenure| Writer::new(surroundings.client.clone(), concurrency, tenure, errors));
     let (_watches, mut changes) =
         stores::watch(&surroundings.client, &settings.namespace, settings.is_default_class());
     let mut term = Term {
         surroundings,
         writer,
         engine: Engine::default(),
-        services: HashMap::new(),
+        services: HashMap::default(),
+        words: Words::default(),
         groups: BTreeMap::new(),
         strays: HashSet::new(),
         dirty: Dirty::default(),
@@ -128,7 +143,9 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         warned: HashSet::new(),
     };
     loop {
-        let due = term.next_group_status().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        term.surroundings.metrics.turn();
+        let turn = Instant::now() + TURN;
+        let due = term.next_group_status().map_or(turn, |due| due.min(turn));
         tokio::select! {
             () = stop.cancelled() => break,
             Some(done) = term.tasks.join_next() => term.on_joined(done),
@@ -156,7 +173,7 @@ impl Term {
         let was_listed = self.is_listed();
         match change {
             Change::Services(services, begun) => self.on_services(services, begun),
-            Change::Service(service, seen) => self.on_service(*service, seen),
+            Change::Service(service, seen) => self.on_service(service, seen),
             Change::ServiceGone(service) => self.on_service_gone(&service),
             Change::Groups(groups) => self.on_groups(groups),
             Change::Group(group) => self.on_group(*group),
@@ -216,9 +233,18 @@ impl Term {
             self.dirty = Dirty::default();
         }
         self.write_group_statuses();
-        self.surroundings.metrics.waiting.set(i64::try_from(self.engine.waiting_len()).unwrap_or(i64::MAX));
+        self.report_queues();
         let is_busy = self.in_flight > 0;
         self.surroundings.busy.send_if_modified(|busy| std::mem::replace(busy, is_busy) != is_busy);
+    }
+
+    fn report_queues(&self) {
+        let metrics = &self.surroundings.metrics;
+        let report = |gauge: &Gauge, length: usize| gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
+        report(&metrics.services, self.services.len());
+        report(&metrics.waiting, self.engine.waiting_len());
+        report(&metrics.queue_length, self.dirty.queue.len());
+        report(&metrics.writes_in_flight, self.in_flight);
     }
 
     fn wake(&mut self, services: Vec<ServiceKey>) {

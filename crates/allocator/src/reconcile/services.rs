@@ -1,6 +1,7 @@
 //! Services in the loop: what is known of each, what is under way for it, and what an answer changes.
 
 use std::{
+    collections::HashSet,
     mem,
     net::IpAddr,
     sync::Arc,
@@ -79,15 +80,18 @@ impl Edge {
 
 impl Term {
     /// A complete list. What it lacks is gone, unless we have written it after the list was begun.
-    pub(super) fn on_services(&mut self, mut services: Vec<Service>, begun: Instant) {
+    pub(super) fn on_services(&mut self, mut services: Vec<Arc<Service>>, begun: Instant) {
         services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
-        let listed: std::collections::HashSet<ServiceKey> = services.iter().map(|s| s.key.clone()).collect();
         let is_later =
             |entry: &Entry| entry.in_flight || entry.written.is_some_and(|written| written > begun);
-        let missing = self.services.iter().filter(|(key, entry)| !listed.contains(*key) && !is_later(entry));
-        let missing: Vec<ServiceKey> = missing.map(|(key, _)| key.clone()).collect();
-        for key in missing {
-            self.on_service_gone(&key);
+        if !self.services.is_empty() {
+            let listed: HashSet<&ServiceKey> = services.iter().map(|service| &service.key).collect();
+            let missing =
+                self.services.iter().filter(|(key, entry)| !listed.contains(key) && !is_later(entry));
+            let missing: Vec<ServiceKey> = missing.map(|(key, _)| key.clone()).collect();
+            for key in missing {
+                self.on_service_gone(&key);
+            }
         }
         for service in services {
             let known = self.services.get(&service.key);
@@ -102,24 +106,27 @@ impl Term {
     }
 
     /// One Service as it is now, unless we know it as it was later.
-    pub(super) fn on_service(&mut self, service: Service, seen: Instant) {
+    pub(super) fn on_service(&mut self, service: Arc<Service>, seen: Instant) {
         let known = self.services.get(&service.key);
         if known.is_none_or(|known| !is_older(&service.resource_version, &known.service.resource_version)) {
             self.take_over(service, seen);
         }
     }
 
-    fn take_over(&mut self, service: Service, seen: Instant) {
-        let key = service.key.clone();
+    fn take_over(&mut self, mut service: Arc<Service>, seen: Instant) {
         self.touch_groups(&service.facts.ingress);
-        let service = Arc::new(service);
-        let Some(entry) = self.services.get_mut(&key) else {
+        let Some(entry) = self.services.get_mut(&service.key) else {
+            let key = service.key.clone();
             let woken = self.engine.sync(&service);
             self.services.insert(key.clone(), Entry::new(service, seen));
             self.dirty.push(key);
             self.wake(woken);
             return;
         };
+        if let Some(service) = Arc::get_mut(&mut service) {
+            service.keep_of(&entry.service);
+        }
+        let key = service.key.clone();
         let old = mem::replace(&mut entry.service, service.clone());
         let is_newer = old.resource_version != service.resource_version;
         let is_changed = old.facts != service.facts || old.uid != service.uid;
@@ -172,6 +179,7 @@ impl Term {
             return;
         }
         let (service, edge, seen) = (entry.service.clone(), mem::take(&mut entry.edge), entry.seen);
+        self.surroundings.metrics.decisions.inc();
         let outcome = self.engine.decide(&service, edge);
         if let Some(problem) = crate::engine::problem(&outcome.decision)
             && outcome.is_news
@@ -274,7 +282,11 @@ impl Term {
         let Some(entry) = self.services.get_mut(key) else { return };
         entry.failures = 0;
         entry.written = Some(Instant::now());
-        let after = Service::from_object(object, default_class).map(Arc::new);
+        let after = Service::from_object(object, default_class).map(|mut after| {
+            self.words.share(&mut after);
+            after.keep_of(&entry.service);
+            Arc::new(after)
+        });
         let again = mem::take(&mut entry.again);
         let mut look_again = false;
         match &after {
