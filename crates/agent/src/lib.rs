@@ -9,6 +9,7 @@
 //! One task ([`reconcile`]) owns everything that is decided from; watchers, the kernel's monitor and the probes of
 //! kube-proxy send it observations; writers of status objects, events and metrics get values from it.
 
+pub mod advertising;
 pub mod apply;
 pub mod facts;
 pub mod inputs;

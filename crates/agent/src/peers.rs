@@ -5,10 +5,17 @@ use std::collections::{HashMap, hash_map::Entry};
 use api::{BGPPeerSpec, Refusal};
 use bgp::config::PeerConfig;
 
-use crate::inputs::{bgp_peer, node::NodeInput};
+use crate::{
+    advertising::{Advertising, Classes},
+    inputs::{
+        advertisement::{self, Advertisement},
+        bgp_peer,
+        node::NodeInput,
+    },
+};
 
 /// A BGPPeer for this node, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Peer {
     /// Name of the BGPPeer.
     pub name: String,
@@ -18,10 +25,12 @@ pub struct Peer {
     pub address: Option<String>,
     /// The session, or why there is none.
     pub config: Result<PeerConfig, Refusal>,
+    /// What it is told; empty: everything.
+    pub advertisements: Vec<Advertisement>,
 }
 
 /// This node and its peers, for those who report.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerSet {
     /// The node; absent until it is known.
     pub node: Option<NodeInput>,
@@ -30,9 +39,18 @@ pub struct PeerSet {
 }
 
 impl PeerSet {
-    /// The sessions to run.
-    pub fn configs(&self) -> Vec<PeerConfig> {
-        self.peers.iter().filter_map(|peer| peer.config.as_ref().ok().cloned()).collect()
+    /// The sessions to run, each with the export policy that the classes of the routes make.
+    pub fn configs(&self, advertising: &Advertising, classes: &Classes) -> Vec<PeerConfig> {
+        let configs = self.peers.iter().filter_map(|peer| peer.config.as_ref().ok());
+        configs
+            .map(|config| PeerConfig { export: classes.policy(advertising, &config.name), ..config.clone() })
+            .collect()
+    }
+
+    /// What the sessions to run choose routes by.
+    pub fn advertising(&self) -> Advertising {
+        let peers = self.peers.iter();
+        Advertising::new(peers.filter_map(|p| Some((p.config.as_ref().ok()?, p.advertisements.as_slice()))))
     }
 }
 
@@ -45,7 +63,9 @@ pub fn resolve(
     let mut taken = HashMap::new();
     let mut peers = Vec::with_capacity(specs.len());
     for (name, spec) in specs {
+        let advertisements = advertisement::parse(&spec.advertisements);
         let config = bgp_peer::parse(name, spec, node, interface_index).and_then(|config| {
+            advertisements.as_ref().map_err(Clone::clone)?;
             match taken.entry((config.address, config.scope)) {
                 Entry::Vacant(free) => {
                     free.insert((*name).to_owned());
@@ -65,6 +85,7 @@ pub fn resolve(
             local_asn: spec.my_asn,
             address: spec.peer_address.clone(),
             config,
+            advertisements: advertisements.unwrap_or_default(),
         });
     }
     PeerSet { node: Some(node.clone()), peers }
@@ -83,7 +104,11 @@ mod tests {
         let other = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.2}");
         let specs = [("a", &good), ("b", &double), ("c", &bad), ("d", &other)];
         let set = resolve(&NodeInput::default(), &specs, |_| None);
-        let names: Vec<_> = set.configs().iter().map(|config| config.name.to_string()).collect();
+        let names: Vec<_> = set
+            .configs(&set.advertising(), &Classes::default())
+            .iter()
+            .map(|config| config.name.to_string())
+            .collect();
         assert_eq!(names, ["a", "d"]);
         let refusal = set.peers[1].config.as_ref().unwrap_err();
         assert!(refusal.message.contains("BGPPeer a"), "{refusal}");

@@ -3,10 +3,12 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
+    advertising::Advertising,
     inputs::{
         endpoints::Endpoints,
         node::NodeInput,
@@ -17,6 +19,7 @@ use crate::{
         ServicePlan,
         node::NodePlan,
         service::{Context, plan_service},
+        traits::Weight,
     },
     world::World,
 };
@@ -46,21 +49,57 @@ pub struct Planner {
     /// Until when addresses of a Service linger.
     lingering: HashMap<ObjectKey, Instant>,
     gates: HashMap<ObjectKey, Gate>,
-    linger: Duration,
-    asks_kube_proxy: bool,
+    /// Of Services with policy Local, while some peer weighs endpoints.
+    weighings: HashMap<ObjectKey, Weighing>,
+    /// What the peers choose routes by.
+    advertising: Arc<Advertising>,
+    timing: Timing,
+}
+
+/// How long things are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long an address stays when nothing serves it any more.
+    pub linger: Duration,
+    /// How long a change of endpoints is waited out before the routes' weight follows, so that a rolling update is
+    /// one change and not many.
+    pub weight_damping: Duration,
+    /// Whether routes of Services with policy Local wait for kube-proxy.
+    pub asks_kube_proxy: bool,
+}
+
+/// The weight of a Service on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Weighing {
+    /// What its routes have.
+    applied: Weight,
+    /// Since when it should be another.
+    differs_since: Option<Instant>,
 }
 
 impl Planner {
-    /// `linger`: how long an address stays when nothing serves it any more. `asks_kube_proxy`: whether routes of
-    /// Services with policy Local wait for kube-proxy.
-    pub fn new(linger: Duration, asks_kube_proxy: bool) -> Planner {
+    /// No plans, and peers that get everything.
+    pub fn new(timing: Timing) -> Planner {
         Planner {
             plan: NodePlan::default(),
             lingering: HashMap::new(),
             gates: HashMap::new(),
-            linger,
-            asks_kube_proxy,
+            weighings: HashMap::new(),
+            advertising: Arc::default(),
+            timing,
         }
+    }
+
+    /// What the peers choose routes by.
+    pub fn advertising(&self) -> &Advertising {
+        &self.advertising
+    }
+
+    /// Whether the peers choose by something else than before: then every Service has to be planned again.
+    pub fn set_advertising(&mut self, advertising: Advertising) -> bool {
+        let is_other = *self.advertising != advertising;
+        self.advertising = Arc::new(advertising);
+        is_other
     }
 
     /// The merged plan.
@@ -80,6 +119,7 @@ impl Planner {
         let Some(service) = world.service(key) else {
             self.lingering.remove(key);
             self.gates.remove(key);
+            self.weighings.remove(key);
             return Some(Outcome { old: self.plan.set(key, None), ..Outcome::default() });
         };
         let mut outcome = Outcome::default();
@@ -88,15 +128,19 @@ impl Planner {
             TrafficPolicy::Local => world.endpoints(key)?,
         };
         let forwards = self.gate(key, service, endpoints, &mut outcome);
+        let (weight, reweigh_at) = self.weigh(key, service, endpoints, now);
+        let advertising = self.advertising.clone();
         let base = Context {
             groups: world.groups(),
             is_excluded: world.node().is_some_and(NodeInput::is_excluded),
             endpoints,
             forwards,
             lingering: &[],
+            advertising: &advertising,
+            weight,
         };
         let plan = self.plan_or_linger(key, service, base, now);
-        outcome.again_at = self.lingering.get(key).copied();
+        outcome.again_at = self.lingering.get(key).copied().into_iter().chain(reweigh_at).min();
         outcome.old = self.plan.set(key, Some(plan));
         Some(outcome)
     }
@@ -116,7 +160,7 @@ impl Planner {
             self.lingering.remove(key);
             return plan;
         }
-        let until = self.lingering.get(key).copied().unwrap_or(now + self.linger);
+        let until = self.lingering.get(key).copied().unwrap_or(now + self.timing.linger);
         let lingering = plan_service(service, &Context { lingering: &held, ..context });
         if until <= now || lingering.addresses == plan.addresses {
             self.lingering.remove(key);
@@ -124,6 +168,38 @@ impl Planner {
         }
         self.lingering.insert(key.clone(), until);
         lingering
+    }
+
+    /// The weight of the Service's routes, and when to look again because it should be another one. Routes that are
+    /// not announced yet have the right one at once.
+    fn weigh(
+        &mut self,
+        key: &ObjectKey,
+        service: &ServiceInput,
+        endpoints: Endpoints,
+        now: Instant,
+    ) -> (Weight, Option<Instant>) {
+        if service.policy == TrafficPolicy::Cluster || !self.advertising.weighs_endpoints() {
+            self.weighings.remove(key);
+            return (Weight::ONE, None);
+        }
+        let target = Weight { ipv4: endpoints.ipv4.weight(), ipv6: endpoints.ipv6.weight() };
+        let is_announced = self.plan.service(key).is_some_and(|plan| !plan.routes.is_empty());
+        let known = self.weighings.get(key).copied().filter(|_| is_announced);
+        let mut weighing = known.unwrap_or(Weighing { applied: target, differs_since: None });
+        let mut again_at = None;
+        if weighing.applied == target {
+            weighing.differs_since = None;
+        } else {
+            let due = *weighing.differs_since.get_or_insert(now) + self.timing.weight_damping;
+            if due <= now {
+                weighing = Weighing { applied: target, differs_since: None };
+            } else {
+                again_at = Some(due);
+            }
+        }
+        self.weighings.insert(key.clone(), weighing);
+        (weighing.applied, again_at)
     }
 
     /// Whether kube-proxy forwards, asking for a probe when the first ready endpoint comes up.
@@ -135,7 +211,8 @@ impl Planner {
         outcome: &mut Outcome,
     ) -> bool {
         let is_ready_here = endpoints.ipv4.ready_here + endpoints.ipv6.ready_here > 0;
-        let (Some(port), true, true) = (service.health_check_node_port, self.asks_kube_proxy, is_ready_here)
+        let (Some(port), true, true) =
+            (service.health_check_node_port, self.timing.asks_kube_proxy, is_ready_here)
         else {
             self.gates.remove(key);
             return true;
@@ -165,9 +242,14 @@ mod tests {
     };
 
     const LINGER: Duration = Duration::from_secs(2);
+    const DAMPING: Duration = Duration::from_secs(10);
     const READY: Counts = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
     const LEAVING: Counts = Counts { ready_here: 0, terminating_here: 1, ready_anywhere: 1 };
     const GONE: Counts = Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 1 };
+
+    fn timing(linger: Duration, asks_kube_proxy: bool) -> Timing {
+        Timing { linger, weight_damping: DAMPING, asks_kube_proxy }
+    }
 
     fn key() -> ObjectKey {
         ObjectKey::new("default", "web")
@@ -181,6 +263,9 @@ mod tests {
             group: "routed".into(),
             policy: TrafficPolicy::Local,
             health_check_node_port: port,
+            labels: Default::default(),
+            overrides: Default::default(),
+            unreadable: vec![],
             uid: "".into(),
         };
         world.on(Input::Service(Change::Applied(key(), service)));
@@ -199,14 +284,14 @@ mod tests {
 
     #[test]
     fn a_service_whose_endpoints_are_not_known_keeps_its_plan() {
-        let mut planner = Planner::new(LINGER, false);
+        let mut planner = Planner::new(timing(LINGER, false));
         assert!(planner.replan(&key(), &world(None), Instant::now()).is_none());
         assert!(planner.plan().service(&key()).is_none());
     }
 
     #[test]
     fn route_and_address_part_ways_on_the_way_down() {
-        let (mut world, mut planner) = (world(None), Planner::new(LINGER, false));
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
         let start = Instant::now();
         with(&mut world, READY);
         planner.replan(&key(), &world, start).unwrap();
@@ -226,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_comes_back_ends_the_lingering() {
-        let (mut world, mut planner) = (world(None), Planner::new(LINGER, false));
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
         let start = Instant::now();
         for counts in [READY, GONE, READY] {
             with(&mut world, counts);
@@ -241,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_deleted_service_does_not_linger() {
-        let (mut world, mut planner) = (world(None), Planner::new(LINGER, false));
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
         with(&mut world, READY);
         planner.replan(&key(), &world, Instant::now()).unwrap();
         world.on(Input::Service(Change::Deleted(key())));
@@ -252,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_route_waits_for_kube_proxy_once_for_every_time_endpoints_come_up() {
-        let (mut world, mut planner) = (world(Some(30_001)), Planner::new(Duration::ZERO, true));
+        let (mut world, mut planner) = (world(Some(30_001)), Planner::new(timing(Duration::ZERO, true)));
         let now = Instant::now();
         for _ in 0..2 {
             with(&mut world, READY);
@@ -270,9 +355,76 @@ mod tests {
 
     #[test]
     fn switched_off_nobody_waits_for_kube_proxy() {
-        let (mut world, mut planner) = (world(Some(30_001)), Planner::new(LINGER, false));
+        let (mut world, mut planner) = (world(Some(30_001)), Planner::new(timing(LINGER, false)));
         with(&mut world, READY);
         assert_eq!(planner.replan(&key(), &world, Instant::now()).unwrap().probe, None);
         assert_eq!(decision(&planner), Decision::Announce);
+    }
+
+    #[test]
+    fn a_rolling_update_is_one_change_of_weight_and_a_new_announcement_has_the_right_one_at_once() {
+        let (mut world, mut planner) = (world(None), Planner::new(timing(Duration::ZERO, false)));
+        planner.set_advertising(weighing());
+        let start = Instant::now();
+        let ready = |count| Counts { ready_here: count, terminating_here: 0, ready_anywhere: 9 };
+        let weight = |planner: &Planner| planner.plan().service(&key()).unwrap().traits.weight.ipv4;
+        let mut at = |planner: &mut Planner, secs, counts| {
+            with(&mut world, counts);
+            planner.replan(&key(), &world, start + Duration::from_secs(secs)).unwrap().again_at
+        };
+        assert_eq!(at(&mut planner, 0, ready(3)), None);
+        assert_eq!(weight(&planner), 3, "at once");
+        for (secs, count) in [(1, 4), (3, 2), (5, 5)] {
+            assert_eq!(at(&mut planner, secs, ready(count)), Some(start + Duration::from_secs(1) + DAMPING));
+            assert_eq!(weight(&planner), 3, "damped");
+        }
+        assert_eq!(at(&mut planner, 11, ready(5)), None);
+        assert_eq!(weight(&planner), 5);
+        at(&mut planner, 12, ready(4));
+        assert_eq!(at(&mut planner, 13, ready(5)), None, "back to what it is");
+        at(&mut planner, 20, GONE);
+        at(&mut planner, 21, ready(1));
+        assert_eq!(weight(&planner), 1, "announced anew");
+    }
+
+    #[test]
+    fn with_policy_cluster_every_node_weighs_the_same() {
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
+        planner.set_advertising(weighing());
+        let mut service = world.service(&key()).unwrap().clone();
+        service.policy = TrafficPolicy::Cluster;
+        world.on(Input::Service(Change::Applied(key(), service)));
+        planner.replan(&key(), &world, Instant::now()).unwrap();
+        assert_eq!(planner.plan().service(&key()).unwrap().traits.weight, Weight::ONE);
+    }
+
+    #[test]
+    fn what_an_owner_asks_for_in_vain_is_told_and_the_route_announced_all_the_same() {
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
+        let mut service = world.service(&key()).unwrap().clone();
+        let annotations = [("purelb.io/bgp-med", "5"), ("purelb.io/bgp-prepend", "x")];
+        let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (overrides, unreadable) = crate::inputs::overrides::Overrides::parse(&annotations.into());
+        (service.overrides, service.unreadable) = (overrides.into(), unreadable);
+        service.policy = TrafficPolicy::Cluster;
+        world.on(Input::Service(Change::Applied(key(), service)));
+        planner.replan(&key(), &world, Instant::now()).unwrap();
+        let plan = planner.plan().service(&key()).unwrap();
+        assert_eq!(plan.routes.len(), 1, "{plan:?}");
+        let told: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter().any(|text| text.contains("bgp-prepend: \"x\" cannot be: expected 1 to 32")),
+            "{told:?}"
+        );
+        assert!(told.iter().any(|text| text.contains("bgp-med is left out of account")), "{told:?}");
+    }
+
+    fn weighing() -> Advertising {
+        let specs: Vec<api::bgp_peer::Advertisement> =
+            serde_norway::from_str("[{linkBandwidth: endpoints}]").unwrap();
+        let advertisements = crate::inputs::advertisement::parse(&specs).unwrap();
+        let spec = serde_norway::from_str("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}").unwrap();
+        let config = crate::inputs::bgp_peer::parse("tor1", &spec, &NodeInput::default(), |_| None).unwrap();
+        Advertising::new([(&config, advertisements.as_slice())])
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     inputs,
     key::ObjectKey,
     peers,
-    planner::Planner,
+    planner::{Planner, Timing},
     settings::Settings,
     stores::Change,
     world::{Input, World},
@@ -74,7 +74,11 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     world.on(Input::EndpointSlice(Change::Listed));
     anyhow::ensure!(world.node().is_some(), "the file has no Node {}", settings.node_name);
     // Nobody can be asked whether kube-proxy forwards: it is taken to.
-    let mut planner = Planner::new(Duration::ZERO, false);
+    let timing = Timing { linger: Duration::ZERO, weight_damping: Duration::ZERO, asks_kube_proxy: false };
+    let mut planner = Planner::new(timing);
+    let node = world.node().cloned().unwrap_or_default();
+    let set = peers::resolve(&node, &world.peers(), |_| None);
+    planner.set_advertising(set.advertising());
     let mut keys = world.service_keys();
     keys.sort();
     let now = Instant::now();
@@ -83,8 +87,6 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     }
     let services: serde_json::Map<_, _> =
         keys.iter().filter_map(|key| Some((key.to_string(), json!(planner.plan().service(key)?)))).collect();
-    let node = world.node().cloned().unwrap_or_default();
-    let set = peers::resolve(&node, &world.peers(), |_| None);
     let peers: serde_json::Map<_, _> = set
         .peers
         .iter()

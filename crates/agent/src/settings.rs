@@ -91,6 +91,8 @@ pub struct Settings {
     pub linger: GoDuration,
     /// How long a route with policy Local may wait for kube-proxy; 0s: not at all.
     pub kube_proxy_wait: GoDuration,
+    /// How long a change of endpoints is waited out before a route's link bandwidth follows.
+    pub weight_damping: GoDuration,
     /// What to do on SIGTERM.
     pub on_shutdown: OnShutdown,
 }
@@ -114,6 +116,7 @@ impl Settings {
             .set_default("log_format", "text")?
             .set_default("linger", "5s")?
             .set_default("kube_proxy_wait", "2s")?
+            .set_default("weight_damping", "10s")?
             .set_default("on_shutdown", "withdraw")?;
         if let Some(path) = &line.config {
             builder = builder.add_source(config::File::from(path.as_path()).format(config::FileFormat::Yaml));

@@ -272,6 +272,9 @@ mod tests {
             group: group.into(),
             policy,
             health_check_node_port: None,
+            labels: Default::default(),
+            overrides: Default::default(),
+            unreadable: vec![],
             uid: "".into(),
         }
     }

@@ -30,6 +30,16 @@ pub mod annotation {
     pub const MULTI_POOL: &str = "purelb.io/multi-pool";
     /// Set by users: `"true"` asks for one fresh evaluation.
     pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
+    /// Set by users, where a BGPPeer allows it: communities to add, comma-separated.
+    pub const BGP_COMMUNITIES: &str = "purelb.io/bgp-communities";
+    /// Set by users, where a BGPPeer allows it: LOCAL_PREF.
+    pub const BGP_LOCAL_PREF: &str = "purelb.io/bgp-local-pref";
+    /// Set by users, where a BGPPeer allows it: MULTI_EXIT_DISC.
+    pub const BGP_MED: &str = "purelb.io/bgp-med";
+    /// Set by users, where a BGPPeer allows it: how often the AS number is prepended.
+    pub const BGP_PREPEND: &str = "purelb.io/bgp-prepend";
+    /// Set by users, where a BGPPeer allows it: the BGPPeers that get the routes, comma-separated.
+    pub const BGP_PEERS: &str = "purelb.io/bgp-peers";
     /// Set by us: [`super::PURELB`].
     pub const ALLOCATED_BY: &str = "purelb.io/allocated-by";
     /// Set by us: the ServiceGroup that gave the addresses.

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         key::ObjectKey,
-        plan::{Decision, ServicePlan},
+        plan::{Decision, Reason, ServicePlan},
     };
 
     fn net(text: &str) -> IpNet {
@@ -226,7 +226,7 @@ mod tests {
             routes: addresses.clone(),
             addresses,
             decision: Decision::Announce,
-            warnings: vec![],
+            ..ServicePlan::skip(Reason::NoLocalEndpoint)
         };
         plan.set(&ObjectKey::new("x", "a"), Some(service));
         plan

@@ -169,6 +169,7 @@ mod tests {
                 Decision::Announce
             },
             routes,
+            traits: Default::default(),
             warnings,
         }
     }

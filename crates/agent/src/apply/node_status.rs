@@ -226,6 +226,7 @@ mod tests {
             local_asn: 64512,
             address: Some("192.0.2.1".to_owned()),
             config: Err(Refusal::unsupported("spec.bfd")),
+            advertisements: Vec::new(),
         }
     }
 

@@ -3,17 +3,23 @@
 //!
 //! No I/O: [`Routes`] says what to do and is told what came of it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use api::IpFamily;
+use bgp::route::RouteClass;
 use ipnet::IpNet;
 
 use super::addresses::Addresses;
-use crate::plan::node::NodePlan;
+use crate::{
+    advertising::{Advertising, Classes},
+    plan::node::NodePlan,
+};
 
 /// What the speaker has been told.
 #[derive(Debug, Default)]
 pub struct Routes {
-    announced: HashSet<IpNet>,
+    announced: HashMap<IpNet, RouteClass>,
+    classes: Classes,
     blackholes: HashSet<IpNet>,
     touched: VecDeque<IpNet>,
 }
@@ -23,8 +29,8 @@ pub struct Routes {
 pub struct Changes {
     /// Blackholes to add before their prefixes are announced.
     pub add_blackholes: Vec<IpNet>,
-    /// Prefixes to announce.
-    pub announce: Vec<IpNet>,
+    /// Prefixes to announce, or to announce anew in another class.
+    pub announce: Vec<(IpNet, RouteClass)>,
     /// Prefixes to withdraw.
     pub withdraw: Vec<IpNet>,
     /// Blackholes to delete after their prefixes are withdrawn.
@@ -46,7 +52,7 @@ impl Routes {
     /// Has everything looked at.
     pub fn touch_all(&mut self, plan: &NodePlan) {
         self.touched.extend(plan.routes());
-        self.touched.extend(&self.announced);
+        self.touched.extend(self.announced.keys());
     }
 
     /// Whether there is anything to look at now.
@@ -56,7 +62,7 @@ impl Routes {
 
     /// Whether the prefix is announced.
     pub fn is_announced(&self, prefix: &IpNet) -> bool {
-        self.announced.contains(prefix)
+        self.announced.contains_key(prefix)
     }
 
     /// How many prefixes are announced.
@@ -70,7 +76,7 @@ impl Routes {
     }
 
     /// Takes everything off the list that was touched.
-    pub fn take(&mut self, plan: &NodePlan, addresses: &Addresses) -> Changes {
+    pub fn take(&mut self, plan: &NodePlan, addresses: &Addresses, advertising: &Advertising) -> Changes {
         let mut changes = Changes::default();
         for prefix in std::mem::take(&mut self.touched) {
             let is_wanted = plan.route_holders(&prefix).any(|address| addresses.has(address));
@@ -80,16 +86,22 @@ impl Routes {
                 (false, true) => changes.remove_blackholes.push(prefix),
                 _ => {}
             }
-            match (is_wanted, self.announced.contains(&prefix)) {
-                (true, false) => changes.announce.push(prefix),
-                (false, true) => changes.withdraw.push(prefix),
-                _ => continue,
+            if !is_wanted {
+                if let Some(class) = self.announced.remove(&prefix) {
+                    self.classes.give_back(class);
+                    changes.withdraw.push(prefix);
+                }
+                continue;
+            }
+            let family = IpFamily::of(prefix.addr());
+            let class = self.classes.take(advertising, family, plan.route_traits(&prefix));
+            let before = self.announced.insert(prefix, class);
+            if let Some(before) = before {
+                self.classes.give_back(before);
             }
             // Touched twice in one round is decided once.
-            if is_wanted {
-                self.announced.insert(prefix);
-            } else {
-                self.announced.remove(&prefix);
+            if before != Some(class) {
+                changes.announce.push((prefix, class));
             }
         }
         for list in [&mut changes.add_blackholes, &mut changes.remove_blackholes] {
@@ -97,6 +109,11 @@ impl Routes {
             list.dedup();
         }
         changes
+    }
+
+    /// The classes that the routes are in.
+    pub const fn classes(&mut self) -> &mut Classes {
+        &mut self.classes
     }
 
     /// A blackhole is in the kernel, or no longer.
@@ -116,8 +133,12 @@ mod tests {
     use super::*;
     use crate::{
         key::ObjectKey,
-        plan::{Decision, ServicePlan},
+        plan::{Decision, Reason, ServicePlan},
     };
+
+    fn take(routes: &mut Routes, plan: &NodePlan, addresses: &Addresses) -> Changes {
+        routes.take(plan, addresses, &Advertising::default())
+    }
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -129,7 +150,12 @@ mod tests {
 
     fn service(address: &str) -> ServicePlan {
         let addresses = vec![net(address)];
-        ServicePlan { routes: addresses.clone(), addresses, decision: Decision::Announce, warnings: vec![] }
+        ServicePlan {
+            routes: addresses.clone(),
+            addresses,
+            decision: Decision::Announce,
+            ..ServicePlan::skip(Reason::NoLocalEndpoint)
+        }
     }
 
     #[test]
@@ -138,14 +164,17 @@ mod tests {
             (NodePlan::default(), Addresses::new(false), Routes::default());
         plan.set(&key("a"), Some(service("192.0.2.1/32")));
         routes.touch(net("192.0.2.1/32"));
-        assert_eq!(routes.take(&plan, &addresses), Changes::default());
+        assert_eq!(take(&mut routes, &plan, &addresses), Changes::default());
         addresses.on_added(net("192.0.2.1/32"), Instant::now());
         routes.touch(net("192.0.2.1/32"));
         routes.touch(net("192.0.2.1/32"));
-        assert_eq!(routes.take(&plan, &addresses).announce, [net("192.0.2.1/32")]);
+        assert_eq!(
+            take(&mut routes, &plan, &addresses).announce,
+            [(net("192.0.2.1/32"), RouteClass::default())]
+        );
         plan.set(&key("a"), None);
         routes.touch(net("192.0.2.1/32"));
-        assert_eq!(routes.take(&plan, &addresses).withdraw, [net("192.0.2.1/32")]);
+        assert_eq!(take(&mut routes, &plan, &addresses).withdraw, [net("192.0.2.1/32")]);
         assert!(routes.is_empty());
     }
 
@@ -159,15 +188,18 @@ mod tests {
             routes.touch(net(address));
         }
         let aggregate = net("192.0.2.0/24");
-        let changes = routes.take(&plan, &addresses);
-        assert_eq!((changes.announce, changes.add_blackholes), (vec![aggregate], vec![aggregate]));
+        let changes = take(&mut routes, &plan, &addresses);
+        assert_eq!(
+            (changes.announce, changes.add_blackholes),
+            (vec![(aggregate, RouteClass::default())], vec![aggregate])
+        );
         routes.on_blackhole(aggregate, true);
         plan.set(&key("a"), None);
         routes.touch(net("192.0.2.1/24"));
-        assert_eq!(routes.take(&plan, &addresses), Changes::default());
+        assert_eq!(take(&mut routes, &plan, &addresses), Changes::default());
         plan.set(&key("b"), None);
         routes.touch(net("192.0.2.2/24"));
-        let changes = routes.take(&plan, &addresses);
+        let changes = take(&mut routes, &plan, &addresses);
         assert_eq!((changes.withdraw, changes.remove_blackholes), (vec![aggregate], vec![aggregate]));
     }
 
@@ -179,8 +211,11 @@ mod tests {
         plan.set(&key("a"), Some(service("192.0.2.1/24")));
         addresses.on_added(net("192.0.2.1/24"), Instant::now());
         routes.touch_all(&plan);
-        let changes = routes.take(&plan, &addresses);
+        let changes = take(&mut routes, &plan, &addresses);
         assert_eq!(changes.remove_blackholes, [net("198.51.100.0/24")]);
-        assert_eq!((changes.announce, changes.add_blackholes), (vec![net("192.0.2.0/24")], vec![]));
+        assert_eq!(
+            (changes.announce, changes.add_blackholes),
+            (vec![(net("192.0.2.0/24"), RouteClass::default())], vec![])
+        );
     }
 }

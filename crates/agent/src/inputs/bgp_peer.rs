@@ -58,7 +58,6 @@ fn refuse_unsupported(spec: &BGPPeerSpec) -> Result<(), Refusal> {
             "spec.gracefulRestart",
             graceful_restart.is_some_and(|gr| !gr.enabled || gr.restart_time != default_restart_time),
         ),
-        ("spec.advertisements", spec.advertisements.iter().any(|a| *a != Default::default())),
     ];
     match set.into_iter().find(|(_, is_set)| *is_set) {
         Some((path, _)) => Err(Refusal::unsupported(path)),
@@ -332,13 +331,12 @@ mod tests {
             ("role: customer", "spec.role"),
             ("gracefulRestart: {enabled: false}", "spec.gracefulRestart"),
             ("gracefulRestart: {restartTime: 60s}", "spec.gracefulRestart"),
-            ("advertisements: [{med: 5}]", "spec.advertisements"),
         ] {
             let refusal = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {yaml}")).unwrap_err();
             assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path), "{yaml}");
         }
         assert_eq!(read("peerASN: 1, interface: eth0").unwrap_err().path, "spec.interface");
-        let defaults = "gracefulRestart: {}, advertisements: [{}]";
+        let defaults = "gracefulRestart: {}";
         assert!(read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {defaults}")).is_ok());
     }
 

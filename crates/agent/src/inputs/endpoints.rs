@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::AddAssign};
 use api::IpFamily;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::key::ObjectKey;
+use crate::{key::ObjectKey, plan::traits::Weight};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -24,6 +24,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// How much of the traffic this node should get, see [`Weight::step`]: its ready endpoints; where no node has
+    /// one any more, those that still serve.
+    pub const fn weight(&self) -> u32 {
+        Weight::step(if self.ready_anywhere == 0 { self.terminating_here } else { self.ready_here })
+    }
+
     /// Whether anything on this node takes packets.
     pub const fn serves_here(&self) -> bool {
         self.ready_here + self.terminating_here > 0

@@ -1,9 +1,11 @@
 //! Objects of the API server, read once and turned into small values: one file a kind. What cannot be used is
 //! refused as a value that says why.
 
+pub mod advertisement;
 pub mod bgp_peer;
 pub mod endpoints;
 pub mod group;
 pub mod node;
 pub mod node_agent;
+pub mod overrides;
 pub mod service;

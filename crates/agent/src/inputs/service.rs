@@ -1,12 +1,14 @@
 //! Services, as far as a node agent has to know them.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api::{
     PoolType,
     names::{LOAD_BALANCER_CLASS, PURELB, annotation},
 };
 use k8s_openapi::api::core::v1::Service;
+
+use super::overrides::{Overrides, Unreadable};
 
 /// `spec.externalTrafficPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +32,12 @@ pub struct ServiceInput {
     pub policy: TrafficPolicy,
     /// Port on which kube-proxy says whether this node has endpoints; only with policy Local.
     pub health_check_node_port: Option<u16>,
+    /// `metadata.labels`, which advertisements of BGPPeers may select by.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// What the owner asks for its routes.
+    pub overrides: Arc<Overrides>,
+    /// What of that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// UID, for events.
     pub uid: Arc<str>,
 }
@@ -59,6 +67,7 @@ pub fn parse(service: &Service, default_announcer: &str) -> Option<ServiceInput>
         Some("Local") => TrafficPolicy::Local,
         _ => TrafficPolicy::Cluster,
     };
+    let (overrides, unreadable) = Overrides::parse(annotations);
     let port = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
     Some(ServiceInput {
         addresses,
@@ -66,6 +75,9 @@ pub fn parse(service: &Service, default_announcer: &str) -> Option<ServiceInput>
         group: text(annotation::ALLOCATED_FROM).unwrap_or_default().into(),
         policy,
         health_check_node_port: port.filter(|port| *port != 0 && policy == TrafficPolicy::Local),
+        labels: Arc::new(service.metadata.labels.clone().unwrap_or_default()),
+        overrides: Arc::new(overrides),
+        unreadable,
         uid: service.metadata.uid.as_deref().unwrap_or_default().into(),
     })
 }

@@ -5,11 +5,15 @@
 
 pub mod node;
 pub mod service;
+pub mod traits;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 use serde::Serialize;
+
+use crate::inputs::overrides::Unreadable;
+use traits::Traits;
 
 /// What one Service wants of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +22,9 @@ pub struct ServicePlan {
     pub addresses: Vec<IpNet>,
     /// Those of `addresses` whose prefix is announced.
     pub routes: Vec<IpNet>,
+    /// What decides with which attributes they are.
+    #[serde(skip)]
+    pub traits: Arc<Traits>,
     /// Why.
     pub decision: Decision,
     /// What its owner should know.
@@ -27,10 +34,11 @@ pub struct ServicePlan {
 
 impl ServicePlan {
     /// Nothing, and why.
-    pub const fn skip(reason: Reason) -> ServicePlan {
+    pub fn skip(reason: Reason) -> ServicePlan {
         ServicePlan {
             addresses: Vec::new(),
             routes: Vec::new(),
+            traits: Arc::default(),
             decision: Decision::Skip(reason),
             warnings: Vec::new(),
         }
@@ -100,13 +108,19 @@ impl fmt::Display for Reason {
 }
 
 /// Something that works, but hardly as meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Warning {
     /// The prefix is aggregated, and policy is Local: refused.
     LocalAggregate(IpNet),
     /// No pool of the Service's group has the address: it is announced as a host route.
     OutsidePools(IpNet),
+    /// An annotation about routes cannot be read.
+    Unreadable(Unreadable),
+    /// No BGPPeer allows the annotation.
+    Forbidden(&'static str),
+    /// The annotation names a BGPPeer that is none of this node.
+    UnknownPeer(String),
 }
 
 impl fmt::Display for Warning {
@@ -119,6 +133,19 @@ impl fmt::Display for Warning {
                 f,
                 "{} is in no pool of its ServiceGroup any more: it is announced as the host route {address}",
                 address.addr()
+            ),
+            Warning::Unreadable(unreadable) => {
+                write!(f, "{unreadable}; the annotation is left out of account")
+            }
+            Warning::Forbidden(annotation) => write!(
+                f,
+                "{annotation} is left out of account: no BGPPeer lists it for this Service under \
+                 spec.advertisements[].allowServiceOverrides"
+            ),
+            Warning::UnknownPeer(name) => write!(
+                f,
+                "{}: there is no BGPPeer {name} for this node, or it is refused",
+                api::names::annotation::BGP_PEERS
             ),
         }
     }

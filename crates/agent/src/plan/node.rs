@@ -4,11 +4,14 @@
 //! has a route to an address inside it; setting the plan of one Service costs what that plan holds, whatever the
 //! others do; the order of changes leaves no trace (merging increments equals planning from scratch).
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
-use super::ServicePlan;
+use super::{ServicePlan, traits::Traits};
 use crate::key::ObjectKey;
 
 /// The merged plans.
@@ -17,8 +20,40 @@ pub struct NodePlan {
     services: HashMap<ObjectKey, ServicePlan>,
     /// Address with prefix length → how many Services want it held.
     addresses: HashMap<IpNet, u32>,
-    /// Prefix → the addresses inside it that Services want announced, and how many each.
-    routes: HashMap<IpNet, BTreeMap<IpNet, u32>>,
+    /// Prefix → on whose account it is announced.
+    routes: HashMap<IpNet, Holders>,
+}
+
+/// Who wants a prefix announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Holders {
+    /// The addresses inside it, and how many Services want each.
+    addresses: BTreeMap<IpNet, u32>,
+    /// What these Services are like, and how many routes of each kind.
+    traits: BTreeMap<Arc<Traits>, u32>,
+}
+
+impl Holders {
+    fn add(&mut self, address: &IpNet, traits: &Arc<Traits>) {
+        *self.addresses.entry(*address).or_default() += 1;
+        *self.traits.entry(traits.clone()).or_default() += 1;
+    }
+
+    /// Whether nobody is left.
+    fn remove(&mut self, address: &IpNet, traits: &Arc<Traits>) -> bool {
+        count_down(&mut self.addresses, address);
+        count_down(&mut self.traits, traits);
+        self.addresses.is_empty()
+    }
+}
+
+fn count_down<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 impl NodePlan {
@@ -40,7 +75,7 @@ impl NodePlan {
                 *self.addresses.entry(*address).or_default() += 1;
             }
             for address in &plan.routes {
-                *self.routes.entry(address.trunc()).or_default().entry(*address).or_default() += 1;
+                self.routes.entry(address.trunc()).or_default().add(address, &plan.traits);
             }
         }
         let old = match plan {
@@ -55,24 +90,15 @@ impl NodePlan {
                 }
             }
         }
-        for address in old.iter().flat_map(|old| &old.routes) {
-            self.release_route(address);
-        }
-        old
-    }
-
-    fn release_route(&mut self, address: &IpNet) {
-        let prefix = address.trunc();
-        let Some(holders) = self.routes.get_mut(&prefix) else { return };
-        if let Some(count) = holders.get_mut(address) {
-            *count -= 1;
-            if *count == 0 {
-                holders.remove(address);
+        if let Some(old) = &old {
+            for address in &old.routes {
+                let prefix = address.trunc();
+                if self.routes.get_mut(&prefix).is_some_and(|holders| holders.remove(address, &old.traits)) {
+                    self.routes.remove(&prefix);
+                }
             }
         }
-        if holders.is_empty() {
-            self.routes.remove(&prefix);
-        }
+        old
     }
 
     /// Whether an address should be held.
@@ -82,7 +108,13 @@ impl NodePlan {
 
     /// The addresses for whose sake a prefix should be announced; none where it should not.
     pub fn route_holders(&self, prefix: &IpNet) -> impl Iterator<Item = &IpNet> {
-        self.routes.get(prefix).into_iter().flat_map(BTreeMap::keys)
+        self.routes.get(prefix).into_iter().flat_map(|holders| holders.addresses.keys())
+    }
+
+    /// What the Services behind a prefix are like, each kind once with how many of it there are.
+    pub fn route_traits(&self, prefix: &IpNet) -> impl Iterator<Item = (&Traits, u32)> + Clone {
+        let holders = self.routes.get(prefix).into_iter();
+        holders.flat_map(|holders| holders.traits.iter().map(|(traits, count)| (&**traits, *count)))
     }
 
     /// Every address that should be held.

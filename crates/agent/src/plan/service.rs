@@ -6,11 +6,18 @@ use std::{collections::HashMap, sync::Arc};
 use api::{IpFamily, PoolType};
 use ipnet::IpNet;
 
-use super::{Decision, Reason, ServicePlan, Warning};
-use crate::inputs::{
-    endpoints::Endpoints,
-    group::Group,
-    service::{ServiceInput, TrafficPolicy},
+use super::{
+    Decision, Reason, ServicePlan, Warning,
+    traits::{Traits, Weight},
+};
+use crate::{
+    advertising::Advertising,
+    inputs::{
+        endpoints::Endpoints,
+        group::Group,
+        overrides::annotation_of,
+        service::{ServiceInput, TrafficPolicy},
+    },
 };
 
 /// What the plan depends on beside the Service.
@@ -26,6 +33,10 @@ pub struct Context<'a> {
     pub forwards: bool,
     /// Addresses that nothing serves any more, but which stay for a moment for the sake of flows in flight.
     pub lingering: &'a [IpNet],
+    /// What the peers choose routes by.
+    pub advertising: &'a Advertising,
+    /// How much of the Service's traffic this node should get.
+    pub weight: Weight,
 }
 
 /// Decides for one Service.
@@ -52,6 +63,7 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
             reason = Some(why);
         }
     }
+    plan.traits = traits(service, context, &mut plan.warnings);
     plan.decision = match reason {
         _ if !plan.routes.is_empty() => Decision::Announce,
         Some(reason) if plan.addresses.is_empty() => Decision::Skip(reason),
@@ -59,6 +71,23 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
         None => Decision::Skip(Reason::NoLocalEndpoint),
     };
     plan
+}
+
+/// What its routes are advertised by, and what the owner should know of that.
+fn traits(service: &ServiceInput, context: &Context<'_>, warnings: &mut Vec<Warning>) -> Arc<Traits> {
+    let traits = Traits {
+        group: service.group.clone(),
+        labels: service.labels.clone(),
+        overrides: service.overrides.clone(),
+        weight: context.weight,
+    };
+    warnings.extend(service.unreadable.iter().cloned().map(Warning::Unreadable));
+    let forbidden = context.advertising.forbidden(&traits);
+    warnings.extend(forbidden.into_iter().map(|kind| Warning::Forbidden(annotation_of(kind))));
+    let unknown = context.advertising.unknown_peers(&traits).into_iter();
+    warnings.extend(unknown.map(|name| Warning::UnknownPeer(name.to_owned())));
+    // Where no peer chooses, what differs here is no difference.
+    if context.advertising.is_selective() { Arc::new(traits) } else { Arc::default() }
 }
 
 /// Puts one address into the plan: held and announced, or the reason why not.
@@ -131,18 +160,23 @@ mod tests {
             group: group.into(),
             policy,
             health_check_node_port: None,
+            labels: Default::default(),
+            overrides: Default::default(),
+            unreadable: vec![],
             uid: "".into(),
         }
     }
 
     fn plan(service: &ServiceInput, change: impl FnOnce(&mut Context<'_>)) -> ServicePlan {
-        let groups = groups();
+        let (groups, advertising) = (groups(), Advertising::default());
         let mut context = Context {
             groups: &groups,
             is_excluded: false,
             endpoints: Endpoints { ipv4: READY, ipv6: READY },
             forwards: true,
             lingering: &[],
+            advertising: &advertising,
+            weight: Weight::default(),
         };
         change(&mut context);
         plan_service(service, &context)
@@ -199,6 +233,8 @@ mod tests {
             endpoints: Endpoints::default(),
             forwards: true,
             lingering: &lingering,
+            advertising: &Advertising::default(),
+            weight: Weight::default(),
         };
         let plan = plan_service(&service, &context);
         assert_eq!((plan.addresses, plan.routes), (lingering.clone(), vec![]));

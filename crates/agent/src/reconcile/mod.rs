@@ -36,7 +36,7 @@ use crate::{
     metrics::Metrics,
     peers::PeerSet,
     plan::ServicePlan,
-    planner::Planner,
+    planner::{Planner, Timing},
     settings::Settings,
     stores::Stamped,
     world::{Dirty, Input, World},
@@ -89,6 +89,8 @@ pub struct Reconciler {
     start_slices: StartSlices,
     slices: Option<JoinHandle<()>>,
     world: World,
+    /// This node's peers, as they were last read.
+    peers: Arc<PeerSet>,
     planner: Planner,
     interface: Interface,
     routes: Routes,
@@ -126,7 +128,12 @@ impl Reconciler {
             start_slices,
             slices: None,
             world: World::default(),
-            planner: Planner::new(settings.linger.0, !wait.is_zero()),
+            peers: Arc::default(),
+            planner: Planner::new(Timing {
+                linger: settings.linger.0,
+                weight_damping: settings.weight_damping.0,
+                asks_kube_proxy: !wait.is_zero(),
+            }),
             interface,
             routes: Routes::default(),
             speaker,
@@ -255,12 +262,13 @@ impl Reconciler {
 
     fn plan_everything(&mut self) {
         self.phase = Phase::FirstPlan;
+        self.resolve_peers();
         let keys = self.world.service_keys();
         tracing::info!(services = keys.len(), "everything is listed: planning");
         for key in keys {
             self.replan(&key, None);
         }
-        (self.peers_dirty, self.dummy_dirty) = (true, true);
+        self.dummy_dirty = true;
     }
 
     fn on_dirty(&mut self, dirty: Dirty, cause: Option<(Cause, Instant)>) {
@@ -289,7 +297,13 @@ impl Reconciler {
         for address in difference(&addresses(old), &addresses(new)) {
             self.interface.addresses.touch(address);
         }
-        let changed_routes = difference(&routes(old), &routes(new));
+        let traits = |plan: Option<&ServicePlan>| plan.map(|plan| plan.traits.clone());
+        let changed_routes = match (traits(old), traits(new)) {
+            (Some(old_traits), Some(new_traits)) if old_traits != new_traits => {
+                routes(old).into_iter().chain(routes(new)).collect()
+            }
+            _ => difference(&routes(old), &routes(new)),
+        };
         if let (Phase::Running, false, Some(cause)) = (self.phase, changed_routes.is_empty(), cause) {
             self.arrivals.push(cause);
         }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio::time::sleep_until;
 
 use super::{Cause, Phase, Reconciler};
-use crate::peers;
+use crate::{apply::routes::Changes, peers};
 
 /// Addresses in one round: a few milliseconds of the kernel's time.
 const ROUND: usize = 256;
@@ -65,9 +65,10 @@ impl Reconciler {
         }
         self.routes.adopt_blackholes(self.interface.blackholes().await);
         self.routes.touch_all(self.planner.plan());
-        let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
+        let changes = self.take_routes();
         self.add_blackholes(&changes.add_blackholes).await;
-        let table: Vec<Route> = changes.announce.iter().map(|prefix| route(*prefix)).collect();
+        let table: Vec<Route> =
+            changes.announce.iter().map(|(prefix, class)| route(*prefix, *class)).collect();
         tracing::info!(
             addresses = self.interface.addresses.len(),
             routes = table.len(),
@@ -77,13 +78,14 @@ impl Reconciler {
         self.remove_blackholes(&changes.remove_blackholes).await;
         self.phase = Phase::Running;
         self.interface.addresses.touch_all(self.planner.plan());
-        self.apply_peers().await?;
+        self.tell_peers().await?;
         self.outputs.applied_at.send_replace(Some(Instant::now()));
         Ok(())
     }
 
     /// Addresses → routes → withdrawals → removal of addresses.
     async fn round(&mut self, now: Instant) -> anyhow::Result<()> {
+        let are_peers_new = std::mem::take(&mut self.peers_dirty) && self.resolve_peers();
         let batch = self.interface.addresses.take(self.planner.plan(), ROUND);
         if !batch.conflicts.is_empty() {
             self.interface.remove(&batch.conflicts, now).await;
@@ -93,21 +95,23 @@ impl Reconciler {
             // One that could not be put back must not attract packets any longer.
             batch.add.iter().for_each(|address| self.routes.touch(*address));
         }
-        let changes = self.routes.take(self.planner.plan(), &self.interface.addresses);
+        let changes = self.take_routes();
         self.add_blackholes(&changes.add_blackholes).await;
-        if !changes.announce.is_empty() {
-            let routes: Vec<Route> = changes.announce.iter().map(|prefix| route(*prefix)).collect();
-            self.speaker.announce(routes).await?;
+        // A policy knows a class before routes come in it.
+        if self.routes.classes().take_changed() || are_peers_new {
+            self.tell_peers().await?;
         }
+        if !changes.announce.is_empty() {
+            let routes = changes.announce.iter().map(|(prefix, class)| route(*prefix, *class));
+            self.speaker.announce(routes.collect::<Vec<_>>()).await?;
+        }
+        self.routes.classes().forget_unused();
         if !changes.withdraw.is_empty() {
             self.speaker.withdraw(changes.withdraw).await?;
         }
         self.remove_blackholes(&changes.remove_blackholes).await;
         if !batch.remove.is_empty() {
             self.interface.remove(&batch.remove, now).await;
-        }
-        if std::mem::take(&mut self.peers_dirty) {
-            self.apply_peers().await?;
         }
         if self.interface.addresses.is_idle() {
             self.interface.clean_former().await;
@@ -133,22 +137,46 @@ impl Reconciler {
         }
     }
 
-    async fn apply_peers(&mut self) -> anyhow::Result<()> {
-        let Some(node) = self.world.node() else { return Ok(()) };
+    fn take_routes(&mut self) -> Changes {
+        self.routes.take(self.planner.plan(), &self.interface.addresses, self.planner.advertising())
+    }
+
+    /// Reads the peers; whether they are others than before. Where they choose by something else, every Service is
+    /// planned again.
+    pub(super) fn resolve_peers(&mut self) -> bool {
+        let Some(node) = self.world.node() else { return false };
         let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
         let set = peers::resolve(node, &self.world.peers(), index);
-        if **self.outputs.peers.borrow() == set {
-            return Ok(());
+        if *self.peers == set {
+            return false;
         }
         for peer in &set.peers {
             if let Err(refusal) = &peer.config {
                 tracing::warn!(peer = %peer.name, %refusal, "BGPPeer refused");
             }
         }
-        let configs = set.configs();
-        tracing::info!(peers = ?configs.iter().map(|peer| &*peer.name).collect::<Vec<_>>(), "peers set");
+        self.peers = Arc::new(set);
+        if self.planner.set_advertising(self.peers.advertising()) {
+            for key in self.world.service_keys() {
+                self.replan(&key, None);
+            }
+            self.routes.touch_all(self.planner.plan());
+        }
+        true
+    }
+
+    async fn tell_peers(&mut self) -> anyhow::Result<()> {
+        let configs = self.peers.configs(self.planner.advertising(), self.routes.classes());
+        if **self.outputs.peers.borrow() != *self.peers {
+            let names: Vec<_> = configs.iter().map(|peer| &*peer.name).collect();
+            tracing::info!(peers = ?names, "peers set");
+        }
         self.speaker.set_peers(configs).await?;
-        self.outputs.peers.send_replace(Arc::new(set));
+        self.outputs.peers.send_if_modified(|told| {
+            let is_new = **told != *self.peers;
+            *told = self.peers.clone();
+            is_new
+        });
         Ok(())
     }
 
@@ -174,8 +202,8 @@ impl Reconciler {
     }
 }
 
-fn route(prefix: IpNet) -> Route {
-    Route { prefix, class: RouteClass::default(), attributes: plain_attributes() }
+fn route(prefix: IpNet, class: RouteClass) -> Route {
+    Route { prefix, class, attributes: plain_attributes() }
 }
 
 /// One set of attributes for all routes: shared, so that it costs nothing a route.
