@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::names::annotation;
+use api::names::{ALLOCATOR_FIELD_MANAGER, annotation};
 use kube::{
     Api, Client, Error,
     api::{Patch, PatchParams},
@@ -25,8 +25,6 @@ use crate::{
     metrics::ErrorLabels,
 };
 
-/// Who we are in `metadata.managedFields`.
-pub const FIELD_MANAGER: &str = "purelb-allocator";
 /// How long the API server may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -119,7 +117,8 @@ impl Writer {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         // The task is ended with the tenure; this is for the moment in which that has not happened yet.
         self.tenure.check().await;
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(patch);
         let request = async {
             if status {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::names::event;
+use api::names::{ALLOCATOR_FIELD_MANAGER, event};
 use futures::StreamExt;
 use k8s_openapi::{
     api::{
@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{apply::FIELD_MANAGER, assign::Note, inputs::Service, metrics::Metrics};
+use crate::{assign::Note, inputs::Service, metrics::Metrics};
 
 /// How many events may wait.
 const QUEUE: usize = 20_000;
@@ -102,7 +102,7 @@ impl Memory {
             reason: Some(told.reason.to_owned()),
             note: Some(told.note),
             regarding: Some(told.about),
-            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_controller: Some(ALLOCATOR_FIELD_MANAGER.to_owned()),
             reporting_instance: Some(self.instance.clone()),
             type_: Some(format!("{:?}", told.type_)),
             ..Event::default()

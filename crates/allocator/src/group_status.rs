@@ -1,20 +1,25 @@
 //! What a ServiceGroup's status says. Equal meaning is equal bytes, and equal bytes are not written.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use api::{
-    IpFamily, PoolType, ServiceGroupStatus,
+    IpFamily, PoolType, ReservedAddress, ServiceGroupStatus,
     condition::{self, ACCEPTED, ADDRESS_CONFLICT, reason},
     names::PURELB,
     service_group::GroupConflict,
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
     assign::UNANNOUNCED,
-    inputs::{Group, Groups, Live},
+    engine::Engine,
+    inputs::{Group, Live, ServiceKey},
     ledger::Ledger,
+    reservation::Reservation,
 };
 
 /// How many conflicts a status lists.
@@ -25,20 +30,21 @@ pub fn status(
     name: &str,
     generation: Option<i64>,
     old: &ServiceGroupStatus,
-    groups: &Groups,
-    ledger: &Ledger,
-    live: &Live,
+    engine: &Engine,
     now: Timestamp,
 ) -> ServiceGroupStatus {
+    let groups = engine.groups();
     let mut conditions = old.conditions.clone();
     let mut status = match groups.get(name) {
-        Some(group) => of_accepted(group, ledger, live),
+        Some(group) => of_accepted(group, engine),
         None => ServiceGroupStatus::default(),
     };
     let accepted = match groups.refusal(name) {
         None => {
             let is_local = status.announce == Some(PoolType::Local);
             let message = if is_local { UNANNOUNCED } else { "addresses are allocated from it" };
+            let remarks = groups.get(name).into_iter().flat_map(|group| &group.remarks).map(String::as_str);
+            let message = std::iter::once(message).chain(remarks).collect::<Vec<_>>().join("; ");
             condition::new(ACCEPTED, true, reason::ACCEPTED, message, generation)
         }
         Some(refusal) => condition::new(ACCEPTED, false, refusal.reason, refusal.to_string(), generation),
@@ -81,9 +87,11 @@ fn conflicts(group: &Group, live: &Live) -> Vec<GroupConflict> {
     conflicts.take(MAX_CONFLICTS).collect()
 }
 
-fn of_accepted(group: &Group, ledger: &Ledger, live: &Live) -> ServiceGroupStatus {
+fn of_accepted(group: &Group, engine: &Engine) -> ServiceGroupStatus {
+    let (ledger, live) = (engine.ledger(), engine.live());
     let is_barred = |family: IpFamily, address: IpAddr| {
-        IpFamily::of(address) == family && group.contains(address) && !ledger.is_held(address)
+        let is_taken = ledger.is_held(address) || engine.reservations().get(address).is_some();
+        IpFamily::of(address) == family && group.contains(address) && !is_taken
     };
     let barred = |family: IpFamily| -> u128 {
         live.strangers().filter(|(address, _)| is_barred(family, *address)).map(|_| 1).sum()
@@ -102,21 +110,31 @@ fn of_accepted(group: &Group, ledger: &Ledger, live: &Live) -> ServiceGroupStatu
         allocated_ipv6: clamp(held6),
         available_ipv4: clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4))),
         available_ipv6: clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6)))),
-        bound_namespaces: namespaces(group, ledger).into_iter().collect(),
+        bound_namespaces: engine.bound().namespaces(&group.name).map(str::to_owned).collect(),
+        reservations: engine.reservations_of(group).map(reserved).collect(),
         conflicts: conflicts(group, live),
         conditions: Vec::new(),
     }
 }
 
-fn namespaces(group: &Group, ledger: &Ledger) -> BTreeSet<String> {
-    let is_from = |addresses: &[IpAddr]| addresses.iter().any(|address| group.contains(*address));
-    let mut names = BTreeSet::new();
-    for (service, addresses) in ledger.services() {
-        if is_from(addresses) && !names.contains(service.namespace()) {
-            names.insert(service.namespace().to_owned());
-        }
+fn reserved(reservation: &Reservation) -> ReservedAddress {
+    ReservedAddress {
+        address: reservation.address.to_string(),
+        service: reservation.service.to_string(),
+        until: Time(Timestamp::from_second(reservation.until).unwrap_or(Timestamp::MAX)),
     }
-    names
+}
+
+/// The reservations that a status shows; what cannot be read is none.
+pub fn reservations(status: &ServiceGroupStatus) -> impl Iterator<Item = Reservation> {
+    status.reservations.iter().filter_map(|reserved| {
+        let (namespace, name) = reserved.service.split_once('/')?;
+        Some(Reservation {
+            address: reserved.address.parse().ok()?,
+            service: ServiceKey::new(namespace, name),
+            until: reserved.until.0.as_second(),
+        })
+    })
 }
 
 fn clamp(count: u128) -> i64 {

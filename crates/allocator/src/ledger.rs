@@ -109,14 +109,28 @@ impl Ledger {
         self.slots.iter().flatten().map(|holder| (&holder.service, holder.addresses.as_slice()))
     }
 
-    /// The lowest address of a range that nobody holds.
+    /// The lowest address of a range that nobody holds and that is not blocked.
     pub fn lowest_free(&self, range: &AddressRange) -> Option<IpAddr> {
         self.taken.lowest_free(range)
     }
 
-    /// How many addresses of a range are held.
+    /// How many addresses of a range are held or blocked.
     pub fn count(&self, range: &AddressRange) -> u128 {
         self.taken.count(range)
+    }
+
+    /// Keeps an address from being the lowest free one although nobody holds it.
+    pub fn block(&mut self, address: IpAddr) {
+        self.taken.take(address);
+    }
+
+    /// The opposite of [`Ledger::block`]. Whether the address is free now.
+    pub fn unblock(&mut self, address: IpAddr) -> bool {
+        let is_free = !self.is_held(address);
+        if is_free {
+            self.taken.free(address);
+        }
+        is_free
     }
 
     /// The addresses that Services of this namespace share under this key.

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod pool;
 pub mod reconcile;
+pub mod reservation;
 mod run;
 pub mod select;
 pub mod settings;

@@ -140,8 +140,9 @@ fn named_with<'a>(
 ) -> Result<&'a Arc<Group>, Problem> {
     let group = named(name, groups)?;
     let Some(address) = addresses.iter().find(|address| !group.contains(**address)) else { return Ok(group) };
-    let message =
-        format!("{address} is in no pool of ServiceGroup {name}: expected one of {}", ranges(group));
+    let message = left_out(*address, [group]).unwrap_or_else(|| {
+        format!("{address} is in no pool of ServiceGroup {name}: expected one of {}", ranges(group))
+    });
     Err(Problem { reason: "address_outside", message, wait: Some(Wait::Group(name.clone())) })
 }
 
@@ -150,10 +151,9 @@ fn holding<'a>(addresses: &[IpAddr], groups: &'a Groups) -> Result<&'a Arc<Group
     let mut found: Option<&Arc<Group>> = None;
     for address in addresses {
         let Some(group) = groups.of_address(*address) else {
-            let message = format!(
-                "{address} is in no pool of any ServiceGroup: expected one of {}",
-                all_ranges(groups)
-            );
+            let message = left_out(*address, groups.iter()).unwrap_or_else(|| {
+                format!("{address} is in no pool of any ServiceGroup: expected one of {}", all_ranges(groups))
+            });
             return Err(Problem { reason: "address_outside", message, wait: Some(Wait::AnyGroup) });
         };
         if let Some(other) = found.filter(|other| other.name != group.name) {
@@ -166,6 +166,25 @@ fn holding<'a>(addresses: &[IpAddr], groups: &'a Groups) -> Result<&'a Arc<Group
         found = Some(group);
     }
     found.ok_or_else(|| Problem::of_owner("address_missing", "no address was asked for".to_owned()))
+}
+
+/// What there is to say of an address that a pool leaves out because no host can have it.
+fn left_out<'a>(address: IpAddr, groups: impl IntoIterator<Item = &'a Arc<Group>>) -> Option<String> {
+    let mut pools = groups.into_iter().flat_map(|group| group.pools.iter().map(move |pool| (group, pool)));
+    let (group, pool) = pools.find(|(_, pool)| pool.leaves_out(address))?;
+    let what = if address == pool.subnet.broadcast() && address.is_ipv4() {
+        "the broadcast address"
+    } else if address.is_ipv4() {
+        "the network address"
+    } else {
+        "the Subnet-Router anycast address"
+    };
+    Some(format!(
+        "{address} is {what} of the subnet {} of ServiceGroup {}, which no host can have: expected one of {}",
+        pool.subnet,
+        group.name,
+        ranges(group)
+    ))
 }
 
 /// The group's ranges, for messages.

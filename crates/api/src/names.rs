@@ -9,6 +9,8 @@ pub const PURELB: &str = "PureLB";
 pub const DEFAULT_SERVICE_GROUP: &str = "default";
 /// Namespace of our own objects unless a setting says otherwise.
 pub const INSTALL_NAMESPACE: &str = "purelb-system";
+/// Who the allocator is in `metadata.managedFields` and in events.
+pub const ALLOCATOR_FIELD_MANAGER: &str = "purelb-allocator";
 /// Lease whose holder allocates addresses.
 pub const ALLOCATOR_LEASE: &str = "purelb-allocator";
 /// A node agent's Lease is called so, followed by the node's name.

@@ -1,12 +1,13 @@
 //! ServiceGroup: where addresses come from and how they are announced.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     address::{IpFamily, PoolType, as_network},
+    duration::GoDuration,
     pool::Pool,
     refusal::Refusal,
 };
@@ -123,6 +124,12 @@ pub struct ServiceGroupSpec {
     /// Where several groups list a namespace: this is the one for Services that name no group.
     #[serde(default)]
     pub namespace_default: bool,
+    /// How long the addresses of a Service that is deleted, or that is no longer of type LoadBalancer, wait for it:
+    /// created again under the same namespace and name within that time, it gets the same ones. Meanwhile nobody
+    /// else does. As 10m; absent or 0: not at all. Of one group at most 500 addresses wait; beyond that those
+    /// that have waited longest are freed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky_for: Option<GoDuration>,
 }
 
 /// Pools of addresses on the nodes' own subnets.
@@ -254,16 +261,16 @@ pub struct ServiceGroupStatus {
     /// The address ranges that are handed out, first-last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// IPv4 addresses in use.
+    /// IPv4 addresses in use; those in reservations are among them.
     #[serde(default, rename = "allocatedIPv4")]
     pub allocated_ipv4: i64,
-    /// IPv6 addresses in use.
+    /// IPv6 addresses in use; those in reservations are among them.
     #[serde(default, rename = "allocatedIPv6")]
     pub allocated_ipv6: i64,
-    /// IPv4 addresses that are free.
+    /// IPv4 addresses that are free: neither in use nor reserved.
     #[serde(default, rename = "availableIPv4")]
     pub available_ipv4: i64,
-    /// IPv6 addresses that are free; more than 9223372036854775807 are shown as that.
+    /// IPv6 addresses that are free: neither in use nor reserved; more than 9223372036854775807 are shown as that.
     #[serde(default, rename = "availableIPv6")]
     pub available_ipv6: i64,
     /// Namespaces that have Services with addresses of this group.
@@ -273,6 +280,9 @@ pub struct ServiceGroupStatus {
     /// are not handed out until that ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<GroupConflict>,
+    /// Addresses that wait for their Service to come back, see stickyFor; by address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<ReservedAddress>,
     /// Accepted: whether the group is understood and used, with the reason when it is not. AddressConflict: whether
     /// strangers answer for addresses of the group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -290,6 +300,17 @@ pub struct GroupConflict {
     pub node: String,
     /// Who answers.
     pub link_layer_address: String,
+}
+
+/// An address that waits for its Service to come back.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+pub struct ReservedAddress {
+    /// The address.
+    pub address: String,
+    /// Namespace and name of the Service, as my-namespace/my-app.
+    pub service: String,
+    /// When it is free for everybody.
+    pub until: Time,
 }
 
 fn default_aggregation() -> String {

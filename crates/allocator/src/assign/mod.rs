@@ -20,6 +20,7 @@ use api::{
 use crate::{
     inputs::{Groups, Live, Service, service::Ownership},
     ledger::{Conflict, Ledger},
+    reservation::Reservations,
     select::Problem,
     waiting::Wait,
 };
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub ledger: &'a Ledger,
     /// What live nodes say.
     pub live: &'a Live,
+    /// What waits for whom to come back.
+    pub reservations: &'a Reservations,
 }
 
 impl Context<'_> {

@@ -4,6 +4,8 @@
 //! API server has answered, [`Engine::sync`] with the Service as it is then commits what is published and gives
 //! back the rest. Between the two an address belongs to the Service, whatever becomes of the write.
 
+mod bound;
+mod sticky;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +13,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use api::{IpFamily, Pool, PoolType};
 
+pub use bound::Bound;
+
 use crate::{
     assign::{Context, Decision, Edge, assign},
-    inputs::{Groups, Live, Service, ServiceKey},
+    inputs::{Groups, Live, Service, ServiceKey, service::Ownership},
     ledger::Ledger,
+    reservation::Reservations,
     select::Problem,
     waiting::{Wait, Waiting},
 };
@@ -26,6 +31,12 @@ pub struct Engine {
     ledger: Ledger,
     live: Live,
     waiting: Waiting,
+    reservations: Reservations,
+    bound: Bound,
+    /// Seconds since 1970, as far as we have been told.
+    now: i64,
+    /// Addresses whose reservation has begun or ended.
+    touched: Vec<IpAddr>,
 }
 
 /// What follows from deciding about a Service.
@@ -55,8 +66,18 @@ impl Engine {
         &self.live
     }
 
+    /// Which namespaces have addresses of which group.
+    pub fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
     fn context(&self) -> Context<'_> {
-        Context { groups: &self.groups, ledger: &self.ledger, live: &self.live }
+        Context {
+            groups: &self.groups,
+            ledger: &self.ledger,
+            live: &self.live,
+            reservations: &self.reservations,
+        }
     }
 
     /// How many Services wait.
@@ -67,7 +88,10 @@ impl Engine {
     /// Takes over new groups. Who may be cured by what has changed.
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
-        self.waiting.on_groups(&self.groups.changes_since(&old))
+        self.bound = Bound::new(&self.groups, &self.ledger);
+        let mut woken = self.waiting.on_groups(&self.groups.changes_since(&old));
+        woken.extend(self.review_reservations(&old));
+        woken
     }
 
     /// Takes over what live nodes say now. Who may be cured by what has changed: those that waited for a subnet that
@@ -96,16 +120,17 @@ impl Engine {
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
+        let mut freed = self.end_reservations_of(service);
         // What our own write has published was reserved before.
         if self.ledger.is_in_step(service) {
-            return Vec::new();
+            return self.cured_by(&freed);
         }
         let mut woken = Vec::new();
         let old_key = self.ledger.sharing_key_of(&service.key).cloned();
         let is_updated = self.ledger.update(service);
         let mut is_changed = is_updated;
         for address in &service.facts.ingress {
-            if self.ledger.hold(*address, service) || is_updated {
+            if self.hold(*address, service) || is_updated {
                 is_changed = true;
                 let others = self.ledger.holders(*address).map(|holder| &holder.service);
                 woken.extend(others.filter(|other| **other != service.key).cloned());
@@ -113,13 +138,38 @@ impl Engine {
             }
         }
         let held = self.ledger.held_by(&service.key).len();
-        let freed = self.ledger.keep_only(&service.key, &service.facts.ingress);
+        let left = self.leave_all_but(&service.key, &service.facts.ingress);
+        // Created again before it was known to be deleted, it publishes nothing, too.
+        let has_gone = service.facts.ownership == Ownership::Ended || service.facts.ingress.is_empty();
+        if has_gone {
+            self.reserve_for(&service.key, &left);
+        }
+        freed.extend(self.not_reserved(left));
         if is_changed || held != self.ledger.held_by(&service.key).len() {
             let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
             woken.extend(self.on_keys(&service.key, keys));
         }
         woken.extend(self.cured_by(&freed));
         woken
+    }
+
+    /// The Service comes to the address, or what is known of it there is brought up to date. Whether that changed
+    /// anything.
+    fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
+        let is_new = !self.ledger.held_by(&service.key).contains(&address);
+        let is_changed = self.ledger.hold(address, service);
+        if is_new {
+            self.bound.add(&self.groups, address, service.key.namespace());
+        }
+        is_changed
+    }
+
+    /// The Service leaves all other addresses. Those on which nobody is left.
+    fn leave_all_but(&mut self, service: &ServiceKey, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        for address in self.ledger.held_by(service).iter().filter(|address| !addresses.contains(address)) {
+            self.bound.remove(&self.groups, *address, service.namespace());
+        }
+        self.ledger.keep_only(service, addresses)
     }
 
     /// Who waits on these sharing keys in a namespace that may share with the Service's.
@@ -139,10 +189,14 @@ impl Engine {
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
         self.waiting.remove(service);
         let Some(gone) = self.ledger.remove(service) else { return Vec::new() };
+        for address in &gone.held {
+            self.bound.remove(&self.groups, *address, service.namespace());
+        }
+        let freed = self.not_reserved(gone.freed);
         let shared = gone.held.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
         let mut woken: Vec<ServiceKey> = shared.collect();
         woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
-        woken.extend(self.cured_by(&gone.freed));
+        woken.extend(self.cured_by(&freed));
         woken
     }
 
@@ -151,7 +205,7 @@ impl Engine {
         let decision = assign(service, self.context(), edge);
         if let Decision::Write(write) = &decision {
             for address in write.ingress.iter().flatten() {
-                self.ledger.hold(*address, service);
+                self.hold(*address, service);
             }
         }
         let (waited_on, is_news) = match problem(&decision) {

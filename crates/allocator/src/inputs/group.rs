@@ -9,7 +9,8 @@ use std::{
 };
 
 use api::{
-    AddressRange, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec, condition::reason,
+    AddressRange, GoDuration, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec,
+    condition::reason,
 };
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
@@ -40,6 +41,10 @@ pub struct Group {
     pub scope: Scope,
     /// Which of the pools.
     pub picking: Picking,
+    /// `spec.stickyFor`: how long addresses wait for a Service that is gone.
+    pub sticky_for: Option<GoDuration>,
+    /// What the operator should know of how the spec was read.
+    pub remarks: Vec<String>,
 }
 
 impl Group {
@@ -176,7 +181,15 @@ impl Groups {
             _ => Picking::InOrder,
         };
         let pool_type = view.map_or(PoolType::Local, |view| view.pool_type);
-        Ok(Group { name: object.name.clone(), pool_type, pools, picking, scope })
+        Ok(Group {
+            name: object.name.clone(),
+            pool_type,
+            pools,
+            picking,
+            scope,
+            sticky_for: spec.sticky_for,
+            remarks: spec.remarks(),
+        })
     }
 
     fn overlapping(&self, range: &AddressRange) -> Option<(&Group, AddressRange)> {

@@ -5,11 +5,11 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use crate::{
-    apply::FIELD_MANAGER,
-    inputs::object::{IngressObject, PortObject, ServiceObject},
+use crate::inputs::object::{IngressObject, PortObject, ServiceObject};
+use api::{
+    IpFamily, PoolType,
+    names::{ALLOCATOR_FIELD_MANAGER, annotation},
 };
-use api::{IpFamily, PoolType, names::annotation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Namespace and name.
@@ -360,7 +360,7 @@ fn group_annotation_is_ours(metadata: &ObjectMeta) -> bool {
             fields.is_some_and(|fields| fields["f:metadata"]["f:annotations"].get(&field).is_some())
         })
         .map(|entry| entry.manager.as_deref());
-    managers.all(|manager| manager == Some(FIELD_MANAGER))
+    managers.all(|manager| manager == Some(ALLOCATOR_FIELD_MANAGER))
 }
 
 fn parse_multi_pool(text: &str) -> Result<bool, String> {

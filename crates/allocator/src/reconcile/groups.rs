@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::ServiceGroup;
+use api::{ServiceGroup, names::ALLOCATOR_FIELD_MANAGER};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api,
@@ -15,7 +15,7 @@ use kube::{
 };
 
 use super::{Done, Term};
-use crate::{apply::FIELD_MANAGER, group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
+use crate::{group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
 
 /// At least so long between two writes of one group's status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,6 +83,14 @@ impl Term {
         self.judge_groups();
     }
 
+    /// What the groups' status says is reserved, at the beginning of a term.
+    pub(super) fn restore_reservations(&mut self) {
+        let statuses = self.groups.values().map(|entry| &entry.record.status);
+        let reservations: Vec<_> = statuses.flat_map(group_status::reservations).collect();
+        self.on_time();
+        self.engine.restore(reservations);
+    }
+
     fn judge_groups(&mut self) {
         if !self.groups_listed {
             return;
@@ -131,7 +139,7 @@ impl Term {
     }
 
     fn write_group_status(&mut self, name: Arc<str>, now: Instant) {
-        let (groups, ledger, live) = (self.engine.groups(), self.engine.ledger(), self.engine.live());
+        let (groups, ledger) = (self.engine.groups(), self.engine.ledger());
         if let Some(group) = groups.get(&name) {
             let (size, held) = group_status::usage(group, ledger);
             let labels = PoolLabels { pool: name.to_string() };
@@ -145,15 +153,17 @@ impl Term {
         entry.last = Some(now);
         // An object that cannot be read has no status that could be compared: it is written once a change.
         let GroupRecord { generation, status: old, .. } = &entry.record;
-        let new = group_status::status(&name, *generation, old, groups, ledger, live, Timestamp::now());
+        let new = group_status::status(&name, *generation, old, &self.engine, Timestamp::now());
         let Some(patch) = group_status::patch(old, &new).filter(|_| self.writer.is_some()) else { return };
         entry.in_flight = true;
         entry.record.status = new;
         let namespace = &self.surroundings.settings.namespace;
         let api: Api<ServiceGroup> = Api::namespaced(self.surroundings.client.clone(), namespace);
         self.tasks.spawn(async move {
-            let params =
-                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let params = PatchParams {
+                field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
             let answer = api.patch_status(&name, &params, &Patch::Merge(&patch)).await;
             Done::Group(name, answer.map(Box::new))
         });

@@ -18,6 +18,7 @@ use std::{
 
 use api::{LinkLayerAddress, ServiceGroup, names::event};
 use foldhash::fast::RandomState;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::watch, task::JoinSet};
@@ -144,14 +145,14 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
     };
     loop {
         term.surroundings.metrics.turn();
-        let turn = Instant::now() + TURN;
-        let due = term.next_group_status().map_or(turn, |due| due.min(turn));
+        let due = term.next_due();
         tokio::select! {
             () = stop.cancelled() => break,
             Some(done) = term.tasks.join_next() => term.on_joined(done),
             Some(change) = changes.recv() => term.on_change(change),
             () = tokio::time::sleep_until(due.into()) => {}
         }
+        term.on_time();
         // What has come meanwhile is looked at together: a burst is decided oldest first.
         while let Ok(change) = changes.try_recv() {
             term.on_change(change);
@@ -169,6 +170,22 @@ impl Term {
         self.services_listed && self.groups_listed && self.leases_listed
     }
 
+    /// When there is something to do even if nothing comes.
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let pause = self.engine.next_deadline().map(|deadline| {
+            let secs = deadline.saturating_sub(Timestamp::now().as_second());
+            Duration::from_secs(u64::try_from(secs).unwrap_or(0))
+        });
+        let latest = now + pause.map_or(TURN, |pause| pause.min(TURN));
+        self.next_group_status().map_or(latest, |due| due.min(latest))
+    }
+
+    fn on_time(&mut self) {
+        let woken = self.engine.advance_to(Timestamp::now().as_second());
+        self.wake(woken);
+    }
+
     fn on_change(&mut self, change: Change) {
         let was_listed = self.is_listed();
         match change {
@@ -182,6 +199,7 @@ impl Term {
             Change::Stray(group) => self.on_stray(*group),
         }
         if !was_listed && self.is_listed() {
+            self.restore_reservations();
             tracing::info!(
                 services = self.services.len(),
                 groups = self.groups.len(),
@@ -232,6 +250,8 @@ impl Term {
         } else {
             self.dirty = Dirty::default();
         }
+        let touched = self.engine.take_touched();
+        self.touch_groups(&touched);
         self.write_group_statuses();
         self.report_queues();
         let is_busy = self.in_flight > 0;

@@ -162,7 +162,7 @@ impl Term {
         if !held.is_empty() && entry.service.facts.brand.allocated_by_us {
             tracing::info!(service = %key, addresses = ?held, "released: the Service is gone");
         }
-        let woken = self.engine.forget(key);
+        let woken = self.engine.retire(&entry.service);
         self.touch_groups(&held);
         self.wake(woken);
     }

@@ -138,7 +138,9 @@ pub(super) fn tied<'a>(
             None => {}
         }
     }
-    let mut reserved = context.ledger.held_by(&service.key).iter().copied().filter(is_from);
+    // What has waited for it since it was last here comes behind.
+    let sticky = context.reservations.of(&service.key);
+    let mut reserved = context.ledger.held_by(&service.key).iter().chain(sticky).copied().filter(is_from);
     Ok(reserved.find(|address| check_free(service, *address, context).is_ok()))
 }
 

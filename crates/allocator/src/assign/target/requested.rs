@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use api::{IpFamily, names::annotation};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{Target, is_moved, stay::kept};
 use crate::{
@@ -68,6 +69,17 @@ pub(super) fn check_free(service: &Service, address: IpAddr, context: Context<'_
             stranger.link_layer_address, stranger.node
         );
         return Err(Problem { reason: ADDRESS_CONFLICT, message, wait });
+    }
+    if let Some(reservation) = context.reservations.get(address)
+        && reservation.service != service.key
+    {
+        let until = Timestamp::from_second(reservation.until).unwrap_or(Timestamp::MAX);
+        let message = format!(
+            "{address} is reserved until {until} for {}, which had it last (stickyFor of its ServiceGroup): ask for \
+             another address, or wait",
+            reservation.service
+        );
+        return Err(Problem { reason: "address_reserved", message, wait });
     }
     match context.conflict(address, service) {
         None => Ok(()),
