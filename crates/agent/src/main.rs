@@ -1,6 +1,6 @@
 //! `lbnodeagent`: reads the settings, opens what the parts need, and starts them.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
     apply::{events::Events, node_status, peer_status},
@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Observations that may wait for the loop: beyond that the API server's answers do.
 const QUEUE: usize = 1024;
+
+/// How long routers are kept from taking a table that is not whole for all there is.
+const ROUTES_BOUND: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -75,7 +78,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let speaker = bgp::driver::spawn(SpeakerConfig {
         listen_port: settings.bgp_port,
         seed: rand::random(),
-        await_routes: true,
+        await_routes: Some(ROUTES_BOUND),
         ..SpeakerConfig::default()
     })
     .context("starting the BGP speaker")?;

@@ -166,7 +166,8 @@ pub struct BGPPeerSpec {
     /// Bidirectional Forwarding Detection (RFC 5880). Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bfd: Option<BfdConfig>,
-    /// Graceful restart (RFC 4724, RFC 8538). Absent: on, with the defaults of its fields.
+    /// Graceful restart (RFC 4724, RFC 8538). Absent: on, with the defaults of its fields. A change counts from the next
+    /// session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
     /// Our role towards the router (RFC 9234).
@@ -245,6 +246,11 @@ pub struct GracefulRestart {
     #[serde(default = "default_restart_time")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('4095s')").message("restartTime is 1s to 4095s"))]
     pub restart_time: GoDuration,
+    /// Long-lived Stale Time (RFC 9494): how long beyond restartTime the router keeps our routes as a last resort, where
+    /// it has no better ones; whole seconds, 1s to 16777215s. Absent: not offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('16777215s')").message("longLivedStaleTime is 1s to 16777215s"))]
+    pub long_lived_stale_time: Option<GoDuration>,
 }
 
 /// Our role towards a router (RFC 9234).

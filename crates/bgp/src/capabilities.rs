@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub extended_message: bool,
     /// Graceful Restart (code 64, RFC 4724, RFC 8538).
     pub graceful_restart: Option<GracefulRestart>,
+    /// Long-Lived Graceful Restart (code 71, RFC 9494); means nothing without `graceful_restart`.
+    pub long_lived: Vec<LongLivedFamily>,
     /// Host name of the FQDN capability (code 73), for people to read; never sent.
     pub hostname: Option<String>,
 }
@@ -43,6 +45,26 @@ pub struct GracefulRestart {
     pub restart_time_secs: u16,
     /// Families, each with its F bit (forwarding state preserved).
     pub families: Vec<(Family, bool)>,
+}
+
+/// A family of the Long-Lived Graceful Restart capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// The family.
+    pub family: Family,
+    /// F bit: forwarding state was preserved.
+    pub is_forwarding: bool,
+    /// Long-lived Stale Time in seconds, at most 16,777,215.
+    pub stale_time_secs: u32,
+}
+
+/// What the OPEN of this moment says of a restart of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestartState {
+    /// R bit: we have restarted, and the peer has not been told our whole table since.
+    pub is_restarting: bool,
+    /// F bits, by family: what the peer has of us from before is still forwarded.
+    pub is_forwarding: [bool; 2],
 }
 
 /// What holds on a session after both OPENs: computed once, never changed.
@@ -66,10 +88,22 @@ pub struct Negotiated {
     pub graceful_restart: Option<GracefulRestart>,
 }
 
+impl Negotiated {
+    /// NOTIFICATIONs but a Hard Reset leave routes as they are: both have set the N bit (RFC 8538 §2).
+    pub fn takes_notifications_gracefully(&self) -> bool {
+        self.graceful_restart.as_ref().is_some_and(|theirs| theirs.notification)
+    }
+
+    /// A new connection of the peer means that it has restarted: it keeps forwarding state (RFC 4724 §4.2).
+    pub fn restarts_gracefully(&self) -> bool {
+        self.graceful_restart.as_ref().is_some_and(|theirs| !theirs.families.is_empty())
+    }
+}
+
 impl Capabilities {
-    /// What a peer is offered. Extended messages, enhanced route refresh and graceful restart are not: nothing here
-    /// would do what they promise.
-    pub fn offer(config: &PeerConfig) -> Capabilities {
+    /// What a peer is offered. Extended messages and enhanced route refresh are not: nothing here would do what they
+    /// promise.
+    pub fn offer(config: &PeerConfig, restart: &RestartState) -> Capabilities {
         // An IPv6 next hop for IPv4 prefixes costs nothing to accept (RFC 8950 §4): received routes are dropped.
         let extended_next_hop =
             config.families.iter().copied().filter(|family| *family == Family::Ipv4Unicast).collect();
@@ -78,6 +112,16 @@ impl Capabilities {
             four_octet_asn: Some(config.local_asn.value()),
             route_refresh: true,
             extended_next_hop,
+            graceful_restart: config.graceful_restart.map(|offered| {
+                let forwarding = |family: &Family| (*family, restart.is_forwarding[*family as usize]);
+                GracefulRestart {
+                    restarting: restart.is_restarting,
+                    notification: true,
+                    restart_time_secs: offered.restart_time.secs(),
+                    families: config.families.iter().map(forwarding).collect(),
+                }
+            }),
+            long_lived: long_lived(config, restart),
             ..Capabilities::default()
         }
     }
@@ -91,6 +135,19 @@ impl Capabilities {
             &self.multiprotocol
         }
     }
+}
+
+/// RFC 9494 §3.1.
+fn long_lived(config: &PeerConfig, restart: &RestartState) -> Vec<LongLivedFamily> {
+    let Some(time) = config.graceful_restart.and_then(|offered| offered.long_lived) else {
+        return Vec::new();
+    };
+    let of = |family: &Family| LongLivedFamily {
+        family: *family,
+        is_forwarding: restart.is_forwarding[*family as usize],
+        stale_time_secs: time.secs(),
+    };
+    config.families.iter().map(of).collect()
 }
 
 /// What both OPENs come to, or the NOTIFICATION that refuses the peer's.

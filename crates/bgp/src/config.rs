@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     route::ExportPolicy,
-    types::{Asn, Family, HoldTime, RouterId},
+    types::{Asn, Family, HoldTime, LongLivedStaleTime, RestartTime, RouterId},
 };
 
 /// The speaker as a whole.
@@ -20,15 +20,16 @@ pub struct SpeakerConfig {
     pub listen_port: u16,
     /// Seed of all jitter.
     pub seed: u64,
-    /// Tell no peer of any route, nor send End-of-RIB, before the first `replace_all`: for a program that has
-    /// to load its routes first, and whose routers must not take an empty table for the whole.
-    pub await_routes: bool,
+    /// For a program that has to load its routes first, and whose routers must not take what there is before for the
+    /// whole: no End-of-RIB before the first `replace_all`, but no longer than so long after there are peers
+    /// (Selection_Deferral_Timer, RFC 4724 §4.1). Routes that are announced meanwhile are told at once.
+    pub await_routes: Option<Duration>,
 }
 
 impl Default for SpeakerConfig {
     /// Dials only, listens on port 179 where a peer is passive, and waits for nothing.
     fn default() -> SpeakerConfig {
-        SpeakerConfig { listen: Vec::new(), listen_port: 179, seed: 0, await_routes: false }
+        SpeakerConfig { listen: Vec::new(), listen_port: 179, seed: 0, await_routes: None }
     }
 }
 
@@ -68,13 +69,16 @@ pub struct PeerConfig {
     pub hops: Hops,
     /// Own addresses to use as next hop for the family that the session itself does not run over.
     pub next_hops: OwnNextHops,
+    /// What is offered of graceful restart; `None`: nothing. A change counts from the next session, because
+    /// ending one for it would cost what it is to save.
+    pub graceful_restart: Option<GracefulRestartConfig>,
     /// Which routes go to this peer, and with what. Changing it does not reset the session.
     pub export: ExportPolicy,
 }
 
 impl PeerConfig {
     /// A peer with everything that has a default at its default: port 179, both families, hold time 90 s,
-    /// ConnectRetryTime 120 s (RFC 4271 §10), every route.
+    /// ConnectRetryTime 120 s (RFC 4271 §10), no graceful restart, every route.
     pub fn new(
         name: impl Into<PeerName>,
         address: IpAddr,
@@ -98,6 +102,7 @@ impl PeerConfig {
             families: Family::ALL.to_vec(),
             hops: Hops::Default,
             next_hops: OwnNextHops::default(),
+            graceful_restart: None,
             export: ExportPolicy::All,
         }
     }
@@ -131,6 +136,7 @@ impl PeerConfig {
             connect_retry_time: other.connect_retry_time,
             passive: other.passive,
             next_hops: other.next_hops,
+            graceful_restart: other.graceful_restart,
             export: other.export.clone(),
             ..self.clone()
         };
@@ -222,12 +228,29 @@ pub struct OwnNextHops {
     pub ipv6: Option<Ipv6Addr>,
 }
 
+/// What is offered of graceful restart (RFC 4724, with the N bit of RFC 8538).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GracefulRestartConfig {
+    /// How long the peer keeps our routes while we are away.
+    pub restart_time: RestartTime,
+    /// How long it keeps them beyond that, for want of better ones (RFC 9494); `None`: not offered.
+    pub long_lived: Option<LongLivedStaleTime>,
+}
+
+impl Default for GracefulRestartConfig {
+    /// Two minutes and no longer.
+    fn default() -> GracefulRestartConfig {
+        GracefulRestartConfig { restart_time: RestartTime::DEFAULT, long_lived: None }
+    }
+}
+
 /// How a speaker ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShutdownMode {
-    /// For good: Cease/Administrative Shutdown with this text (RFC 9003).
+    /// For good: Cease/Administrative Shutdown with this text (RFC 9003), inside a Hard Reset where the peer would
+    /// keep our routes otherwise (RFC 8538 §3).
     Administrative(String),
-    /// To come back: where graceful restart was negotiated TCP is closed without a NOTIFICATION, else
-    /// Cease/Administrative Reset.
+    /// To come back, with the routes kept by every peer that can: Cease/Administrative Reset where the peer takes
+    /// it gracefully (RFC 8538) or knows no graceful restart at all, else TCP is closed without a word.
     Restart,
 }

@@ -90,6 +90,23 @@ impl Notification {
         Notification::with_data(code, data)
     }
 
+    /// A Hard Reset (RFC 8538 §3.1): the session ends as if there were no graceful restart, for what stands inside.
+    pub fn hard_reset(inner: &Notification) -> Notification {
+        let mut data = vec![inner.code, inner.subcode];
+        data.extend(&inner.data);
+        Notification::with_data(CEASE_HARD_RESET, data)
+    }
+
+    /// What stands inside a Hard Reset.
+    pub fn encapsulated(&self) -> Option<Notification> {
+        match self.data.as_slice() {
+            [code, subcode, data @ ..] if self.code() == CEASE_HARD_RESET => {
+                Some(Notification { code: *code, subcode: *subcode, data: data.to_vec() })
+            }
+            _ => None,
+        }
+    }
+
     /// Code and subcode, to compare with the table.
     pub fn code(&self) -> Code {
         (self.code, self.subcode)
@@ -114,9 +131,32 @@ impl fmt::Display for Notification {
             None => write!(f, "unknown error")?,
         }
         write!(f, " ({}/{})", self.code, self.subcode)?;
-        match self.text() {
-            Some(text) => write!(f, ": {text:?}"),
-            None => Ok(()),
+        match (self.text(), self.encapsulated()) {
+            (Some(text), _) => write!(f, ": {text:?}"),
+            // One inside the other ends here: what is inside is told by its numbers alone.
+            (None, Some(inner)) if inner.code() == CEASE_HARD_RESET => write!(f, ": hard reset"),
+            (None, Some(inner)) => write!(f, ": {inner}"),
+            (None, None) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hard_reset_says_what_it_is_for_rfc_8538_section_3() {
+        let inner = Notification::with_text(CEASE_ADMINISTRATIVE_SHUTDOWN, "bye");
+        let outer = Notification::hard_reset(&inner);
+        assert_eq!((outer.code(), &outer.data[..]), (CEASE_HARD_RESET, &[6, 2, 3, b'b', b'y', b'e'][..]));
+        assert_eq!(outer.encapsulated(), Some(inner));
+        assert_eq!(
+            outer.to_string(),
+            "cease: hard reset (6/9): cease: administrative shutdown (6/2): \"bye\""
+        );
+        assert_eq!(Notification::new(CEASE_HARD_RESET).to_string(), "cease: hard reset (6/9)");
+        let twice = Notification::hard_reset(&outer);
+        assert_eq!(twice.to_string(), "cease: hard reset (6/9): hard reset", "no text nests for ever");
     }
 }

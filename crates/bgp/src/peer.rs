@@ -20,9 +20,12 @@ use crate::{
     status::State,
     types::Time,
 };
+use continuity::Continuity;
+pub(crate) use continuity::Restart;
 use history::History;
 
 mod collision;
+mod continuity;
 mod history;
 mod report;
 #[cfg(test)]
@@ -73,6 +76,7 @@ pub(crate) struct Peer {
     jitter: Jitter,
     /// How often in a row the peer was lost without a stable session between.
     losses: u32,
+    continuity: Continuity,
     history: History,
     /// To be done by the driver.
     pub(crate) actions: Vec<Action>,
@@ -81,8 +85,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A stopped peer.
-    pub(crate) fn new(config: Arc<PeerConfig>, seed: u64, now: Time) -> Peer {
+    /// A stopped peer. `restart`: it may have routes of ours from before.
+    pub(crate) fn new(config: Arc<PeerConfig>, seed: u64, restart: Option<Restart>, now: Time) -> Peer {
         Peer {
             config,
             acquire: Acquire::Idle,
@@ -90,6 +94,7 @@ impl Peer {
             timers: Timers::default(),
             jitter: Jitter::new(seed),
             losses: 0,
+            continuity: Continuity::new(restart),
             history: History::new(now),
             actions: Vec::new(),
             ended: Vec::new(),
@@ -132,11 +137,21 @@ impl Peer {
         self.settle(now);
     }
 
-    /// Events 2 and 8: every connection is closed with this NOTIFICATION, and nothing is begun.
+    /// Events 2 and 8: every connection is closed with this NOTIFICATION, the peer forgets our routes, and nothing
+    /// is begun.
     pub(crate) fn stop(&mut self, notification: &Notification, now: Time) {
+        self.end(&Event::Stop(notification.clone()), now);
+    }
+
+    /// The same to come back: a peer that can keeps our routes.
+    pub(crate) fn pause(&mut self, notification: &Notification, now: Time) {
+        self.end(&Event::Pause(notification.clone()), now);
+    }
+
+    fn end(&mut self, event: &Event, now: Time) {
         self.go_idle();
         for direction in Direction::ALL {
-            self.handle(direction, Event::Stop(notification.clone()), now);
+            self.handle(direction, event.clone(), now);
         }
         self.timers = Timers::default();
         self.settle(now);
@@ -152,7 +167,12 @@ impl Peer {
         now: Time,
     ) {
         if is_reset {
-            self.stop(&Notification::new(codes::CEASE_OTHER_CONFIGURATION_CHANGE), now);
+            if (config.address, config.scope) == (self.config.address, self.config.scope) {
+                self.pause(&Notification::new(codes::CEASE_OTHER_CONFIGURATION_CHANGE), now);
+            } else {
+                self.stop(&Notification::new(codes::CEASE_PEER_DECONFIGURED), now);
+                self.continuity = Continuity::new(None);
+            }
             self.config = config;
             self.losses = 0;
             return self.start(ids, now);
@@ -192,12 +212,18 @@ impl Peer {
 
     /// Event 17: the peer has connected. `false` refuses it.
     pub(crate) fn handle_accepted(&mut self, id: ConnectionId, local: IpAddr, now: Time) -> bool {
-        // §8.2.2, Idle: "refuses all incoming BGP connections". §6.8: an Established session wins over any new
-        // connection.
-        let is_taken = !matches!(self.state(), State::Idle | State::Established);
+        let is_taken = match self.state() {
+            // §8.2.2: "refuses all incoming BGP connections".
+            State::Idle => false,
+            // §6.8: an Established session wins over any new connection, unless the peer may have restarted.
+            State::Established => self.may_restart(),
+            _ => true,
+        };
         if is_taken {
             // A peer dials one connection at a time, so an older one of its own is dead to it.
-            self.handle(Direction::Incoming, Event::OpenCollisionDump, now);
+            let is_session = self.connection(Direction::Incoming).is_some_and(|it| it.session().is_some());
+            let event = if is_session { Event::PeerRestarts } else { Event::OpenCollisionDump };
+            self.handle(Direction::Incoming, event, now);
             self.open(id, Direction::Incoming, local, now);
             self.settle(now);
         }
@@ -260,24 +286,27 @@ impl Peer {
         sessions.map(|session| &mut session.adj_rib_out)
     }
 
-    /// The next octets to send, if there are any.
+    /// The next octets to send, if there are any. `is_complete`: the Loc-RIB is, so End-of-RIB may be said.
     pub(crate) fn poll_transmit(
         &mut self,
         loc_rib: &mut LocRib,
-        routes: bool,
+        is_complete: bool,
         now: Time,
     ) -> Option<(ConnectionId, BytesMut)> {
         self.connections.iter_mut().flatten().find_map(|connection| {
-            let bytes = connection.produce(loc_rib, routes, now);
+            let bytes = connection.produce(loc_rib, is_complete, now);
+            if connection.session().is_some_and(|session| session.adj_rib_out.is_end_of_rib_sent()) {
+                self.continuity.on_end_of_rib();
+            }
             (!bytes.is_empty()).then_some((connection.id, bytes))
         })
     }
 
     /// The Established session, where it has something left to say or the socket something to take.
-    pub(crate) fn undrained(&self) -> Option<ConnectionId> {
+    pub(crate) fn undrained(&self, is_complete: bool) -> Option<ConnectionId> {
         let mut connections = self.connections.iter().flatten();
         let established = connections.find(|connection| connection.session().is_some())?;
-        (!established.is_drained()).then_some(established.id)
+        (!established.is_drained(is_complete)).then_some(established.id)
     }
 
     fn direction(&self, id: ConnectionId) -> Option<Direction> {
@@ -296,7 +325,8 @@ impl Peer {
 
     fn open(&mut self, id: ConnectionId, direction: Direction, local: IpAddr, now: Time) {
         let jitter = Jitter::new(self.jitter.next());
-        let connection = Connection::open(id, Arc::clone(&self.config), local, jitter, now);
+        let restart = self.continuity.state(self.config.graceful_restart, now);
+        let connection = Connection::open(id, Arc::clone(&self.config), local, &restart, jitter, now);
         self.connections[direction as usize] = Some(connection);
     }
 
@@ -306,6 +336,7 @@ impl Peer {
         match connection.handle(event, now) {
             Outcome::Opened => self.on_opened(direction, now),
             Outcome::Established => {
+                self.continuity.on_established();
                 // §6.8: whatever else there is loses.
                 self.abort_dial();
                 self.handle(direction.other(), Event::OpenCollisionDump, now);

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -15,11 +16,11 @@ use crate::{
     config::{PeerConfig, PeerName, PeerSetError, ShutdownMode, SpeakerConfig},
     fsm::timers::Jitter,
     notification::{self as codes, Notification},
-    peer::{Action, Ids, Peer},
+    peer::{Action, Ids, Peer, Restart},
     rib::{adj_rib_out::AdjRibOut, changes::Changes, loc_rib::LocRib},
     route::Route,
     status::{SpeakerStatus, State},
-    types::Time,
+    types::{Family, Time},
     wire,
 };
 
@@ -29,8 +30,9 @@ use crate::{
 ///   [`handle_accepted`](Speaker::handle_accepted), [`handle_received`](Speaker::handle_received),
 ///   [`handle_transmitted`](Speaker::handle_transmitted), [`handle_closed`](Speaker::handle_closed),
 ///   [`handle_timeout`](Speaker::handle_timeout).
-/// - **Commands**, what is wanted: [`set_peers`](Speaker::set_peers), [`announce`](Speaker::announce),
-///   [`withdraw`](Speaker::withdraw), [`apply`](Speaker::apply), [`replace_all`](Speaker::replace_all),
+/// - **Commands**, what is wanted: [`restarted`](Speaker::restarted), [`set_peers`](Speaker::set_peers),
+///   [`announce`](Speaker::announce), [`withdraw`](Speaker::withdraw), [`apply`](Speaker::apply),
+///   [`replace_all`](Speaker::replace_all),
 ///   [`stop`](Speaker::stop).
 /// - **Out**, what to do, drained after every call of the above until all three have nothing more:
 ///   [`poll_event`](Speaker::poll_event), [`poll_transmit`](Speaker::poll_transmit), and then
@@ -50,11 +52,22 @@ pub struct Speaker {
     peers: BTreeMap<PeerName, Peer>,
     ids: Ids,
     seeds: Jitter,
-    /// Routes may be told: nothing is awaited any more.
-    is_loaded: bool,
+    loading: Loading,
+    /// This process goes on where another has ended.
+    restart: Option<Restart>,
     events: VecDeque<Event>,
     /// Whose octets were polled last.
     last_served: Option<PeerName>,
+}
+
+/// Whether the Loc-RIB is what is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loading {
+    /// Not before the first `replace_all`, or so long after there are peers.
+    Awaited(Duration),
+    /// Not before the first `replace_all`, or then (Selection_Deferral_Timer, RFC 4724 §4.1).
+    Until(Time),
+    Complete,
 }
 
 /// Something for the driver to do or to tell.
@@ -68,6 +81,8 @@ pub enum Event {
     Close(ConnectionId, Bytes),
     /// A peer has changed its state; for logs.
     Changed(PeerName, State),
+    /// The routes were not complete in time ([`SpeakerConfig::await_routes`]): peers are told that what there is is all.
+    RoutesOverdue,
 }
 
 /// Octets for a connection.
@@ -96,10 +111,17 @@ impl Speaker {
             peers: BTreeMap::new(),
             ids: Ids::default(),
             seeds: Jitter::new(config.seed),
-            is_loaded: !config.await_routes,
+            loading: config.await_routes.map_or(Loading::Complete, Loading::Awaited),
+            restart: None,
             events: VecDeque::new(),
             last_served: None,
         }
+    }
+
+    /// This process goes on where another has ended, which peers to come are told (RFC 4724 §4.1: Restart State bit);
+    /// of the families in `kept` everything that it announced has been forwarded all the time (F bit).
+    pub fn restarted(&mut self, kept: &[Family], now: Time) {
+        self.restart = Some(Restart { at: now, kept: Family::ALL.map(|family| kept.contains(&family)) });
     }
 
     /// Adds routes or replaces those with the same prefixes.
@@ -124,7 +146,7 @@ impl Speaker {
 
     /// Makes these the only routes. What is as it was causes nothing on the wire.
     pub fn replace_all(&mut self, routes: &[Route]) {
-        self.is_loaded = true;
+        self.loading = Loading::Complete;
         let mut ribs = adj_ribs_out(&mut self.peers);
         self.loc_rib.replace_all(routes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
     }
@@ -133,6 +155,11 @@ impl Speaker {
     /// session ([`PeerConfig::needs_reset`]) keeps its session.
     pub fn set_peers(&mut self, configs: Vec<PeerConfig>, now: Time) -> Result<(), PeerSetError> {
         PeerConfig::check_set(&configs)?;
+        if let Loading::Awaited(time) = self.loading
+            && !configs.is_empty()
+        {
+            self.loading = Loading::Until(now + time);
+        }
         let wanted: BTreeMap<PeerName, PeerConfig> =
             configs.into_iter().map(|config| (PeerName::clone(&config.name), config)).collect();
         let gone: Vec<PeerName> =
@@ -152,14 +179,15 @@ impl Speaker {
 
     /// Ends every session; the speaker does nothing any more but send what is left.
     pub fn stop(&mut self, mode: &ShutdownMode, now: Time) {
-        let notification = match mode {
-            ShutdownMode::Administrative(text) => {
-                Notification::with_text(codes::CEASE_ADMINISTRATIVE_SHUTDOWN, text)
-            }
-            ShutdownMode::Restart => Notification::new(codes::CEASE_ADMINISTRATIVE_RESET),
-        };
         for peer in self.peers.values_mut() {
-            peer.stop(&notification, now);
+            match mode {
+                ShutdownMode::Administrative(text) => {
+                    peer.stop(&Notification::with_text(codes::CEASE_ADMINISTRATIVE_SHUTDOWN, text), now);
+                }
+                ShutdownMode::Restart => {
+                    peer.pause(&Notification::new(codes::CEASE_ADMINISTRATIVE_RESET), now);
+                }
+            }
         }
         self.settle();
     }
@@ -222,6 +250,10 @@ impl Speaker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
+        if matches!(self.loading, Loading::Until(time) if time <= now) {
+            self.loading = Loading::Complete;
+            self.events.push_back(Event::RoutesOverdue);
+        }
         for peer in self.peers.values_mut() {
             if peer.poll_timeout().is_some_and(|at| at <= now) {
                 peer.handle_timeout(&mut self.ids, now);
@@ -232,7 +264,11 @@ impl Speaker {
 
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.peers.values().filter_map(Peer::poll_timeout).min()
+        let deferral = match self.loading {
+            Loading::Until(time) => Some(time),
+            Loading::Awaited(_) | Loading::Complete => None,
+        };
+        self.peers.values().filter_map(Peer::poll_timeout).chain(deferral).min()
     }
 
     /// The next thing to do.
@@ -242,9 +278,10 @@ impl Speaker {
 
     /// The next octets to send. UPDATEs are made here, from what the Loc-RIB holds now.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
-        let (loc_rib, is_loaded) = (&mut self.loc_rib, self.is_loaded);
+        let is_complete = self.loading == Loading::Complete;
+        let loc_rib = &mut self.loc_rib;
         let mut poll = |(name, peer): (&PeerName, &mut Peer)| {
-            let (connection, bytes) = peer.poll_transmit(loc_rib, is_loaded, now)?;
+            let (connection, bytes) = peer.poll_transmit(loc_rib, is_complete, now)?;
             Some((PeerName::clone(name), Transmit { connection, bytes: bytes.freeze() }))
         };
         // Peers take turns, so that one that reads as fast as we write does not keep the others waiting.
@@ -274,14 +311,20 @@ impl Speaker {
 
     /// Established sessions whose peer has not yet been told everything, or whose socket has not yet taken it.
     pub fn undrained(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        // Before the routes are loaded there is nothing to be told.
-        self.peers.values().filter(|_| self.is_loaded).filter_map(Peer::undrained)
+        let is_complete = self.loading == Loading::Complete;
+        self.peers.values().filter_map(move |peer| peer.undrained(is_complete))
     }
 
     /// How many Established connections each peer has, of which there must never be two.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn sessions(&self) -> BTreeMap<PeerName, usize> {
         self.peers.iter().map(|(name, peer)| (PeerName::clone(name), peer.sessions())).collect()
+    }
+
+    /// Whether a peer is offered graceful restart, and if so with the N bit.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn offers_graceful_restart(&self, peer: &str) -> Option<bool> {
+        self.peers.get(peer)?.config().graceful_restart.map(|_| true)
     }
 
     /// Peers that only listening can reach.
@@ -297,7 +340,7 @@ impl Speaker {
             let is_reset = peer.config().needs_reset(&config);
             return peer.reconfigure(Arc::new(config), is_reset, &self.loc_rib, &mut self.ids, now);
         }
-        let mut peer = Peer::new(Arc::new(config), self.seeds.next(), now);
+        let mut peer = Peer::new(Arc::new(config), self.seeds.next(), self.restart, now);
         peer.start(&mut self.ids, now);
         self.peers.insert(name, peer);
     }

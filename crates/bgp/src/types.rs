@@ -137,6 +137,84 @@ impl TryFrom<u16> for HoldTime {
     }
 }
 
+/// Restart Time in whole seconds, 1 to 4095: how long a peer keeps the routes of a speaker that is away (RFC 4724
+/// §3: 12 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u16", try_from = "u16")]
+pub struct RestartTime(u16);
+
+impl RestartTime {
+    /// Two minutes.
+    pub const DEFAULT: RestartTime = RestartTime(120);
+
+    /// `None` for 0, with which nothing would be kept, and beyond 4095.
+    pub const fn new(secs: u16) -> Option<RestartTime> {
+        match secs {
+            1..=4095 => Some(RestartTime(secs)),
+            _ => None,
+        }
+    }
+
+    /// The whole seconds.
+    pub const fn secs(self) -> u16 {
+        self.0
+    }
+
+    /// The time as a duration.
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0 as u64)
+    }
+}
+
+impl From<RestartTime> for u16 {
+    fn from(time: RestartTime) -> u16 {
+        time.0
+    }
+}
+
+impl TryFrom<u16> for RestartTime {
+    type Error = &'static str;
+
+    fn try_from(secs: u16) -> Result<RestartTime, &'static str> {
+        RestartTime::new(secs).ok_or("a restart time is 1 to 4095 seconds")
+    }
+}
+
+/// Long-lived Stale Time in whole seconds, 1 to 16,777,215: how long a peer keeps routes beyond the restart time, as
+/// a last resort (RFC 9494 §3.1: 24 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u32", try_from = "u32")]
+pub struct LongLivedStaleTime(u32);
+
+impl LongLivedStaleTime {
+    /// `None` for 0 and beyond 24 bits.
+    pub const fn new(secs: u32) -> Option<LongLivedStaleTime> {
+        match secs {
+            1..=0x00ff_ffff => Some(LongLivedStaleTime(secs)),
+            _ => None,
+        }
+    }
+
+    /// The whole seconds.
+    pub const fn secs(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<LongLivedStaleTime> for u32 {
+    fn from(time: LongLivedStaleTime) -> u32 {
+        time.0
+    }
+}
+
+impl TryFrom<u32> for LongLivedStaleTime {
+    type Error = &'static str;
+
+    fn try_from(secs: u32) -> Result<LongLivedStaleTime, &'static str> {
+        LongLivedStaleTime::new(secs).ok_or("a long-lived stale time is 1 to 16777215 seconds")
+    }
+}
+
 /// An address family with its subsequent family (RFC 4760). Only unicast is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {

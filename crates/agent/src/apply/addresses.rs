@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bgp::types::Family;
 use ipnet::IpNet;
 use netlink::Address;
 
@@ -99,6 +100,15 @@ impl Addresses {
 
     const fn is_ours(&self, address: &Address) -> bool {
         self.counts_unmarked || matches!(address.protocol, Some(netlink::PROTOCOL))
+    }
+
+    /// Families of which an earlier run of ours has left addresses that are still there.
+    pub fn kept_families(&self) -> Vec<Family> {
+        let is_kept = |family: &Family| {
+            let kept = self.observed.iter().filter(|(_, it)| it.is_ours && it.added_at.is_none());
+            kept.map(|(address, _)| Family::of(address)).any(|kept| kept == *family)
+        };
+        Family::ALL.into_iter().filter(is_kept).collect()
     }
 
     /// Has the address looked at in the next round.
@@ -262,6 +272,15 @@ mod tests {
         let mut addresses = Addresses::new(true);
         addresses.on_dump(&[address("192.0.2.3/32", None)], Instant::now());
         assert_eq!(addresses.take(&plan(&[]), 100).remove, [net("192.0.2.3/32")]);
+    }
+
+    #[test]
+    fn families_are_kept_where_an_earlier_run_has_left_addresses() {
+        let mut addresses = Addresses::new(false);
+        let dump = [address("192.0.2.1/32", Some(netlink::PROTOCOL)), address("2001:db8::1/128", None)];
+        addresses.on_dump(&dump, Instant::now());
+        addresses.on_added(net("2001:db8::2/128"), Instant::now());
+        assert_eq!(addresses.kept_families(), [Family::Ipv4Unicast], "neither another's nor this run's");
     }
 
     #[test]

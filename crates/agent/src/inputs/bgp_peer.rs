@@ -12,8 +12,8 @@ use api::{
     bgp_peer::{AddressFamily, DynamicAsn},
 };
 use bgp::{
-    config::{Hops, OwnNextHops, PeerAsn, PeerConfig},
-    types::{Asn, Family, HoldTime, RouterId},
+    config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig},
+    types::{Asn, Family, HoldTime, LongLivedStaleTime, RestartTime, RouterId},
 };
 use sha2::{Digest, Sha256};
 
@@ -42,22 +42,17 @@ pub fn parse(
     peer.passive = spec.passive;
     peer.families = families(spec)?;
     peer.hops = hops(spec)?;
+    peer.graceful_restart = graceful_restart(spec)?;
     peer.next_hops = OwnNextHops { ipv4: node.ipv4, ipv6: node.ipv6 };
     Ok(peer)
 }
 
 fn refuse_unsupported(spec: &BGPPeerSpec) -> Result<(), Refusal> {
-    let graceful_restart = spec.graceful_restart.as_ref();
-    let default_restart_time = GoDuration::from_secs(120);
     let set = [
         ("spec.interface", spec.interface.is_some() && spec.peer_address.is_none()),
         ("spec.passwordSecret", spec.password_secret.is_some()),
         ("spec.bfd", spec.bfd.is_some()),
         ("spec.role", spec.role.is_some()),
-        (
-            "spec.gracefulRestart",
-            graceful_restart.is_some_and(|gr| !gr.enabled || gr.restart_time != default_restart_time),
-        ),
     ];
     match set.into_iter().find(|(_, is_set)| *is_set) {
         Some((path, _)) => Err(Refusal::unsupported(path)),
@@ -169,8 +164,7 @@ fn derived_router_id(node_name: &str) -> RouterId {
 }
 
 fn hold_time(time: GoDuration) -> Result<HoldTime, Refusal> {
-    let whole = time.0.subsec_nanos() == 0;
-    let secs = u16::try_from(time.0.as_secs()).ok().filter(|_| whole);
+    let secs = whole_secs(time).and_then(|secs| u16::try_from(secs).ok());
     secs.and_then(HoldTime::new).ok_or_else(|| {
         Refusal::invalid(
             "spec.holdTime",
@@ -191,6 +185,32 @@ fn keepalive_time(spec: &BGPPeerSpec) -> Result<Option<Duration>, Refusal> {
         return Err(Refusal::invalid(path, message));
     }
     Ok(Some(time.0))
+}
+
+/// On unless it is turned off.
+fn graceful_restart(spec: &BGPPeerSpec) -> Result<Option<GracefulRestartConfig>, Refusal> {
+    let Some(asked) = &spec.graceful_restart else { return Ok(Some(GracefulRestartConfig::default())) };
+    if !asked.enabled {
+        return Ok(None);
+    }
+    let time = asked.restart_time;
+    let secs = whole_secs(time).and_then(|secs| u16::try_from(secs).ok());
+    let restart_time = secs.and_then(RestartTime::new).ok_or_else(|| {
+        let message = format!("{time} cannot be: expected whole seconds from 1s to 4095s");
+        Refusal::invalid("spec.gracefulRestart.restartTime", message)
+    })?;
+    let long_lived = asked.long_lived_stale_time.map(|time| {
+        let secs = whole_secs(time).and_then(|secs| u32::try_from(secs).ok());
+        secs.and_then(LongLivedStaleTime::new).ok_or_else(|| {
+            let message = format!("{time} cannot be: expected whole seconds from 1s to 16777215s");
+            Refusal::invalid("spec.gracefulRestart.longLivedStaleTime", message)
+        })
+    });
+    Ok(Some(GracefulRestartConfig { restart_time, long_lived: long_lived.transpose()? }))
+}
+
+fn whole_secs(time: GoDuration) -> Option<u64> {
+    (time.0.subsec_nanos() == 0).then_some(time.0.as_secs())
 }
 
 fn connect_time(time: GoDuration) -> Result<Duration, Refusal> {
@@ -251,6 +271,7 @@ mod tests {
         let peer = read("peerASN: 64513, peerAddress: 192.0.2.1").unwrap();
         let expected = PeerConfig {
             connect_retry_time: Duration::from_secs(10),
+            graceful_restart: Some(GracefulRestartConfig::default()),
             next_hops: OwnNextHops { ipv4: node().ipv4, ipv6: node().ipv6 },
             ..PeerConfig::new(
                 "tor1",
@@ -279,6 +300,27 @@ mod tests {
         assert_eq!((peer.hops, peer.families), (Hops::Multihop(4), vec![Family::Ipv6Unicast]));
         let gtsm = read("dynamicASN: external, peerAddress: 192.0.2.1, ttlSecurity: 1").unwrap();
         assert_eq!((gtsm.peer_asn, gtsm.hops), (PeerAsn::External, Hops::TtlSecurity(1)));
+    }
+
+    #[test]
+    fn graceful_restart_is_on_unless_it_is_turned_off() {
+        let with = |yaml: &str| {
+            let read = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, gracefulRestart: {yaml}"));
+            read.map(|peer| peer.graceful_restart.map(|it| (it.restart_time.secs(), it.long_lived)))
+        };
+        assert_eq!(with("{}"), Ok(Some((120, None))));
+        assert_eq!(with("{enabled: false}"), Ok(None));
+        let an_hour = LongLivedStaleTime::new(3600);
+        assert_eq!(with("{restartTime: 4095s, longLivedStaleTime: 1h}"), Ok(Some((4095, an_hour))));
+        for (yaml, path) in [
+            ("{restartTime: 0s}", "spec.gracefulRestart.restartTime"),
+            ("{restartTime: 4096s}", "spec.gracefulRestart.restartTime"),
+            ("{restartTime: 1500ms}", "spec.gracefulRestart.restartTime"),
+            ("{longLivedStaleTime: 0s}", "spec.gracefulRestart.longLivedStaleTime"),
+            ("{longLivedStaleTime: 16777216s}", "spec.gracefulRestart.longLivedStaleTime"),
+        ] {
+            assert_eq!(with(yaml).unwrap_err().path, path, "{yaml}");
+        }
     }
 
     #[test]
@@ -329,8 +371,6 @@ mod tests {
             ("passwordSecret: {name: s}", "spec.passwordSecret"),
             ("bfd: {}", "spec.bfd"),
             ("role: customer", "spec.role"),
-            ("gracefulRestart: {enabled: false}", "spec.gracefulRestart"),
-            ("gracefulRestart: {restartTime: 60s}", "spec.gracefulRestart"),
         ] {
             let refusal = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {yaml}")).unwrap_err();
             assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path), "{yaml}");

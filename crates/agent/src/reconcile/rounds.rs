@@ -74,6 +74,13 @@ impl Reconciler {
             routes = table.len(),
             "first plan applied"
         );
+        // Routers keep what the last agent told them: the packets it attracts find their addresses here. Where none
+        // were kept, as after a boot of the node, they must not.
+        let kept = self.interface.addresses.kept_families();
+        if !kept.is_empty() {
+            tracing::info!(?kept, "addresses of an earlier run are adopted: BGP restarts gracefully");
+            self.speaker.restarted(kept).await?;
+        }
         self.speaker.replace_all(table).await?;
         self.remove_blackholes(&changes.remove_blackholes).await;
         self.phase = Phase::Running;

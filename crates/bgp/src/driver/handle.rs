@@ -13,7 +13,7 @@ use crate::{
     config::{PeerConfig, PeerSetError, ShutdownMode},
     route::Route,
     status::SpeakerStatus,
-    types::Time,
+    types::{Family, Time},
 };
 
 /// Why a call on a [`Handle`] did nothing.
@@ -68,10 +68,17 @@ impl Handle {
         self.inbox.change(|changes| prefixes.iter().for_each(|prefix| changes.withdraw(prefix)))
     }
 
-    /// Makes these the only routes. A route that is as it was causes nothing on the wire. A speaker that waits
-    /// for its routes ([`crate::config::SpeakerConfig::await_routes`]) starts advertising with the first call.
+    /// Makes these the only routes. A route that is as it was causes nothing on the wire. With the first call the
+    /// routes are complete ([`crate::config::SpeakerConfig::await_routes`]).
     pub fn replace_all(&self, routes: Vec<Route>) -> Done<'_> {
         self.inbox.send(Command::ReplaceAll(routes))
+    }
+
+    /// Says that this process goes on where another has ended: peers that are set from now on are told so (RFC 4724,
+    /// R bit), and that everything the other one announced of the families in `kept` has been forwarded all the
+    /// time (F bit), so that they keep it. Only true words keep routers from sending into a void.
+    pub fn restarted(&self, kept: Vec<Family>) -> Done<'_> {
+        self.inbox.send(Command::Restarted(kept))
     }
 
     /// Makes these the only peers. A peer whose configuration is as it was is not touched.

@@ -16,6 +16,7 @@ use crate::{
     config::{PeerConfig, PeerSetError, ShutdownMode},
     rib::changes::Changes,
     route::Route,
+    types::Family,
 };
 
 /// Where the answer to a command goes; only a set of peers can be refused.
@@ -26,6 +27,7 @@ pub(super) type Answer = oneshot::Sender<Result<(), PeerSetError>>;
 pub(super) enum Command {
     Change(Changes),
     ReplaceAll(Vec<Route>),
+    Restarted(Vec<Family>),
     SetPeers(Vec<PeerConfig>, Answer),
     Barrier(Answer),
     Shutdown(ShutdownMode, Answer),

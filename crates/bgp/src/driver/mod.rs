@@ -158,6 +158,7 @@ impl Driver {
             match command {
                 Command::Change(changes) => self.speaker.apply(&changes),
                 Command::ReplaceAll(routes) => self.speaker.replace_all(&routes),
+                Command::Restarted(kept) => self.speaker.restarted(&kept, self.clock.now()),
                 Command::SetPeers(peers, answer) => {
                     let result = self.speaker.set_peers(peers, self.clock.now());
                     answers.push((answer, result));
@@ -284,6 +285,11 @@ impl Driver {
                 tracing::debug!(%peer, %state, "BGP session");
             }
             Event::Changed(peer, state) => tracing::info!(%peer, %state, "BGP session"),
+            Event::RoutesOverdue => {
+                tracing::warn!(
+                    "the routes are not complete in time: peers are told that what there is is all"
+                );
+            }
         }
     }
 

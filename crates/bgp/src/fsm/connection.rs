@@ -14,7 +14,7 @@ use super::{
     timers::{Jitter, Timer, Timers},
 };
 use crate::{
-    capabilities::{self, Capabilities},
+    capabilities::{self, Capabilities, RestartState},
     config::{PeerAsn, PeerConfig},
     export::Exporter,
     message::{Open, RefreshSubtype, RouteRefresh},
@@ -82,6 +82,7 @@ impl Connection {
         id: ConnectionId,
         config: Arc<PeerConfig>,
         local_address: IpAddr,
+        restart: &RestartState,
         jitter: Jitter,
         now: Time,
     ) -> Connection {
@@ -89,7 +90,7 @@ impl Connection {
             asn: config.local_asn.value(),
             hold_time: config.hold_time,
             router_id: config.router_id,
-            capabilities: Capabilities::offer(&config),
+            capabilities: Capabilities::offer(&config, restart),
         };
         let mut output = BytesMut::new();
         wire::encode_open(&sent, &mut output);
@@ -163,7 +164,12 @@ impl Connection {
     /// The FSM. After `Outcome::Closed` the connection is good for [`Connection::into_output`] only.
     pub(crate) fn handle(&mut self, event: Event, now: Time) -> Outcome {
         match event {
-            Event::Stop(notification) => self.close(notification, None),
+            Event::Stop(notification) => self.stop(notification),
+            Event::Pause(notification) => self.pause(notification),
+            Event::PeerRestarts => {
+                let error = "the peer has connected anew, so it has restarted".to_owned();
+                self.closed(Some(error), Next::Active)
+            }
             Event::OpenCollisionDump => {
                 // No error: the other connection goes on.
                 let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
@@ -296,6 +302,34 @@ impl Connection {
             self.send_keepalive(now);
         }
         self.restart_hold(now);
+    }
+
+    /// Ends for good. RFC 8538 §3: where NOTIFICATIONs leave routes as they are only a Hard Reset takes them along.
+    fn stop(&mut self, notification: Notification) -> Outcome {
+        match self.session() {
+            Some(session) if session.opened.negotiated.takes_notifications_gracefully() => {
+                self.close(Notification::hard_reset(&notification), None)
+            }
+            _ => self.close(notification, None),
+        }
+    }
+
+    /// Ends to come back. Before the session is up the peer may still have what an earlier one told it, and what it
+    /// can take is not known: it hears nothing then, either.
+    fn pause(&mut self, notification: Notification) -> Outcome {
+        let is_silent = match self.session() {
+            Some(session) => {
+                let negotiated = &session.opened.negotiated;
+                negotiated.graceful_restart.is_some() && !negotiated.takes_notifications_gracefully()
+            }
+            None => self.sent.capabilities.graceful_restart.is_some(),
+        };
+        if is_silent {
+            let error = format!("closed for a graceful restart of ours: {notification}");
+            self.closed(Some(error), Next::Idle)
+        } else {
+            self.close(notification, None)
+        }
     }
 
     /// A message that this state does not take (RFC 6608).

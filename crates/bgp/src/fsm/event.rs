@@ -10,8 +10,12 @@ use crate::{
 /// An event of a connection that is up. The events of a peer without one are calls of `peer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Events 2 and 8, ManualStop and AutomaticStop: ends with this NOTIFICATION.
+    /// Events 2 and 8, ManualStop and AutomaticStop: ends with this NOTIFICATION, and for the peer our routes end, too.
     Stop(Notification),
+    /// The same to come back: the peer is to keep our routes, this NOTIFICATION is for one that cannot.
+    Pause(Notification),
+    /// The peer has connected anew (RFC 4724 §4.2): it has lost this connection.
+    PeerRestarts,
     /// Event 10.
     HoldTimerExpires,
     /// Event 11.

@@ -57,14 +57,13 @@ impl Connection {
     }
 
     /// Octets for the peer, UPDATEs made now from the Loc-RIB among them; empty where there are none or the
-    /// socket has to take some first. `routes`: whether routes may be told yet.
-    pub(crate) fn produce(&mut self, loc_rib: &mut LocRib, routes: bool, now: Time) -> BytesMut {
+    /// socket has to take some first. `is_complete`: the Loc-RIB is, so End-of-RIB may be said.
+    pub(crate) fn produce(&mut self, loc_rib: &mut LocRib, is_complete: bool, now: Time) -> BytesMut {
         let limit = OUTPUT_LIMIT.saturating_sub(self.in_flight).min(PORTION);
-        if let State::Established(session) = &mut self.state
-            && routes
-        {
+        if let State::Established(session) = &mut self.state {
             let Session { adj_rib_out, exporter, context, counters, .. } = &mut **session;
-            let messages = adj_rib_out.flush(loc_rib, exporter, context, limit, &mut self.output);
+            let messages =
+                adj_rib_out.flush(loc_rib, exporter, context, is_complete, limit, &mut self.output);
             counters.updates_sent += u64::try_from(messages).unwrap_or(u64::MAX);
             if messages > 0 {
                 // §4.4 and §8.2.2: an UPDATE says as much as a KEEPALIVE.
@@ -92,10 +91,10 @@ impl Connection {
     }
 
     /// Everything has been said and the socket has taken it.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self, is_complete: bool) -> bool {
         self.in_flight == 0
             && self.output.is_empty()
-            && self.session().is_none_or(|session| session.adj_rib_out.is_clean())
+            && self.session().is_none_or(|session| session.adj_rib_out.is_clean(is_complete))
     }
 
     /// What is left to send of a connection that is closed.

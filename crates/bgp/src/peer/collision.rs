@@ -18,6 +18,12 @@ impl Peer {
         let wins = self.wins(direction);
         let other = self.connection(direction.other()).map(Connection::state);
         match other {
+            Some(State::Established) if direction == Direction::Incoming && self.may_restart() => {
+                self.handle(direction.other(), Event::PeerRestarts, now);
+                if let Some(connection) = self.connection_mut(direction) {
+                    connection.confirm(now);
+                }
+            }
             Some(State::Established) => {
                 self.handle(direction, Event::OpenCollisionDump, now);
             }
@@ -36,6 +42,14 @@ impl Peer {
                 }
             }
         }
+    }
+
+    /// RFC 4724 §4.2: a peer that keeps its forwarding state, and connects while its session is Established here, has
+    /// restarted without a word. Where the session is one that we opened the new connection's OPEN is awaited: it
+    /// may be a late one, which a peer that is there gives up again.
+    pub(super) fn may_restart(&self) -> bool {
+        let mut sessions = self.connections.iter().flatten().filter_map(Connection::session);
+        sessions.any(|session| session.opened.negotiated.restarts_gracefully())
     }
 
     /// Whether a connection of this direction wins a collision; its OPEN has come.

@@ -12,6 +12,7 @@ use crate::{
 use State::{Active, Established, OpenConfirm, OpenSent};
 
 mod collisions;
+mod restarts;
 mod states;
 mod timers;
 
@@ -92,7 +93,7 @@ impl Bench {
     fn new(config: PeerConfig) -> Bench {
         let now = Time::ZERO;
         Bench {
-            peer: Peer::new(Arc::new(config), 1, now),
+            peer: Peer::new(Arc::new(config), 1, None, now),
             ids: Ids::default(),
             now,
             loc_rib: LocRib::default(),

@@ -38,7 +38,8 @@ pub(crate) struct AdjRibOut {
     end_of_rib: EndOfRib,
 }
 
-/// The End-of-RIB markers (RFC 4724 §2) follow the first table, whatever has changed since it was staged.
+/// The End-of-RIB markers (RFC 4724 §2) follow the first table. They are said when there is nothing else to say: what
+/// has changed since it was staged goes out before them, or a peer would drop what it has of it from before.
 #[derive(Debug)]
 enum EndOfRib {
     TableToCome(Vec<Family>),
@@ -109,9 +110,14 @@ impl AdjRibOut {
         matches!(self.end_of_rib, EndOfRib::Sent)
     }
 
-    /// There is nothing left to say.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.dirty.is_empty() && self.staged.is_empty() && self.is_end_of_rib_sent()
+    /// There is nothing left to say; of a Loc-RIB that is not complete End-of-RIB is not.
+    pub(crate) fn is_clean(&self, is_complete: bool) -> bool {
+        let is_said = match self.end_of_rib {
+            EndOfRib::TableToCome(_) => false,
+            EndOfRib::TableStaged(_) => !is_complete,
+            EndOfRib::Sent => true,
+        };
+        self.dirty.is_empty() && self.staged.is_empty() && is_said
     }
 
     /// The session has ended: nothing is held any more.
@@ -124,12 +130,14 @@ impl AdjRibOut {
     }
 
     /// Appends UPDATEs to `out` until there is nothing left to say or `out` has reached `limit` octets:
-    /// withdrawals first, then announcements grouped by attributes. Returns how many messages.
+    /// withdrawals first, then announcements grouped by attributes, and End-of-RIB behind the first table once the
+    /// Loc-RIB is complete. Returns how many messages.
     pub(crate) fn flush(
         &mut self,
         loc_rib: &mut LocRib,
         exporter: &Exporter,
         context: &EncodeContext,
+        is_complete: bool,
         limit: usize,
         out: &mut BytesMut,
     ) -> usize {
@@ -138,19 +146,25 @@ impl AdjRibOut {
         while out.len() < limit {
             if !self.staged.is_empty() {
                 messages += self.pack(loc_rib, context, limit, out);
-            } else if let EndOfRib::TableStaged(families) = &self.end_of_rib {
-                for &family in families {
-                    crate::wire::update::encode_end_of_rib(family, out);
-                    messages += 1;
-                }
-                self.end_of_rib = EndOfRib::Sent;
-            } else if !self.dirty.is_empty() || !self.is_end_of_rib_sent() {
+            } else if !self.dirty.is_empty() || matches!(self.end_of_rib, EndOfRib::TableToCome(_)) {
                 self.stage(loc_rib, exporter);
+            } else if is_complete && !self.is_end_of_rib_sent() {
+                messages += self.say_end_of_rib(out);
             } else {
                 break;
             }
         }
         messages
+    }
+
+    fn say_end_of_rib(&mut self, out: &mut BytesMut) -> usize {
+        match std::mem::replace(&mut self.end_of_rib, EndOfRib::Sent) {
+            EndOfRib::TableToCome(families) | EndOfRib::TableStaged(families) => {
+                families.iter().for_each(|&family| crate::wire::update::encode_end_of_rib(family, out));
+                families.len()
+            }
+            EndOfRib::Sent => 0,
+        }
     }
 
     /// Works out what the dirty slots come to.

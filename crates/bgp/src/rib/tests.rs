@@ -61,7 +61,7 @@ impl Session {
     /// The socket takes so many octets, or a message more.
     fn flush(&mut self, loc_rib: &mut LocRib, octets: usize) -> usize {
         let mut out = BytesMut::new();
-        let messages = self.adj_rib_out.flush(loc_rib, &self.exporter, &CONTEXT, octets, &mut out);
+        let messages = self.adj_rib_out.flush(loc_rib, &self.exporter, &CONTEXT, true, octets, &mut out);
         assert!(out.len() < octets + CONTEXT.max_length, "{} octets for a limit of {octets}", out.len());
         self.router.read(&out);
         messages
@@ -69,7 +69,7 @@ impl Session {
 
     fn flush_all(&mut self, loc_rib: &mut LocRib) -> usize {
         let messages = self.flush(loc_rib, usize::MAX / 2);
-        assert!(self.adj_rib_out.is_clean());
+        assert!(self.adj_rib_out.is_clean(true));
         messages
     }
 
@@ -117,7 +117,7 @@ fn withdrawals_go_first_and_routes_of_equal_attributes_share_messages() {
         session.adj_rib_out.mark(slot.unwrap());
     }
     let mut out = BytesMut::new();
-    session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, 1, &mut out);
+    session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, true, 1, &mut out);
     session.router.read(&out);
     assert_eq!((session.router.withdrawn, session.router.announced), (200, 400), "the first is a withdrawal");
     assert_eq!(session.flush_all(&mut loc_rib), 1);
@@ -134,7 +134,7 @@ fn a_table_taken_in_small_pieces_is_packed_as_well_as_in_one() {
     let mut pieces = Session::new(ExportPolicy::All);
     let messages = whole.flush_all(&mut loc_rib);
     let mut in_pieces = 0;
-    while !pieces.adj_rib_out.is_clean() {
+    while !pieces.adj_rib_out.is_clean(true) {
         in_pieces += pieces.flush(&mut loc_rib, 100);
     }
     assert_eq!(in_pieces, messages);
@@ -252,7 +252,7 @@ proptest! {
         prop_assert_eq!(session.router.withdrawn_unknown, 0);
         let told = session.adj_rib_out.counts().iter().sum::<usize>();
         prop_assert_eq!(told, view.len());
-        prop_assert_eq!(session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, 1, &mut BytesMut::new()), 0);
+        prop_assert_eq!(session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, true, 1, &mut BytesMut::new()), 0);
         // Another session that begins now is told the same.
         let mut fresh = Session { exporter: session.exporter.clone(), ..Session::new(ExportPolicy::All) };
         fresh.flush_all(&mut loc_rib);

@@ -91,6 +91,10 @@ impl Network {
                 let is_lost = wire.count(octets.len());
                 if let (false, Some(receiver)) = (is_lost, receiver) {
                     wire.ends[to].table.read(&octets);
+                    let offers = self.node(&nodes[to]).speaker.offers_graceful_restart(&nodes[1 - to]);
+                    if let Some(helper) = self.helper_of(id, to) {
+                        helper.read(id, &octets, offers, now);
+                    }
                     self.node_mut(&nodes[to]).speaker.handle_received(receiver, &octets, now);
                     self.drain(&nodes[to]);
                 }
@@ -116,11 +120,14 @@ impl Network {
     }
 
     fn hang_up(&mut self, id: WireId, to: usize, reason: &str) {
+        let now = self.now;
+        if let Some(helper) = self.helper_of(id, to) {
+            helper.on_closed(id, now);
+        }
         let Some(end) = self.wires.get_mut(&id).map(|wire| &mut wire.ends[to]) else { return };
         end.is_closed = true;
         let (connection, node) = (end.connection.take(), end.node.clone());
         if let Some(connection) = connection {
-            let now = self.now;
             self.node_mut(&node).ends.remove(&connection);
             self.node_mut(&node).speaker.handle_closed(connection, reason, now);
             self.drain(&node);

@@ -10,6 +10,7 @@
 //! cut holds them up; a connection can be lost at any octet.
 
 mod happen;
+mod helper;
 mod table;
 mod wire;
 
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+pub use helper::Helper;
 pub use table::Table;
 use wire::{Segment, Wire, WireId};
 
@@ -48,6 +50,8 @@ pub struct Network {
     nodes: BTreeMap<String, Node>,
     wires: BTreeMap<WireId, Wire>,
     last_wire: WireId,
+    /// What each node keeps, as a router does, of what another has told it.
+    helpers: BTreeMap<(String, String), Helper>,
     agenda: BTreeMap<(Time, u64), Happening>,
     happenings: u64,
     cuts: BTreeSet<(String, String)>,
@@ -83,6 +87,7 @@ impl Network {
             nodes: BTreeMap::new(),
             wires: BTreeMap::new(),
             last_wire: 0,
+            helpers: BTreeMap::new(),
             agenda: BTreeMap::new(),
             happenings: 0,
             cuts: BTreeSet::new(),
@@ -101,6 +106,35 @@ impl Network {
         let speaker = Speaker::new(&config);
         let (ends, dials) = (BTreeMap::new(), BTreeSet::new());
         self.nodes.insert(name.to_owned(), Node { address, speaker, is_listening: true, ends, dials });
+    }
+
+    /// A speaker's process dies and another one starts in its place, which knows nothing. Its kernel closes its
+    /// connections behind what was sent.
+    pub fn restart(&mut self, name: &str, config: &SpeakerConfig) {
+        self.agenda.retain(|_, happening| match happening {
+            Happening::Arrives { from, .. } | Happening::Answers { from, .. } => from != name,
+            Happening::Delivers { .. } => true,
+        });
+        let ids: Vec<WireId> = self.wires.keys().copied().collect();
+        for id in ids {
+            let Some(wire) = self.wires.get_mut(&id) else { continue };
+            for end in 0..2 {
+                if wire.ends[end].node == name && !wire.ends[end].is_closed {
+                    wire.ends[end].connection = None;
+                    wire.ends[end].is_closed = true;
+                    self.send(id, 1 - end, Segment::Fin);
+                    break;
+                }
+            }
+        }
+        self.helpers.retain(|(to, _), _| to != name);
+        let address = self.node(name).address;
+        self.add(name, address, config);
+    }
+
+    /// What a router in the place of `to` would have of the routes of `by`, from before restarts, too.
+    pub fn helper(&self, to: &str, by: &str) -> Option<&Helper> {
+        self.helpers.get(&(to.to_owned(), by.to_owned()))
     }
 
     /// Whether a speaker takes connections; where not, dials to it are refused.
@@ -127,6 +161,16 @@ impl Network {
         let wires: Vec<WireId> = self.wires.keys().copied().collect();
         for wire in wires {
             (0..2).for_each(|to| self.schedule(wire, to));
+        }
+    }
+
+    /// Nothing that is under way between two speakers arrives, as after a loss of power of one of them: what it has
+    /// closed stays open for the other.
+    pub fn forget_connections(&mut self, a: &str, b: &str) {
+        let wires: Vec<WireId> =
+            self.wires.iter().filter(|(_, wire)| wire.is_between(a, b)).map(|(id, _)| *id).collect();
+        for wire in wires {
+            self.wires.remove(&wire);
         }
     }
 
@@ -260,6 +304,10 @@ impl Network {
             }
             Event::Close(id, farewell) => {
                 if let Some((wire, end)) = self.node_mut(name).ends.remove(&id) {
+                    let now = self.now;
+                    if let Some(helper) = self.helper_of(wire, end) {
+                        helper.on_ended_here(wire, &farewell, now);
+                    }
                     self.send(wire, 1 - end, Segment::Octets(farewell));
                     self.send(wire, 1 - end, Segment::Fin);
                     if let Some(wire) = self.wires.get_mut(&wire) {
@@ -268,7 +316,7 @@ impl Network {
                     }
                 }
             }
-            Event::Changed(..) => {}
+            Event::Changed(..) | Event::RoutesOverdue => {}
         }
     }
 
@@ -281,6 +329,12 @@ impl Network {
         let (min, max) = self.delay;
         let range = u64::try_from((max - min).as_micros()).unwrap_or(0) + 1;
         min + Duration::from_micros(self.chance.next() % range)
+    }
+
+    /// The table at one end of a wire.
+    fn helper_of(&mut self, wire: WireId, end: usize) -> Option<&mut Helper> {
+        let ends = &self.wires.get(&wire)?.ends;
+        Some(self.helpers.entry((ends[end].node.clone(), ends[1 - end].node.clone())).or_default())
     }
 
     fn is_cut(&self, a: &str, b: &str) -> bool {

@@ -30,6 +30,16 @@ pub struct Table {
     pub withdrawn_unknown: usize,
 }
 
+/// How a router reads that has negotiated everything.
+pub(super) fn router() -> DecodeContext {
+    DecodeContext {
+        four_octet_asn: true,
+        extended_next_hop: true,
+        families: Family::ALL.to_vec(),
+        is_ebgp: false,
+    }
+}
+
 impl Table {
     /// Reads on.
     ///
@@ -37,14 +47,9 @@ impl Table {
     /// Where the octets are not messages, or an UPDATE has any fault: a speaker must not send such.
     pub fn read(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
-        let context = DecodeContext {
-            four_octet_asn: true,
-            extended_next_hop: true,
-            families: Family::ALL.to_vec(),
-            is_ebgp: false,
-        };
+        let context = router();
         while let Some(length) =
-            frame::next(&self.octets, frame::MAX_LENGTH).expect("whole messages are sent")
+            frame::next(&self.octets, frame::MAX_EXTENDED_LENGTH).expect("whole messages are sent")
         {
             let message = self.octets.split_to(length);
             if message.get(18) == Some(&2) {

@@ -2,14 +2,15 @@
 //!
 //! `zettabgp` decodes and encodes those it knows, one at a time and only after their length was checked; a capability
 //! that is unknown or broken is dropped here, because there it fails the whole OPEN (as the FQDN capability of
-//! FRR does). Extended Next Hop Encoding, Extended Message, FQDN and the N bit of Graceful Restart are not in it.
+//! FRR does). Extended Next Hop Encoding, Extended Message, FQDN, Long-Lived Graceful Restart and the N bit of
+//! Graceful Restart are not in it.
 
 use bytes::{BufMut, BytesMut};
 use zettabgp::{BgpCapGR, BgpCapability, BgpMessage, message::BgpOpenMessage};
 
 use super::{reader::Reader, session_params};
 use crate::{
-    capabilities::{Capabilities, GracefulRestart},
+    capabilities::{Capabilities, GracefulRestart, LongLivedFamily},
     types::Family,
 };
 
@@ -19,11 +20,16 @@ const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_ASN: u8 = 65;
+const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
 const FQDN: u8 = 73;
 
 /// N bit in the flags of Graceful Restart (RFC 8538 §2).
 const NOTIFICATION_BIT: u8 = 0x40;
+/// F bit of a family, in both graceful restart capabilities.
+const FORWARDING_BIT: u8 = 0x80;
+/// Longest Long-lived Stale Time: 24 bits (RFC 9494 §3.1).
+const MAX_STALE_TIME: u32 = 0x00ff_ffff;
 /// Longest Restart Time: 12 bits (RFC 4724 §3).
 const MAX_RESTART_TIME: u16 = 0x0fff;
 
@@ -71,6 +77,7 @@ fn decode(code: u8, value: &[u8], whole: &[u8], capabilities: &mut Capabilities)
                     Some(graceful_restart(restart_time, restart_state, notification, &afis));
             }
         }
+        (LONG_LIVED_GRACEFUL_RESTART, length) if length % 7 == 0 => decode_long_lived(value, capabilities),
         (FQDN, _) => capabilities.hostname = decode_hostname(value),
         // RFC 5492 §3: what is not recognized is ignored.
         _ => {}
@@ -91,6 +98,23 @@ fn graceful_restart(time: u16, restarting: bool, notification: bool, afis: &[Bgp
         }
     }
     GracefulRestart { restarting, notification, restart_time_secs: time, families }
+}
+
+/// RFC 9494 §3.1: AFI, SAFI, flags and three octets of seconds for each family.
+fn decode_long_lived(value: &[u8], capabilities: &mut Capabilities) {
+    for tuple in value.chunks_exact(7) {
+        let &[afi_high, afi_low, safi, flags, high, middle, low] = tuple else { continue };
+        let Some(family) = Family::from_afi_safi(u16::from_be_bytes([afi_high, afi_low]), safi) else {
+            continue;
+        };
+        if capabilities.long_lived.iter().all(|known| known.family != family) {
+            capabilities.long_lived.push(LongLivedFamily {
+                family,
+                is_forwarding: flags & FORWARDING_BIT != 0,
+                stale_time_secs: u32::from_be_bytes([0, high, middle, low]),
+            });
+        }
+    }
 }
 
 /// RFC 8950 §4: triples of AFI, SAFI (two octets here) and the AFI of the next hop. Only IPv6 next hops are new.
@@ -129,6 +153,7 @@ pub(super) fn encode_all(capabilities: &Capabilities, out: &mut BytesMut) {
     if let Some(graceful_restart) = &capabilities.graceful_restart {
         encode_graceful_restart(graceful_restart, out);
     }
+    encode_long_lived(&capabilities.long_lived, out);
     if let Some(asn) = capabilities.four_octet_asn {
         encode_known(BgpCapability::CapASN32(asn), out);
     }
@@ -166,6 +191,20 @@ fn encode_extended_next_hop(families: &[Family], out: &mut BytesMut) {
         out.put_u16(family.afi());
         out.put_u16(u16::from(family.safi()));
         out.put_u16(Family::Ipv6Unicast.afi());
+    }
+}
+
+fn encode_long_lived(families: &[LongLivedFamily], out: &mut BytesMut) {
+    if families.is_empty() {
+        return;
+    }
+    out.put_u8(LONG_LIVED_GRACEFUL_RESTART);
+    out.put_u8(u8::try_from(families.len() * 7).expect("there are two families"));
+    for of in families {
+        out.put_u16(of.family.afi());
+        out.put_u8(of.family.safi());
+        let flags = if of.is_forwarding { u32::from(FORWARDING_BIT) << 24 } else { 0 };
+        out.put_u32(flags | of.stale_time_secs.min(MAX_STALE_TIME));
     }
 }
 

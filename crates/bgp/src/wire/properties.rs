@@ -11,7 +11,7 @@ use zettabgp::afi::{BgpAddrV4, BgpAddrV6, encode_bgpitems_to};
 use super::{DecodeContext, EncodeContext, Received, decode, frame, update};
 use crate::{
     attributes::{Attributes, NextHop},
-    capabilities::{Capabilities, GracefulRestart},
+    capabilities::{Capabilities, GracefulRestart, LongLivedFamily},
     message::{Open, RefreshSubtype, RouteRefresh, Update},
     notification::Notification,
     types::{Family, HoldTime, RouterId},
@@ -95,6 +95,16 @@ fn reader(context: &EncodeContext) -> DecodeContext {
     }
 }
 
+/// The same families for long.
+fn long_lived(restart: Option<&GracefulRestart>) -> Vec<LongLivedFamily> {
+    let of = |restart: &GracefulRestart| {
+        let stale_time_secs = u32::from(restart.restart_time_secs) << 12 | 1;
+        let of = |&(family, is_forwarding)| LongLivedFamily { family, is_forwarding, stale_time_secs };
+        restart.families.iter().map(of).collect()
+    };
+    restart.map(of).unwrap_or_default()
+}
+
 fn open() -> impl Strategy<Value = Open> {
     let restart = (any::<[bool; 4]>(), 0_u16..4096, subsequence(Family::ALL.to_vec(), 0..=2)).prop_map(
         |([restarting, notification, first, second], restart_time_secs, families)| GracefulRestart {
@@ -118,6 +128,7 @@ fn open() -> impl Strategy<Value = Open> {
                 enhanced_route_refresh: enhanced,
                 extended_next_hop: lists.1,
                 extended_message: extended,
+                long_lived: long_lived(graceful_restart.as_ref()),
                 graceful_restart,
                 ..Capabilities::default()
             },

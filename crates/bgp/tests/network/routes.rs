@@ -15,15 +15,20 @@ fn end_of_rib_of_every_family_follows_the_first_table_also_when_it_is_empty() {
 }
 
 #[test]
-fn a_speaker_that_awaits_its_routes_tells_nothing_before_the_first_replace_all() {
+fn a_speaker_that_awaits_its_routes_tells_those_it_has_and_no_end_of_rib_before_the_first_replace_all() {
     let mut net = network(1, &["b"]);
-    net.add("a", address("a"), &SpeakerConfig { await_routes: true, ..SpeakerConfig::default() });
+    net.add(
+        "a",
+        address("a"),
+        &SpeakerConfig { await_routes: Some(Duration::from_secs(300)), ..SpeakerConfig::default() },
+    );
     set_peers(&mut net, "b", &[passive("b", "a")]);
     set_peers(&mut net, "a", &[config("a", "b")]);
     announce(&mut net, "a", &[route("198.51.100.1/32", 0)]);
     net.run_to(at(200));
     assert!(net.is_up("a", "b"), "keepalives go on meanwhile");
-    assert_eq!(net.table("b", "a").unwrap().updates, 0);
+    assert_eq!(told(&net, "b", "a"), prefixes(&["198.51.100.1/32"]));
+    assert_eq!(net.table("b", "a").unwrap().end_of_rib, []);
     net.with("a", |speaker, _| speaker.replace_all(&[route("198.51.100.2/32", 0)]));
     settle(&mut net);
     assert_eq!(told(&net, "b", "a"), prefixes(&["198.51.100.2/32"]));

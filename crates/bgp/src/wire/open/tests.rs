@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::{
-    capabilities::GracefulRestart,
+    capabilities::{GracefulRestart, LongLivedFamily},
     notification::{Code, OPEN_BAD_ROUTER_ID},
     types::Family,
     wire::{self, DecodeContext, Received, frame},
@@ -47,6 +47,11 @@ fn everything() -> Open {
                 restart_time_secs: 4095,
                 families: vec![(Family::Ipv4Unicast, true), (Family::Ipv6Unicast, false)],
             }),
+            long_lived: vec![LongLivedFamily {
+                family: Family::Ipv4Unicast,
+                is_forwarding: true,
+                stale_time_secs: 0x00ff_fffe,
+            }],
             hostname: None,
         },
     }
@@ -67,12 +72,13 @@ fn the_octets_of_an_open_are_those_of_the_rfcs() {
     encode(&everything(), &mut out);
     #[rustfmt::skip]
     let expected = [
-        4, 0x5b, 0xa0, 0, 90, 10, 0, 0, 1, 46, 2, 44, // AS_TRANS, and one parameter
+        4, 0x5b, 0xa0, 0, 90, 10, 0, 0, 1, 55, 2, 53, // AS_TRANS, and one parameter
         1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // RFC 4760 §8
         2, 0, // RFC 2918 §2
         5, 6, 0, 1, 0, 1, 0, 2, // RFC 8950 §4
         6, 0, // RFC 8654 §3
         64, 10, 0xcf, 0xff, 0, 1, 1, 0x80, 0, 2, 1, 0, // RFC 4724 §3, RFC 8538 §2
+        71, 7, 0, 1, 1, 0x80, 0xff, 0xff, 0xfe, // RFC 9494 §3.1
         65, 4, 0xfa, 0x56, 0xea, 0x01, // RFC 6793 §3
         70, 0, // RFC 7313 §3.1
     ];
@@ -97,6 +103,17 @@ fn a_restart_time_beyond_twelve_bits_is_written_as_the_largest() {
     encode(&open, &mut out);
     let restart = decode(&out).unwrap().capabilities.graceful_restart.unwrap();
     assert_eq!((restart.restart_time_secs, restart.restarting), (4095, false));
+}
+
+#[test]
+fn a_long_lived_stale_time_beyond_24_bits_is_written_as_the_largest_rfc_9494_section_3() {
+    let mut open = everything();
+    open.capabilities.long_lived[0] =
+        LongLivedFamily { family: Family::Ipv6Unicast, is_forwarding: false, stale_time_secs: 0x0100_0001 };
+    let mut out = BytesMut::new();
+    encode(&open, &mut out);
+    let long_lived = decode(&out).unwrap().capabilities.long_lived;
+    assert_eq!((long_lived[0].stale_time_secs, long_lived[0].is_forwarding), (0x00ff_ffff, false));
 }
 
 #[test]
@@ -143,7 +160,7 @@ fn the_four_octet_capability_replaces_the_two_octet_field() {
 
 #[test]
 fn a_broken_or_unknown_capability_is_dropped_and_the_others_count() {
-    let broken: [&[u8]; 14] = [
+    let broken: [&[u8]; 16] = [
         &[1, 3, 0, 1, 0],
         &[1, 0],
         &[2, 1, 0],
@@ -155,6 +172,8 @@ fn a_broken_or_unknown_capability_is_dropped_and_the_others_count() {
         &[65, 2, 0, 1],
         &[65, 0],
         &[70, 1, 0],
+        &[71, 0],
+        &[71, 6, 0, 1, 1, 0, 0, 9],
         &[73, 0],
         &[73, 2, 9, b'a'],
         &[131, 2, 1, 2],
