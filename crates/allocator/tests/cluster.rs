@@ -453,3 +453,37 @@ async fn one_that_is_stopped_ends_as_soon_as_its_writes_have() {
     // Not the second that queued events may take.
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_created_again_gets_its_address_even_from_the_next_allocator() {
+    let cluster = Cluster::start().await;
+    let pool = json!({"pool": "203.0.113.0/29", "subnet": "203.0.113.0/24", "aggregation": "/32"});
+    let spec = json!({"remote": {"v4pool": pool}, "stickyFor": "10m", "namespaces": ["default"]});
+    cluster.group("sticky", spec).await;
+    let allocator = cluster.allocator("a").await;
+    for name in ["a", "b"] {
+        cluster.plain(name).await;
+        cluster.served(name).await;
+    }
+    cluster.services().delete("a", &DeleteParams::default()).await.unwrap();
+    let groups = cluster.groups();
+    let reserved = within("the reservation is in the status", async || {
+        let status = groups.get("sticky").await.ok()?.status?;
+        Some(status).filter(|status| !status.reservations.is_empty())
+    })
+    .await;
+    assert_eq!(reserved.reservations[0].address, "203.0.113.0");
+    assert_eq!(reserved.reservations[0].service, "default/a");
+    assert_eq!((reserved.allocated_ipv4, reserved.available_ipv4), (2, 6));
+    allocator.stop().await;
+
+    let _next = cluster.allocator("b").await;
+    cluster.plain("c").await;
+    assert_eq!(addresses(&cluster.served("c").await), ["203.0.113.2"]);
+    cluster.plain("a").await;
+    assert_eq!(addresses(&cluster.served("a").await), ["203.0.113.0"]);
+    within("the reservation has gone", async || {
+        groups.get("sticky").await.ok()?.status?.reservations.is_empty().then_some(())
+    })
+    .await;
+}

@@ -209,10 +209,20 @@ fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision
         .copied()
         .filter(|address| context.ledger.must_yield_to(*address, service).is_some())
         .collect();
+    // One shot, whatever comes of it.
+    let one_shot = service.facts.requests.re_evaluate.then_some((annotation::RE_EVALUATE, None));
     if yielded.is_empty() {
-        return Decision::Refuse(problem);
+        return match one_shot {
+            None => Decision::Refuse(problem),
+            Some(annotation) => Decision::Write(Write {
+                annotations: vec![annotation],
+                problem: Some(problem),
+                ..Write::default()
+            }),
+        };
     }
-    let annotations = if staying.is_empty() { remove_annotations(service) } else { Vec::new() };
+    let mut annotations = if staying.is_empty() { remove_annotations(service) } else { Vec::new() };
+    annotations.extend(one_shot);
     Decision::Write(Write {
         ingress: Some(staying),
         annotations,

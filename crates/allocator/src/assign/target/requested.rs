@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use api::{IpFamily, names::annotation};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Target, is_moved, stay::kept};
+use super::{
+    Target, is_moved,
+    stay::{kept, validate},
+};
 use crate::{
     assign::Context,
     inputs::{Service, service::FamilyPolicy},
@@ -50,7 +53,11 @@ pub(super) fn exactly(
     }
     let is_held = of_families.iter().all(|address| staying.contains(address));
     if is_held && of_families.len() == staying.len() && !is_moved(service, &staying, context) {
-        return Ok(kept(service, staying, context));
+        let mut target = kept(service, staying, context);
+        if facts.requests.re_evaluate {
+            target.notes = validate(service, &target, context);
+        }
+        return Ok(target);
     }
     let group = select::by_addresses(service, &of_families, context.groups)?;
     for address in of_families.iter().filter(|address| !staying.contains(address)) {

@@ -41,7 +41,7 @@ pub(super) fn kept(service: &Service, staying: Vec<IpAddr>, context: Context<'_>
 }
 
 /// What the groups as they are now say against what the Service holds; it keeps it all the same.
-fn validate(service: &Service, target: &Target, context: Context<'_>) -> Vec<Note> {
+pub(super) fn validate(service: &Service, target: &Target, context: Context<'_>) -> Vec<Note> {
     let groups = context.groups;
     let mut notes = Vec::new();
     for address in &target.addresses {

@@ -2,6 +2,8 @@
 
 mod multi;
 mod namespaces;
+mod policy;
+mod requests;
 mod strangers;
 
 use api::names::annotation::{
