@@ -3,13 +3,14 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
-    apply::{events::Events, node_status, peer_status},
+    apply::{events::Events, node_lease, node_status, peer_status},
+    facts::subnets,
     inputs,
     metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
     reconcile::{Outputs, Reconciler},
     replay,
-    settings::{Command, CommandLine, Settings},
+    settings::{Command, CommandLine, OnShutdown, Settings},
     shutdown::shut_down,
     stores::{Stamped, watch as watch_kind},
     world::Input,
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Observations that may wait for the loop: beyond that the API server's answers do.
 const QUEUE: usize = 1024;
+/// How long the removal of the node's Lease may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How long routers are kept from taking a table that is not whole for all there is.
 const ROUTES_BOUND: Duration = Duration::from_secs(300);
@@ -98,8 +101,21 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     tokio::spawn(node_status::run(client.clone(), namespace.clone(), speaker.clone(), known_peers.clone()));
     tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), known_peers));
 
+    let (membership, is_member) = watch::channel(None);
+    let (facts, known_facts) = watch::channel(None);
+    tokio::spawn(subnets::run(is_member, facts));
+    let leave = CancellationToken::new();
+    let lease = tokio::spawn(node_lease::run(
+        client.clone(),
+        settings.namespace.clone(),
+        node_name.clone(),
+        lease_holder(&settings),
+        known_facts,
+        leave.clone(),
+    ));
+
     let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
-    let outputs = Outputs { peers, applied_at, events, metrics };
+    let outputs = Outputs { peers, membership, applied_at, events, metrics };
     let slices = {
         let (client, node_name) = (client, node_name.clone());
         Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())))
@@ -114,8 +130,24 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
             anyhow::bail!("the metrics server has ended");
         }
     };
-    shut_down(on_shutdown, &node_name, &speaker, applied).await;
+    if on_shutdown == OnShutdown::Withdraw {
+        leave.cancel();
+    }
+    let left = async {
+        // With its addresses the node stays a member: the agent that follows renews the Lease.
+        if on_shutdown == OnShutdown::Withdraw && tokio::time::timeout(LAST_WORDS, lease).await.is_err() {
+            tracing::warn!("the API server does not answer: the node's Lease stays until it expires");
+        }
+    };
+    tokio::join!(left, shut_down(on_shutdown, &node_name, &speaker, applied));
     Ok(())
+}
+
+/// Node and pod: a restarted container is the same holder, another pod of the same node is not.
+fn lease_holder(settings: &Settings) -> String {
+    let pod = &settings.pod_uid;
+    let process = || format!("{:016x}", rand::random::<u64>());
+    format!("{}_{}", settings.node_name, if pod.is_empty() { process() } else { pod.clone() })
 }
 
 fn stop_on_signals() -> anyhow::Result<CancellationToken> {

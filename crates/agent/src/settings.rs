@@ -73,6 +73,8 @@ pub enum OnShutdown {
 pub struct Settings {
     /// Name of this node.
     pub node_name: String,
+    /// UID of this pod; empty where it is none.
+    pub pod_uid: String,
     /// Namespace of our own objects.
     pub namespace: String,
     /// With `PureLB`, Services without a class are ours.
@@ -107,6 +109,7 @@ impl Settings {
     fn merge(line: &CommandLine, environment: config::Environment) -> anyhow::Result<Settings> {
         let mut builder = config::Config::builder()
             .set_default("node_name", "")?
+            .set_default("pod_uid", "")?
             .set_default("namespace", INSTALL_NAMESPACE)?
             .set_default("default_announcer", PURELB)?
             .set_default("dummy_interface", "kube-lb0")?

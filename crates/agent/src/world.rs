@@ -1,7 +1,7 @@
 //! Everything that the agent knows of the cluster: the stores of all kinds, and what a change makes dirty.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use crate::{
         endpoints::{EndpointIndex, Endpoints, SliceInput},
         group::{self, Group},
         node::NodeInput,
-        node_agent::{self, DummyConfig},
+        node_agent::{self, DummyConfig, Selection},
         service::{ServiceInput, TrafficPolicy},
     },
     key::ObjectKey,
@@ -246,13 +246,24 @@ impl World {
 
     /// How remote addresses are put on this node, and the refusal of the LBNodeAgent that says otherwise.
     pub fn dummy_config(&self, default_interface: &str) -> (DummyConfig, Option<Refusal>) {
-        let labels = self.node().map(|node| node.labels.clone()).unwrap_or_default();
-        let chosen = node_agent::select(self.agents.iter(), &labels);
-        match chosen.map(|(_, spec)| node_agent::parse(spec, default_interface)) {
+        match self.node_agent().map(|spec| node_agent::parse(spec, default_interface)) {
             Some(Ok(config)) => (config, None),
             Some(Err(refusal)) => (DummyConfig::new(default_interface), Some(refusal)),
             None => (DummyConfig::new(default_interface), None),
         }
+    }
+
+    /// The interfaces of local addresses; those by default where the LBNodeAgent is refused.
+    pub fn selection(&self, default_interface: &str) -> Selection {
+        let spec = self.node_agent().filter(|spec| node_agent::parse(spec, default_interface).is_ok());
+        spec.and_then(|spec| node_agent::selection(spec).ok()).unwrap_or_default()
+    }
+
+    /// The LBNodeAgent for this node.
+    fn node_agent(&self) -> Option<&LBNodeAgentSpec> {
+        let none = BTreeMap::new();
+        let labels = self.node().map_or(&none, |node| &node.labels);
+        node_agent::select(self.agents.iter(), labels).map(|(_, spec)| spec)
     }
 }
 

@@ -96,7 +96,7 @@ fn an_agent_that_was_killed_leaves_addresses_that_the_next_one_adopts_or_removes
         lab.service("stays", "Cluster", &["192.0.2.1"]).await;
         lab.service("goes", "Cluster", &["192.0.2.2"]).await;
         lab.wait_prefixes(&["192.0.2.1/32", "192.0.2.2/32"]).await;
-        lab.end_agent(Signal::SIGKILL);
+        lab.end_agent(Signal::SIGKILL).await;
         lab.services().delete("goes", &DeleteParams::default()).await.unwrap();
         output("ip addr add 203.0.113.1/32 dev kube-lb0");
         // As long as not everything has been listed, nothing is removed.
@@ -114,11 +114,11 @@ fn an_agent_that_is_stopped_for_good_says_so_and_cleans_up_and_one_that_is_repla
         lab.service("web", "Cluster", &["192.0.2.1", "198.51.100.7"]).await;
         lab.start_agent(&["--on-shutdown", "keep"]);
         lab.wait_prefixes(&["192.0.2.1/32", "198.51.100.0/24"]).await;
-        lab.end_agent(Signal::SIGTERM);
+        lab.end_agent(Signal::SIGTERM).await;
         assert_eq!(addresses(), ["192.0.2.1/32", "198.51.100.7/24"]);
         lab.start_agent(&[]);
         lab.wait_prefixes(&["192.0.2.1/32", "198.51.100.0/24"]).await;
-        lab.end_agent(Signal::SIGTERM);
+        lab.end_agent(Signal::SIGTERM).await;
         assert!(addresses().is_empty(), "{:?}", addresses());
         assert!(output("ip route show type blackhole").is_empty());
         eventually("Cease", || lab.router.session().contains("Administrative shutdown")).await;
@@ -160,7 +160,7 @@ fn conditions_and_node_status_tell_of_good_and_bad_peers_and_settle() {
     in_namespace(async || {
         let mut lab = Lab::start().await;
         lab.peer("bad", json!({"peerAddress": "172.30.0.8", "bfd": {}})).await;
-        lab.node_agent(json!({"local": {"localInterface": "eth.*"}})).await;
+        lab.node_agent(json!({"local": {"garpConfig": {"count": 5}}})).await;
         lab.start_agent(&[]);
         lab.service("web", "Cluster", &["192.0.2.1"]).await;
         lab.wait_prefixes(&["192.0.2.1/32"]).await;

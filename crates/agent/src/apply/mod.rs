@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod events;
+pub mod node_lease;
 pub mod node_status;
 pub mod peer_status;
 pub mod routes;

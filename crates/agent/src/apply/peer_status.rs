@@ -288,8 +288,8 @@ mod tests {
 
     #[test]
     fn an_agent_object_with_unsupported_fields_says_so() {
-        let spec = serde_norway::from_str("local: {interfaces: [eth1]}").unwrap();
+        let spec = serde_norway::from_str("local: {garpConfig: {count: 5}}").unwrap();
         let status = agent_status(&LBNodeAgent::new("x", spec), Timestamp::UNIX_EPOCH);
-        assert!(status.conditions[0].message.contains("spec.local.interfaces"));
+        assert!(status.conditions[0].message.contains("spec.local.garpConfig"));
     }
 }

@@ -1,3 +1,4 @@
 //! What the agent observes beside the API server.
 
 pub mod kube_proxy;
+pub mod subnets;

@@ -1,11 +1,14 @@
-//! LBNodeAgents: which of them is for this node, and what it says of the dummy interface.
+//! LBNodeAgents: which of them is for this node, what it says of the dummy interface, and which interfaces it
+//! selects for local addresses.
 
 use std::collections::BTreeMap;
 
 use api::{LBNodeAgentSpec, Refusal, lb_node_agent::InterfaceAddressConfig, selector_matches};
 use netlink::{Addressing, Lifetime};
 
-use crate::key::ObjectKey;
+use regex::Regex;
+
+use crate::{facts::subnets::anchored, key::ObjectKey};
 
 /// How remote addresses are put on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +28,52 @@ impl DummyConfig {
     }
 }
 
+/// The interfaces of local addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// `localInterface`.
+    pub local: LocalInterface,
+    /// `interfaces`, by name.
+    pub more: Vec<String>,
+}
+
+/// `localInterface`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalInterface {
+    /// That of the default route with the lowest metric.
+    Default,
+    /// Those whose names the regular expression matches, from end to end.
+    Matching(String),
+}
+
+impl Default for Selection {
+    fn default() -> Selection {
+        Selection { local: LocalInterface::Default, more: Vec::new() }
+    }
+}
+
+/// The interfaces that an LBNodeAgent selects.
+pub fn selection(spec: &LBNodeAgentSpec) -> Result<Selection, Refusal> {
+    let Some(local) = &spec.local else { return Ok(Selection::default()) };
+    let interface = match local.local_interface.as_str() {
+        "default" => LocalInterface::Default,
+        pattern => {
+            Regex::new(&anchored(pattern)).map_err(|_| {
+                let message = format!(
+                    "{pattern:?} is not a regular expression: expected default, or one for interface names as eth[0-9]+"
+                );
+                Refusal::invalid("spec.local.localInterface", message)
+            })?;
+            LocalInterface::Matching(pattern.to_owned())
+        }
+    };
+    Ok(Selection { local: interface, more: local.interfaces.clone() })
+}
+
 /// Reads an LBNodeAgent, or names the field that keeps it from being used.
 pub fn parse(spec: &LBNodeAgentSpec, default_interface: &str) -> Result<DummyConfig, Refusal> {
     let Some(local) = &spec.local else { return Ok(DummyConfig::new(default_interface)) };
-    if local.local_interface != "default" {
-        return Err(Refusal::unsupported("spec.local.localInterface"));
-    }
-    if !local.interfaces.is_empty() {
-        return Err(Refusal::unsupported("spec.local.interfaces"));
-    }
+    selection(spec)?;
     if local.garp_config.as_ref().is_some_and(|config| *config != Default::default()) {
         return Err(Refusal::unsupported("spec.local.garpConfig"));
     }
@@ -100,8 +140,6 @@ mod tests {
     #[test]
     fn fields_that_do_nothing_yet_are_refused_by_name() {
         for (yaml, path) in [
-            ("local: {localInterface: eth.*}", "spec.local.localInterface"),
-            ("local: {interfaces: [eth1]}", "spec.local.interfaces"),
             ("local: {garpConfig: {count: 5}}", "spec.local.garpConfig"),
             ("local: {addressConfig: {localInterface: {}}}", "spec.local.addressConfig.localInterface"),
             (
@@ -112,6 +150,24 @@ mod tests {
             let refusal = parse(&spec(yaml), "kube-lb0").unwrap_err();
             assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path));
         }
+    }
+
+    #[test]
+    fn interfaces_are_selected_by_default_route_by_pattern_and_by_name() {
+        let matching = |pattern: &str| LocalInterface::Matching(pattern.to_owned());
+        for (yaml, local, more) in [
+            ("{}", LocalInterface::Default, &[][..]),
+            ("local: {localInterface: default, interfaces: [eth1]}", LocalInterface::Default, &["eth1"]),
+            ("local: {localInterface: 'eth[0-9]+'}", matching("eth[0-9]+"), &[]),
+        ] {
+            let selection = selection(&spec(yaml)).unwrap();
+            let named: Vec<&str> = selection.more.iter().map(String::as_str).collect();
+            assert_eq!((&selection.local, &named[..]), (&local, more), "{yaml}");
+            parse(&spec(yaml), "kube-lb0").unwrap();
+        }
+        let refusal = parse(&spec("local: {localInterface: 'eth['}"), "kube-lb0").unwrap_err();
+        assert_eq!(refusal.path, "spec.local.localInterface");
+        assert!(refusal.message.contains("expected default"), "{refusal}");
     }
 
     #[test]

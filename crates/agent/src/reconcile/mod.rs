@@ -29,7 +29,10 @@ use crate::{
         events::{Events, PlanChange},
         routes::Routes,
     },
-    facts::kube_proxy::{Answer, KubeProxy},
+    facts::{
+        kube_proxy::{Answer, KubeProxy},
+        subnets::Membership,
+    },
     inputs::node_agent::DummyConfig,
     interface::Interface,
     key::ObjectKey,
@@ -71,6 +74,8 @@ enum Cause {
 pub struct Outputs {
     /// This node and its peers.
     pub peers: watch::Sender<Arc<PeerSet>>,
+    /// This node and its interfaces, for its Lease.
+    pub membership: watch::Sender<Option<Membership>>,
     /// When the plan was applied for the first time.
     pub applied_at: watch::Sender<Option<Instant>>,
     /// Events on Services.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio::time::sleep_until;
 
 use super::{Cause, Phase, Reconciler};
-use crate::{apply::routes::Changes, peers};
+use crate::{apply::routes::Changes, facts::subnets::Membership, peers};
 
 /// Addresses in one round: a few milliseconds of the kernel's time.
 const ROUND: usize = 256;
@@ -35,11 +35,29 @@ impl Reconciler {
         if let Some(refusal) = refusal {
             tracing::warn!(%refusal, "LBNodeAgent refused: using the defaults");
         }
+        self.tell_membership(&config.interface);
         self.interface.reconfigure(config, now)?;
         if self.phase == Phase::Running {
             self.interface.addresses.touch_all(self.planner.plan());
         }
         Ok(())
+    }
+
+    fn tell_membership(&self, dummy_interface: &str) {
+        let Some(node) = self.world.node() else { return };
+        let membership = Some(Membership {
+            node: node.name.clone(),
+            node_uid: node.uid.clone(),
+            selection: self.world.selection(&self.settings.dummy_interface),
+            dummy_interface: dummy_interface.to_owned(),
+        });
+        self.outputs.membership.send_if_modified(|told| {
+            let is_news = *told != membership;
+            if is_news {
+                *told = membership;
+            }
+            is_news
+        });
     }
 
     /// Addresses first, all of them; then the whole table at once; then the peers.

@@ -296,11 +296,11 @@ impl Lab {
         self.agent = Some(Process(command.spawn().unwrap()));
     }
 
-    /// Sends the agent a signal and waits for its end.
-    pub(crate) fn end_agent(&mut self, signal: Signal) {
+    /// Sends the agent a signal and waits for its end, while the API server, which is in this process, goes on.
+    pub(crate) async fn end_agent(&mut self, signal: Signal) {
         let mut agent = self.agent.take().expect("the agent was started");
         kill(Pid::from_raw(agent.0.id().try_into().unwrap()), signal).unwrap();
-        agent.0.wait().unwrap();
+        eventually("the agent ends", || agent.0.try_wait().unwrap().is_some()).await;
     }
 
     /// Waits until the router has exactly these prefixes.
