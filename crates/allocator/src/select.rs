@@ -29,6 +29,16 @@ impl Problem {
     pub fn of_owner(reason: &'static str, message: String) -> Problem {
         Problem { reason, message, wait: None }
     }
+
+    /// The group that it is about, as far as it is about one.
+    pub fn group(&self) -> Option<&str> {
+        match self.wait.as_ref()? {
+            Wait::Group(name) | Wait::Boundary(_, name) | Wait::Room(name, _) | Wait::Ranges(name, _) => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The group of this name, or what is wrong with that.

@@ -109,7 +109,7 @@ pub struct ServiceGroupSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalPools>,
     /// Namespaces whose Services this group serves when they name no group. Empty: it is nobody's default by
-    /// namespace.
+    /// namespace. Services of two namespaces that are listed may share an address (purelb.io/allow-shared-ip).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 1024),
@@ -121,7 +121,8 @@ pub struct ServiceGroupSpec {
     /// Addresses that are held already are never revoked.
     #[serde(default)]
     pub enforce_namespaces: bool,
-    /// Where several groups list a namespace: this is the one for Services that name no group.
+    /// Where several groups list a namespace: this is the one for Services that name no group. Without exactly one
+    /// of them marked so they are served by the group named default, with a warning.
     #[serde(default)]
     pub namespace_default: bool,
     /// How long the addresses of a Service that is deleted, or that is no longer of type LoadBalancer, wait for it:
@@ -220,7 +221,8 @@ pub struct RemotePools {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPool {
-    /// The addresses: a CIDR as 192.0.2.0/28, or first and last address as 192.0.2.10-192.0.2.20.
+    /// The addresses: a CIDR as 192.0.2.0/28, or first and last address as 192.0.2.10-192.0.2.20. A CIDR with bits
+    /// behind its prefix is read as its network.
     #[schemars(length(max = 96), regex(pattern = r"^[0-9a-fA-F:.]+(/[0-9]{1,3}| *- *[0-9a-fA-F:.]+)$"))]
     pub pool: String,
     /// The subnet that contains the pool, as 192.0.2.0/24.

@@ -203,7 +203,8 @@ impl Term {
         tracing::warn!(service = %service.key, reason = problem.reason, why = problem.message, "not served");
         let message = problem.message.clone();
         self.surroundings.events.service(service, EventType::Warning, event::ALLOCATION_FAILED, message);
-        let pool = service.facts.requests.group.as_deref().unwrap_or(api::names::DEFAULT_SERVICE_GROUP);
+        let named = problem.group().or(service.facts.requests.group.as_deref());
+        let pool = named.unwrap_or(api::names::DEFAULT_SERVICE_GROUP);
         let labels = RejectionLabels { pool: pool.to_owned(), reason: problem.reason.to_owned() };
         self.surroundings.metrics.allocation_rejected.get_or_create(&labels).inc();
     }

@@ -174,6 +174,22 @@ fn two_namespaces_share_an_address_where_its_group_lists_both() {
 }
 
 #[test]
+fn who_waits_for_a_group_that_overlaps_is_woken_when_the_older_one_goes_and_nothing_is_revoked() {
+    let (old, new) = (("old", pool(2)), ("new", pool(2)));
+    let mut engine = Engine::default();
+    engine.set_groups(groups(&[("old", &old.1), ("new", &new.1)]));
+    let holder = held("holder", "192.0.2.1", "old", "remote", "");
+    engine.sync(&holder);
+    let waiting = of_group("a", "ns", "new");
+    let problem = refused(decide(&mut engine, &waiting));
+    assert_eq!(problem.reason, "group_refused");
+    assert!(problem.message.contains("older ServiceGroup old"), "{}", problem.message);
+    assert_eq!(engine.set_groups(groups(&[("new", &new.1)])), [ServiceKey::new("ns", "a")]);
+    assert_eq!(written(decide(&mut engine, &waiting)).ingress, Some(ips("192.0.2.0")));
+    assert_eq!(decide(&mut engine, &holder), Decision::Keep);
+}
+
+#[test]
 fn an_edit_of_namespaces_wakes_exactly_those_whom_it_can_cure() {
     let bounded = [("web", "namespaces: [ns], enforceNamespaces: true")];
     let mut engine = engine_with(&bounded);
