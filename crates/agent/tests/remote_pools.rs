@@ -138,7 +138,7 @@ fn an_api_server_that_goes_away_costs_no_route() {
         let faults = lab.server.faults();
         for verb in ["list", "watch"] {
             let action = Action::Refuse { code: 503, retry_after_secs: None };
-            faults.add(Fault { matcher: Matcher::verb(verb), action, times: None });
+            faults.add(Fault { matcher: Matcher::verb(verb), action, times: None, skip: 0 });
         }
         faults.close_watches(Matcher::all());
         lab.services().delete("web", &DeleteParams::default()).await.unwrap();

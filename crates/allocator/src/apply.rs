@@ -2,136 +2,142 @@
 //! condition of the `resourceVersion` that was read. A change of `externalTrafficPolicy` is a patch of its own,
 //! before that.
 //!
-//! A write whose fate is unknown (timeout, broken connection, server error) is sent again, unchanged, until the
-//! API server answers for certain: the condition makes a second application impossible, and as long as the fate
-//! is unknown the addresses stay reserved.
+//! An answer is either certain or not ([`Written`]); what follows from it is decided at the [`crate::desk`].
 
 use std::{sync::Arc, time::Duration};
 
 use api::names::{ALLOCATOR_FIELD_MANAGER, annotation};
 use kube::{
-    Api, Client, Error,
+    Client, Resource,
     api::{Patch, PatchParams},
+    client::Body,
+    core::Status,
 };
 use prometheus_client::metrics::{counter::Counter, family::Family};
-use rand::Rng;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
     assign::{Text, Write},
-    inputs::{Service, object::ServiceObject},
+    desk::{Order, Written},
+    inputs::{Service, ServiceKey, object::ServiceObject},
     leader::Tenure,
     metrics::ErrorLabels,
+    settings::Settings,
 };
 
 /// How long the API server may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(5);
-
-/// What became of a write, for certain.
-#[derive(Debug)]
-pub enum Written {
-    /// The Service as it is now.
-    Done(Box<ServiceObject>),
-    /// The Service has changed in between; nothing was written.
-    Conflict,
-    /// The Service is gone.
-    Gone,
-    /// The API server refuses the write, with this message; nothing was written.
-    Refused(String),
-}
+/// More than that the API server cannot make us wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How writes reach the API server.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
-    permits: Arc<Semaphore>,
+    /// For the first attempt of each write.
+    first: Arc<Semaphore>,
+    /// For repetitions: those that hang must not hold up the others.
+    repeated: Arc<Semaphore>,
     tenure: Tenure,
+    default_class: bool,
+    /// How long the API server may be busy with a request.
+    timeout: Duration,
     errors: Family<ErrorLabels, Counter>,
 }
 
 impl Writer {
-    /// At most `concurrency` requests are under way at once, and none once the tenure is over.
-    /// `errors` counts those that did not succeed.
+    /// A writer whose first attempts are limited by [`Settings::write_concurrency`], and that sends nothing once
+    /// the tenure is over. `errors` counts requests that did not succeed.
     pub fn new(
         client: Client,
-        concurrency: usize,
+        settings: &Settings,
         tenure: Tenure,
         errors: Family<ErrorLabels, Counter>,
     ) -> Writer {
-        Writer { client, permits: Arc::new(Semaphore::new(concurrency)), tenure, errors }
+        let concurrency = settings.write_concurrency;
+        let permits = |count: usize| Arc::new(Semaphore::new(count));
+        let (first, repeated) = (permits(concurrency), permits(concurrency.div_ceil(2)));
+        let (default_class, timeout) = (settings.is_default_class(), settings.delivery());
+        Writer { client, first, repeated, tenure, default_class, timeout, errors }
     }
 
-    /// Writes a decision.
-    pub async fn write(&self, service: &Service, write: &Write) -> Written {
-        let api: Api<ServiceObject> = Api::namespaced(self.client.clone(), service.key.namespace());
-        let mut version = service.resource_version.to_string();
-        if write.cluster_policy.is_some() {
-            match self.patch(&api, service, &policy_patch(&version), false).await {
-                Written::Done(object) if is_policy_only(write) => return Written::Done(object),
-                Written::Done(object) => version = object.metadata.resource_version.unwrap_or(version),
-                other => return other,
+    /// The connections that close with the tenure.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Sends what a decision takes, once.
+    pub async fn send(&self, order: &mut Order) -> Written {
+        let (service, write) = (order.service.clone(), order.write.clone());
+        if write.cluster_policy.is_some() && !order.policy_done {
+            match self.patch(&service, &policy_patch(&order.version), None, order.is_repeated).await {
+                Ok(object) if is_policy_only(&write) => return self.done(&object),
+                Ok(object) => {
+                    let version = object.metadata.resource_version.unwrap_or_default();
+                    order.policy_confirmed(version.into());
+                }
+                Err(written) => return written,
             }
         }
-        self.patch(&api, service, &status_patch(&version, write), true).await
+        let patch = status_patch(&order.version, &write);
+        match self.patch(&service, &patch, Some("status"), order.is_repeated).await {
+            Ok(object) => self.done(&object),
+            Err(written) => written,
+        }
+    }
+
+    fn done(&self, object: &ServiceObject) -> Written {
+        Written::Done(Service::from_object(object, self.default_class).map(Box::new))
     }
 
     async fn patch(
         &self,
-        api: &Api<ServiceObject>,
         service: &Service,
         patch: &Value,
-        status: bool,
-    ) -> Written {
-        let mut pause = FIRST_RETRY;
-        let mut is_first = true;
-        loop {
-            let answer = self.attempt(api, service.key.name(), patch, status).await;
-            let error = match answer {
-                Ok(object) => return Written::Done(Box::new(object)),
-                Err(error) => error,
-            };
-            self.errors.get_or_create(&ErrorLabels { reason: error.reason() }).inc();
-            match verdict(&error) {
-                // An attempt before this one may have been applied: only the Service's version can tell.
-                Some(Written::Refused(_)) if !is_first => {}
-                Some(written) => return written,
-                None => {}
-            }
-            tracing::warn!(service = %service.key, %error, "write not answered, sending it again");
-            is_first = false;
-            tokio::time::sleep(with_jitter(pause)).await;
-            pause = (pause * 2).min(LAST_RETRY);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        api: &Api<ServiceObject>,
-        name: &str,
-        patch: &Value,
-        status: bool,
-    ) -> Result<ServiceObject, Failure> {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        subresource: Option<&str>,
+        is_repeated: bool,
+    ) -> Result<ServiceObject, Written> {
+        let permits = if is_repeated { &self.repeated } else { &self.first };
+        let _permit = permits.acquire().await.expect("the semaphore is never closed");
         // The task is ended with the tenure; this is for the moment in which that has not happened yet.
         self.tenure.check().await;
-        let params =
-            PatchParams { field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(patch);
-        let request = async {
-            if status {
-                api.patch_status(name, &params, &patch).await
-            } else {
-                api.patch(name, &params, &patch).await
-            }
-        };
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-            Ok(answer) => answer.map_err(Failure::Answer),
+        let request = request(&service.key, patch, subresource, self.timeout)
+            .map_err(|error| Written::Refused(format!("the request cannot be built: {error}")))?;
+        let answer = match tokio::time::timeout(REQUEST_TIMEOUT, exchange(&self.client, request)).await {
+            Ok(answer) => answer,
             Err(_) => Err(Failure::Timeout),
-        }
+        };
+        answer.map_err(|failure| {
+            tracing::warn!(service = %service.key, error = %failure, "write not done");
+            self.errors.get_or_create(&ErrorLabels { reason: failure.reason() }).inc();
+            verdict(failure)
+        })
     }
+}
+
+/// The PATCH request on a Service or its status.
+fn request(
+    service: &ServiceKey,
+    patch: &Value,
+    subresource: Option<&str>,
+    timeout: Duration,
+) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
+    let path = ServiceObject::url_path(&(), Some(service.namespace()));
+    let params =
+        PatchParams { field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let request = kube::core::Request::new(path);
+    let patch = Patch::Merge(patch);
+    let mut request = match subresource {
+        Some(name) => request.patch_subresource(name, service.name(), &params, &patch)?,
+        None => request.patch(service.name(), &params, &patch)?,
+    };
+    // There is a query already: the field manager. What the API server has not done by then it does not do.
+    let uri = format!("{}&timeout={}ms", request.uri(), timeout.as_millis());
+    *request.uri_mut() = uri
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| kube::core::request::Error::BuildRequest(error.into()))?;
+    Ok(request)
 }
 
 /// Why a request did not succeed.
@@ -139,8 +145,12 @@ impl Writer {
 enum Failure {
     #[error("no answer within {REQUEST_TIMEOUT:?}")]
     Timeout,
+    #[error("{code} {message}")]
+    Status { code: u16, message: String, retry_after: Option<Duration> },
     #[error(transparent)]
-    Answer(Error),
+    Transport(#[from] kube::Error),
+    #[error("the answer is no Service: {0}")]
+    Content(#[from] serde_json::Error),
 }
 
 impl Failure {
@@ -148,39 +158,53 @@ impl Failure {
     fn reason(&self) -> &'static str {
         match self {
             Failure::Timeout => "timeout",
-            Failure::Answer(Error::Api(status)) => match status.code {
-                409 => "conflict",
-                404 => "gone",
-                429 => "throttled",
-                500.. => "server",
-                _ => "refused",
-            },
-            Failure::Answer(_) => "connection",
+            Failure::Status { code: 409, .. } => "conflict",
+            Failure::Status { code: 404, .. } => "gone",
+            Failure::Status { code: 429, .. } => "throttled",
+            Failure::Status { code: 500.., .. } => "server",
+            Failure::Status { .. } => "refused",
+            Failure::Transport(_) | Failure::Content(_) => "connection",
         }
     }
 }
 
-/// What a failure says about the write; `None` when it may have happened or not, or may work later.
-fn verdict(failure: &Failure) -> Option<Written> {
-    let Failure::Answer(Error::Api(status)) = failure else { return None };
-    match status.code {
-        409 => Some(Written::Conflict),
-        404 => Some(Written::Gone),
-        408 | 429 | 500.. => None,
-        _ => Some(Written::Refused(status.message.clone())),
+/// One request and its answer.
+async fn exchange(client: &Client, request: http::Request<Vec<u8>>) -> Result<ServiceObject, Failure> {
+    let answer = client.send(request.map(Body::from)).await?;
+    let (code, retry_after) = (answer.status(), retry_after(answer.headers()));
+    let body = answer.into_body().collect_bytes().await?;
+    if code.is_success() {
+        return Ok(serde_json::from_slice(&body)?);
     }
+    let text = || String::from_utf8_lossy(&body).trim().to_owned();
+    let message = serde_json::from_slice::<Status>(&body).map_or_else(|_| text(), |status| status.message);
+    Err(Failure::Status { code: code.as_u16(), message, retry_after })
 }
 
-/// Between half and all of it.
-fn with_jitter(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..1.0))
+/// How long the API server wants to be left alone. RFC 9110 §10.2.3, in its form of seconds, which is what
+/// kube-apiserver sends.
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let secs = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(secs).min(LONGEST_PAUSE))
+}
+
+/// What a failure says about the write.
+fn verdict(failure: Failure) -> Written {
+    match failure {
+        Failure::Status { code: 409, .. } => Written::Conflict,
+        Failure::Status { code: 404, .. } => Written::Gone,
+        Failure::Status { code: 408 | 429 | 500.., retry_after, .. } => Written::Unknown(retry_after),
+        Failure::Status { message, .. } => Written::Refused(message),
+        Failure::Timeout | Failure::Transport(_) | Failure::Content(_) => Written::Unknown(None),
+    }
 }
 
 fn is_policy_only(write: &Write) -> bool {
     write.ingress.is_none() && write.annotations.is_empty()
 }
 
-fn policy_patch(version: &str) -> Value {
+/// The request before it: the traffic policy.
+pub fn policy_patch(version: &str) -> Value {
     json!({"metadata": {"resourceVersion": version}, "spec": {"externalTrafficPolicy": "Cluster"}})
 }
 
@@ -215,12 +239,10 @@ pub fn group_of(write: &Write) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
 
     fn answer(code: u16) -> Failure {
-        Failure::Answer(Error::Api(Box::new(Status::failure("message", "reason").with_code(code))))
+        Failure::Status { code, message: "message".to_owned(), retry_after: Some(Duration::from_secs(3)) }
     }
 
     #[test]
@@ -258,14 +280,25 @@ mod tests {
 
     #[test]
     fn only_an_answer_that_is_certain_ends_a_write() {
-        assert!(matches!(verdict(&answer(409)), Some(Written::Conflict)));
-        assert!(matches!(verdict(&answer(404)), Some(Written::Gone)));
+        assert!(matches!(verdict(answer(409)), Written::Conflict));
+        assert!(matches!(verdict(answer(404)), Written::Gone));
         for code in [400, 403, 422] {
-            assert!(matches!(verdict(&answer(code)), Some(Written::Refused(_))), "{code}");
+            assert!(matches!(verdict(answer(code)), Written::Refused(_)), "{code}");
         }
         for code in [408, 429, 500, 503, 504] {
-            assert!(verdict(&answer(code)).is_none(), "{code}");
+            let Written::Unknown(Some(pause)) = verdict(answer(code)) else { panic!("{code} is certain") };
+            assert_eq!(pause, Duration::from_secs(3));
         }
-        assert!(verdict(&Failure::Timeout).is_none());
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_bounded() {
+        let pause = |text: &'static str| {
+            let value = http::HeaderValue::from_static(text);
+            retry_after(&http::HeaderMap::from_iter([(http::header::RETRY_AFTER, value)]))
+        };
+        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause("86400"), Some(LONGEST_PAUSE));
+        assert_eq!(pause("Wed, 21 Oct 2026 07:28:00 GMT"), None);
     }
 }

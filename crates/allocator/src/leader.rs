@@ -1,8 +1,28 @@
 //! Who may write: the holder of the Lease `purelb-allocator`.
 //!
-//! Guarantee: a holder that cannot renew stops writing `renew_deadline` after the last renewal that it is sure
-//! of, and nobody else starts before `lease_duration` after it. Both are measured on the local monotonic clock, as
-//! client-go does: clocks of two machines are never compared.
+//! A `resourceVersion` protects one Service from two writers. It does not protect two Services from getting one
+//! address, each from another replica: for that, no write of one replica may be applied once another one has begun
+//! to decide. Let *t* be the moment at which the last renewal that the holder is sure of was begun, and *slack* the
+//! difference `lease_duration − renew_deadline`.
+//!
+//! Guarantees
+//! - From *t* + `renew_deadline` on no octet of a write leaves the process, however long it was stopped in between:
+//!   the check is in the stream itself ([`crate::fence`]).
+//! - What has left before arrives within [`Settings::delivery`] or never (`TCP_USER_TIMEOUT`), and is applied within
+//!   as much again or never (the parameter `timeout` of the request, which the API server counts from its arrival).
+//!   Both together are less than *slack*.
+//! - Nobody else holds the Lease before it has not moved for `lease_duration` in their eyes, which is after
+//!   *t* + `lease_duration`. The same replica, too, begins anew only then, when it could not renew in time. Durations
+//!   are written to the Lease rounded up.
+//! - The Lease is given back only when every write has been answered for certain.
+//! - All durations are measured on the local monotonic clock, as client-go does: clocks are never compared.
+//!
+//! Assumptions: the clock and the kernel's timers run while the process does not; no proxy holds a complete request
+//! back for longer than *slack*; the API server lists what it has applied; the Lease is not edited by others. One
+//! that vanishes under the eyes of a replica is taken by it, but not used before the old one would have ended.
+//!
+//! Where an assumption is broken, most of the harm is prevented nevertheless: what the new holder has written to a
+//! Service refuses the old holder's request; and two that have one address after all are parted, the younger yields.
 
 use std::time::Duration;
 
@@ -12,8 +32,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, Error, api::ObjectMeta, api::PostParams};
-use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use api::names::{ALLOCATOR_LEASE, label};
 
@@ -71,6 +93,8 @@ pub struct Candidate {
     standing: watch::Sender<Standing>,
     /// What somebody else's Lease looked like, and since when we have seen it so.
     seen: Option<(Option<String>, Option<MicroTime>, Instant)>,
+    /// What an earlier tenure has sent, ours or another's, may be under way until then.
+    not_before: Option<Instant>,
 }
 
 impl Candidate {
@@ -85,14 +109,15 @@ impl Candidate {
             retry_period: settings.retry_period(),
             standing,
             seen: None,
+            not_before: None,
         };
         (candidate, Tenure(tenure))
     }
 
-    /// Acquires and renews until `stop`; then gives the Lease back, so that another need not wait for its end.
-    /// Whoever cancels `stop` has ended all writes before.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
+    /// Acquires and renews until `end` says whether all writes have been answered. If so it gives the Lease back,
+    /// so that another need not wait for its end.
+    pub async fn run(mut self, mut end: oneshot::Receiver<bool>) {
+        let may_release = loop {
             let started = Instant::now();
             match tokio::time::timeout(self.renew_deadline / 2, self.attempt()).await {
                 Ok(Ok(true)) => self.renewed(started),
@@ -104,20 +129,32 @@ impl Candidate {
                 self.lost("it could not be renewed in time");
             }
             tokio::select! {
-                () = stop.cancelled() => break,
+                ended = &mut end => break ended.unwrap_or(false),
                 () = tokio::time::sleep(self.retry_period) => {}
             }
+        };
+        if self.standing.send_replace(None).is_none() {
+            return;
         }
-        if self.standing.send_replace(None).is_some() {
-            match tokio::time::timeout(self.retry_period, self.release()).await {
-                Ok(Ok(())) => tracing::info!("Lease released"),
-                Ok(Err(error)) => tracing::warn!(%error, "cannot release the Lease"),
-                Err(_) => tracing::warn!("the API server does not answer about the Lease"),
-            }
+        if !may_release {
+            tracing::warn!("the Lease is left to run out: not every write has been answered");
+            return;
+        }
+        match tokio::time::timeout(self.retry_period, self.release()).await {
+            Ok(Ok(())) => tracing::info!("Lease released"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot release the Lease"),
+            Err(_) => tracing::warn!("the API server does not answer about the Lease"),
         }
     }
 
-    fn renewed(&self, started: Instant) {
+    fn renewed(&mut self, started: Instant) {
+        if self.standing.borrow().is_some_and(|until| Instant::now() >= until) {
+            self.lost("it could not be renewed in time");
+        }
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.not_before = None;
         // Measured from before the request: the server's clock for it started later.
         let until = started + self.renew_deadline;
         if self.standing.send_replace(Some(until)).is_none() {
@@ -125,8 +162,9 @@ impl Candidate {
         }
     }
 
-    fn lost(&self, why: &str) {
-        if self.standing.send_replace(None).is_some() {
+    fn lost(&mut self, why: &str) {
+        if let Some(until) = self.standing.send_replace(None) {
+            self.not_before = Some(until + (self.lease_duration - self.renew_deadline));
             tracing::warn!(why, "Lease lost, all writes stop");
         }
     }
@@ -134,6 +172,10 @@ impl Candidate {
     /// One round: whether we hold the Lease after it.
     async fn attempt(&mut self) -> Result<bool, Error> {
         let Some(mut lease) = self.api.get_opt(ALLOCATOR_LEASE).await? else {
+            if self.seen.take().is_some() {
+                // Somebody had it, and does not know yet that it is gone.
+                self.not_before = Some(Instant::now() + self.lease_duration);
+            }
             let lease = self.lease(ObjectMeta::default(), 0);
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
@@ -202,8 +244,9 @@ impl Candidate {
     }
 }
 
+/// Whole seconds, rounded up: less would let another replica start too early.
 fn seconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_secs().max(1)).unwrap_or(i32::MAX)
+    i32::try_from(duration.as_millis().div_ceil(1000).max(1)).unwrap_or(i32::MAX)
 }
 
 /// A conflict means that another was faster.
@@ -212,5 +255,17 @@ fn won(answer: Result<Lease, Error>) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_never_shortened_on_its_way_to_the_lease() {
+        for (millis, secs) in [(1, 1), (1_000, 1), (1_001, 2), (1_500, 2), (15_000, 15), (15_999, 16)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), secs, "{millis} ms");
+        }
     }
 }

@@ -28,7 +28,6 @@ async fn run(settings: Arc<Settings>, log: LogFilter) -> anyhow::Result<()> {
         USER_AGENT,
         HeaderValue::from_static(concat!("purelb-allocator/", env!("CARGO_PKG_VERSION"))),
     ));
-    let client = kube::Client::try_from(config).context("the API server's client")?;
     let metrics = Arc::new(Metrics::default());
     let mut registry = Registry::default();
     metrics.register(&mut registry);
@@ -36,7 +35,7 @@ async fn run(settings: Arc<Settings>, log: LogFilter) -> anyhow::Result<()> {
     let probes = Health(metrics.clone());
     let mut server = tokio::spawn(telemetry::serve(settings.metrics_address, registry, probes, Some(log)));
     let stop = CancellationToken::new();
-    let allocator = tokio::spawn(allocator::run(client, settings, metrics, stop.clone()));
+    let allocator = tokio::spawn(allocator::run(config, settings, metrics, stop.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let failure = tokio::select! {
         _ = terminate.recv() => None,
@@ -45,7 +44,7 @@ async fn run(settings: Arc<Settings>, log: LogFilter) -> anyhow::Result<()> {
     };
     tracing::info!("shutting down");
     stop.cancel();
-    allocator.await.context("the allocator")?;
+    allocator.await.context("the allocator")?.context("the API server's client")?;
     match failure {
         None => Ok(()),
         Some(served) => served?.context("the metrics server"),

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::Client;
+use kube::{Client, Config};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,50 +23,65 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Runs until `stop`: first the writes end, then the Lease is given back, so that nobody else starts before.
 /// Dropped, it ends at once, as if killed.
 ///
+/// # Errors
+///
+/// When no client can be made of the configuration.
+///
 /// # Panics
 ///
 /// With a bug in the loop: a process that has lost track must not go on; the next one begins from what is
 /// published.
-pub async fn run(client: Client, settings: Arc<Settings>, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub async fn run(
+    config: Config,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), kube::Error> {
+    let client = Client::try_from(config.clone())?;
     let (busy, is_busy) = watch::channel(false);
     let (events, publisher) = Events::new(client.clone(), &settings.pod_name, metrics.clone(), is_busy);
     // Unique to the process: a restarted container must not take the Lease of its predecessor for its own.
     let identity = format!("{}_{:016x}", settings.pod_name, rand::random::<u64>());
     let (candidate, tenure) = Candidate::new(client.clone(), &settings, identity);
-    let release = CancellationToken::new();
+    let (end, ended) = oneshot::channel();
     let (mut publishers, mut candidates, mut terms) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     publishers.spawn(publisher);
-    candidates.spawn(candidate.run(release.clone()));
-    terms.spawn(all_terms(Surroundings { client, settings, metrics, events, busy }, tenure, stop));
-    passed_on(terms.join_next().await);
-    release.cancel();
+    candidates.spawn(candidate.run(ended));
+    let surroundings = Surroundings { config: Arc::new(config), client, settings, metrics, events, busy };
+    terms.spawn(all_terms(surroundings, tenure, stop));
+    let is_orderly = passed_on(terms.join_next().await).unwrap_or(false);
+    // The candidate runs as long as we hold the other end.
+    let _ = end.send(is_orderly);
     passed_on(candidates.join_next().await);
     // With the terms the last sender is gone; what is queued is still told, for a moment.
     let _ = tokio::time::timeout(LAST_WORDS, publishers.join_next()).await;
+    Ok(())
 }
 
-fn passed_on(ended: Option<Result<(), JoinError>>) {
-    if let Some(Err(error)) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+fn passed_on<T>(ended: Option<Result<T, JoinError>>) -> Option<T> {
+    match ended? {
+        Ok(value) => Some(value),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 
-/// One term after the other, until `stop`.
-async fn all_terms(surroundings: Surroundings, mut tenure: Tenure, stop: CancellationToken) {
+/// One term after the other, until `stop`. Whether every write has been answered.
+async fn all_terms(surroundings: Surroundings, mut tenure: Tenure, stop: CancellationToken) -> bool {
+    let mut is_orderly = true;
     while !stop.is_cancelled() {
         tokio::select! {
-            () = term(surroundings.clone(), None, stop.clone()) => {}
+            _ = term(surroundings.clone(), None, stop.clone()) => {}
             () = tenure.begun() => {}
         }
         if !tenure.is_valid() {
             continue;
         }
-        tokio::select! {
+        is_orderly = tokio::select! {
             biased;
-            () = tenure.clone().ended() => {}
-            () = term(surroundings.clone(), Some(tenure.clone()), stop.clone()) => {}
-        }
+            () = tenure.clone().ended() => false,
+            is_orderly = term(surroundings.clone(), Some(tenure.clone()), stop.clone()) => is_orderly,
+        };
     }
+    is_orderly
 }

@@ -64,6 +64,9 @@ pub struct Settings {
     pub write_concurrency: usize,
 }
 
+/// Least difference between `lease_duration_ms` and `renew_deadline_ms`.
+const SHORTEST_SLACK_MS: u64 = 250;
+
 impl Settings {
     /// Reads them all. Errors name the setting.
     pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
@@ -105,6 +108,12 @@ impl Settings {
                 "renew_deadline_ms must be shorter than lease_duration_ms: else two replicas may write",
             );
         }
+        if self.lease_duration_ms - self.renew_deadline_ms < SHORTEST_SLACK_MS {
+            return wrong(
+                "lease_duration_ms must be at least 250 ms longer than renew_deadline_ms: a write needs that time \
+                 to arrive",
+            );
+        }
         if self.retry_period_ms == 0 || self.retry_period_ms >= self.renew_deadline_ms {
             return wrong("retry_period_ms must be more than 0 and shorter than renew_deadline_ms");
         }
@@ -127,6 +136,12 @@ impl Settings {
     /// See [`Settings::renew_deadline_ms`].
     pub fn renew_deadline(&self) -> Duration {
         Duration::from_millis(self.renew_deadline_ms)
+    }
+
+    /// How long a request may be on its way to the API server, and how long there: what is sent in the last moment
+    /// of a tenure is done with before another one begins.
+    pub fn delivery(&self) -> Duration {
+        (self.lease_duration() - self.renew_deadline()) * 2 / 5
     }
 
     /// See [`Settings::retry_period_ms`].

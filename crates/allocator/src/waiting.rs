@@ -42,6 +42,8 @@ pub struct Waiter {
     turn: Turn,
     /// What it waits for.
     pub wait: Option<Wait>,
+    /// Beside that, somebody whom it could share with would cure it.
+    partner: Option<Wait>,
     /// Its group was chosen by its namespace: what groups say about that may cure it, too.
     by_namespace: bool,
     /// What its owner has been told.
@@ -53,6 +55,8 @@ pub struct Waiter {
 pub struct Waiting {
     waiters: HashMap<ServiceKey, Waiter>,
     by_wait: HashMap<Wait, BTreeSet<Turn>>,
+    /// Those who wait for something else and have a sharing key, by that.
+    by_partner: HashMap<Wait, BTreeSet<Turn>>,
 }
 
 impl Waiting {
@@ -64,10 +68,16 @@ impl Waiting {
         if let Some(wait) = &wait {
             self.by_wait.entry(wait.clone()).or_default().insert(turn.clone());
         }
-        let is_news = old.is_none_or(|old| old.message != message);
         let requests = &service.facts.requests;
+        let key =
+            requests.sharing_key.clone().filter(|_| matches!(wait, Some(Wait::Room(..) | Wait::Ranges(..))));
+        let partner = key.map(|key| Wait::Key(service.key.namespace().into(), key));
+        if let Some(partner) = &partner {
+            self.by_partner.entry(partner.clone()).or_default().insert(turn.clone());
+        }
+        let is_news = old.is_none_or(|old| old.message != message);
         let by_namespace = requests.owners_group().is_none() && requests.addresses == Ok(Vec::new());
-        self.waiters.insert(service.key.clone(), Waiter { turn, wait, by_namespace, message });
+        self.waiters.insert(service.key.clone(), Waiter { turn, wait, partner, by_namespace, message });
         is_news
     }
 
@@ -77,14 +87,8 @@ impl Waiting {
             return None;
         }
         let waiter = self.waiters.remove(service)?;
-        if let Some(wait) = &waiter.wait
-            && let Some(turns) = self.by_wait.get_mut(wait)
-        {
-            turns.remove(&waiter.turn);
-            if turns.is_empty() {
-                self.by_wait.remove(wait);
-            }
-        }
+        take_out(&mut self.by_wait, waiter.wait.as_ref(), &waiter.turn);
+        take_out(&mut self.by_partner, waiter.partner.as_ref(), &waiter.turn);
         Some(waiter)
     }
 
@@ -95,7 +99,10 @@ impl Waiting {
 
     /// Everybody who waits on this, oldest first.
     pub fn on(&self, wait: &Wait) -> Vec<ServiceKey> {
-        self.by_wait.get(wait).into_iter().flatten().map(|(_, service)| service.clone()).collect()
+        let turns = [self.by_wait.get(wait), self.by_partner.get(wait)];
+        let mut turns: Vec<&Turn> = turns.into_iter().flatten().flatten().collect();
+        turns.sort_unstable();
+        turns.into_iter().map(|(_, service)| service.clone()).collect()
     }
 
     /// The oldest that waits on this and comes after `turn`.
@@ -149,6 +156,17 @@ impl Waiting {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty()
+    }
+}
+
+fn take_out(waiting: &mut HashMap<Wait, BTreeSet<Turn>>, wait: Option<&Wait>, turn: &Turn) {
+    if let Some(wait) = wait
+        && let Some(turns) = waiting.get_mut(wait)
+    {
+        turns.remove(turn);
+        if turns.is_empty() {
+            waiting.remove(wait);
+        }
     }
 }
 

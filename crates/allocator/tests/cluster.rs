@@ -2,214 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use allocator::{
-    metrics::Metrics,
-    settings::{Arguments, Settings},
-};
-use api::ServiceGroup;
-use apiserver::{Action, Cut, Fault, Matcher, Options, Server};
-use k8s_openapi::{
-    api::core::v1::{Event, Service},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
-use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    config::Kubeconfig,
-};
-use prometheus_client::{encoding::text::encode, registry::Registry};
-use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use apiserver::{Action, Cut, Fault, Matcher};
+use kube::{ResourceExt, api::DeleteParams};
+use serde_json::json;
 
-struct Cluster {
-    server: Server,
-    client: Client,
-}
-
-/// One allocator in this process; killed when dropped.
-struct Allocator {
-    task: JoinHandle<()>,
-    stop: CancellationToken,
-    metrics: Arc<Metrics>,
-}
-
-impl Drop for Allocator {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Allocator {
-    async fn stop(mut self) {
-        self.stop.cancel();
-        (&mut self.task).await.unwrap();
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let (mut registry, mut text) = (Registry::default(), String::new());
-        self.metrics.register(&mut registry);
-        encode(&mut text, &registry).unwrap();
-        let line =
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
-    }
-}
-
-impl Cluster {
-    async fn start() -> Cluster {
-        // `RUST_LOG=info cargo test … -- --nocapture` tells what happened.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let server = Server::start(Options::default()).await.unwrap();
-        let client = client(&server).await;
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for (_, crd) in api::crds::all() {
-            crds.create(&PostParams::default(), &serde_json::from_value(crd).unwrap()).await.unwrap();
-        }
-        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        let namespace = json!({"metadata": {"name": "purelb-system"}});
-        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
-        let cluster = Cluster { server, client };
-        let groups = cluster.groups();
-        within("ServiceGroups are served", async || groups.list(&ListParams::default()).await.ok().map(drop))
-            .await;
-        cluster
-            .group(
-                "default",
-                json!({"remote": {
-            "v4pool": {"pool": "192.0.2.0/24", "subnet": "192.0.2.0/24", "aggregation": "/32"},
-            "v6pool": {"pool": "fd00:1::/64", "subnet": "fd00:1::/64", "aggregation": "/128"}}}),
-            )
-            .await;
-        cluster
-    }
-
-    fn groups(&self) -> Api<ServiceGroup> {
-        Api::namespaced(self.client.clone(), "purelb-system")
-    }
-
-    fn services(&self) -> Api<Service> {
-        Api::namespaced(self.client.clone(), "default")
-    }
-
-    async fn group(&self, name: &str, spec: Value) {
-        let group = json!({"apiVersion": "purelb.io/v2", "kind": "ServiceGroup", "metadata": {"name": name}, "spec": spec});
-        self.groups().create(&PostParams::default(), &serde_json::from_value(group).unwrap()).await.unwrap();
-    }
-
-    async fn service(&self, name: &str, annotations: Value, spec: Value) {
-        let mut service = json!({
-            "metadata": {"name": name, "annotations": annotations},
-            "spec": {"type": "LoadBalancer", "selector": {"app": "x"}, "ports": [{"port": 80}]},
-        });
-        service["spec"].as_object_mut().unwrap().extend(spec.as_object().cloned().unwrap_or_default());
-        self.services()
-            .create(&PostParams::default(), &serde_json::from_value(service).unwrap())
-            .await
-            .unwrap();
-    }
-
-    async fn plain(&self, name: &str) {
-        self.service(name, json!({}), json!({})).await;
-    }
-
-    async fn patch(&self, name: &str, patch: Value) {
-        self.services().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    }
-
-    /// Name → published addresses, of Services that have any.
-    async fn published(&self) -> BTreeMap<String, Vec<String>> {
-        let services = self.services().list(&ListParams::default()).await.unwrap();
-        services.into_iter().map(|s| (s.name_any(), addresses(&s))).filter(|(_, a)| !a.is_empty()).collect()
-    }
-
-    async fn served(&self, name: &str) -> Service {
-        let services = self.services();
-        within(&format!("{name} has an address"), async || {
-            services.get(name).await.ok().filter(|service| !addresses(service).is_empty())
-        })
-        .await
-    }
-
-    async fn all_served(&self, count: usize) -> BTreeMap<String, Vec<String>> {
-        within(&format!("{count} Services have addresses"), async || {
-            Some(self.published().await).filter(|published| published.len() == count)
-        })
-        .await
-    }
-
-    async fn event(&self, service: &str, reason: &str) -> String {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
-        within(&format!("{reason} on {service}"), async || {
-            let events = events.list(&ListParams::default()).await.ok()?;
-            let about = |event: &Event| event.involved_object.name.as_deref() == Some(service);
-            let event = events.into_iter().find(|e| about(e) && e.reason.as_deref() == Some(reason))?;
-            event.message
-        })
-        .await
-    }
-
-    fn writes(&self) -> u64 {
-        let of = |resource| self.server.counters().total(&Matcher::verb("write").on(resource));
-        of("services") + of("services/status") + of("servicegroups/status")
-    }
-
-    /// An allocator with short times, ready and deciding unless another does.
-    async fn allocator(&self, name: &str) -> Allocator {
-        let arguments = Arguments { pod_name: Some(name.to_owned()), ..Arguments::default() };
-        let settings = Settings {
-            lease_duration_ms: 1_500,
-            renew_deadline_ms: 1_000,
-            retry_period_ms: 100,
-            ..Settings::load(&arguments).unwrap()
-        };
-        let (stop, metrics) = (CancellationToken::new(), Arc::new(Metrics::default()));
-        let client = client(&self.server).await;
-        let run = allocator::run(client, Arc::new(settings), metrics.clone(), stop.clone());
-        Allocator { task: tokio::spawn(run), stop, metrics }
-    }
-}
-
-async fn client(server: &Server) -> Client {
-    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-    Client::try_from(config).unwrap()
-}
-
-fn addresses(service: &Service) -> Vec<String> {
-    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref());
-    ingress.into_iter().flatten().filter_map(|entry| entry.ip.clone()).collect()
-}
-
-/// Asks until there is an answer.
-async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-fn assert_unique(published: &BTreeMap<String, Vec<String>>) {
-    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-    for (service, addresses) in published {
-        for address in addresses {
-            let other = owners.insert(address, service);
-            assert_eq!(other, None, "{address} is published for two Services, one is {service}");
-        }
-    }
-}
+use support::{Cluster, addresses, assert_unique, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_served_with_one_write_that_carries_status_and_annotations() {
@@ -371,7 +175,7 @@ async fn a_write_that_is_applied_after_we_gave_up_waiting_keeps_its_address() {
     // Longer than a request may take: the answer is lost, the write is not.
     let action = Action::Delay { millis: 6_000 };
     let matcher = Matcher::verb("patch").on("services/status").named("slow");
-    cluster.server.faults().add(Fault { matcher, action, times: Some(1) });
+    cluster.server.faults().add(Fault { matcher, action, times: Some(1), skip: 0 });
     cluster.plain("slow").await;
     for number in 0..5 {
         cluster.plain(&format!("web-{number}")).await;
@@ -390,15 +194,16 @@ async fn a_write_that_is_applied_after_we_gave_up_waiting_keeps_its_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_goes_away_and_comes_back_changes_nothing() {
     let cluster = Cluster::start().await;
-    let _allocator = cluster.allocator("a").await;
+    let allocator = cluster.allocator("a").await;
     for number in 0..10 {
         cluster.plain(&format!("web-{number}")).await;
     }
     let before = cluster.all_served(10).await;
     let writes = cluster.writes();
     cluster.server.faults().partition(Cut::Refuse, Vec::new());
-    // Longer than the Lease can be renewed: the allocator must stop writing, and begin anew afterwards.
-    tokio::time::sleep(Duration::from_millis(1_700)).await;
+    // Until the Lease could not be renewed: the allocator must stop writing, and begin anew afterwards.
+    within("it decides no more", async || (allocator.metric("purelb_allocator_leader") == 0.0).then_some(()))
+        .await;
     cluster.server.faults().heal();
     cluster.plain("late").await;
     cluster.served("late").await;

@@ -57,7 +57,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let io = TokioIo::new(Gated { inner: stream, gate });
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let shared = shared.clone();
-        async move { Ok::<_, std::convert::Infallible>(dispatch::serve(shared, request.map(Body::new)).await) }
+        async move { dispatch::serve(shared, request.map(Body::new)).await }
     });
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(io, service);

@@ -3,7 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /-/faults` | lists the faults in force |
-//! | `POST /-/faults` | adds one: `{"match": {"verb": "write", "resource": "services/status", "client": "kube"}, "action": {"refuse": {"code": 409}}, "times": 1}`; other actions: `{"delay": {"millis": 100}}`, `"hang"`, `{"stale": {}}` |
+//! | `POST /-/faults` | adds one: `{"match": {"verb": "write", "resource": "services/status", "client": "kube"}, "action": {"refuse": {"code": 409}}, "times": 1}`; other actions: `{"delay": {"millis": 100}}`, `"hang"`, `"mute"`, `"drop"`, `"loseAnswer"`, `{"stale": {}}`; `"skip": 2` lets two pass before |
 //! | `DELETE /-/faults` | removes all faults, heals the partition |
 //! | `POST /-/close-watches`, `POST /-/expire-watches` | ends running watches, without and with a 410 event; body: a match, or empty |
 //! | `POST /-/partition` | `{"cut": "refuse", "peers": ["127.0.0.1"]}`, `cut` also `hang` or `none`; the control endpoint is cut off too, so add `"seconds": 5` to have it healed |

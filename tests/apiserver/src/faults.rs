@@ -118,8 +118,14 @@ pub enum Action {
         /// Milliseconds.
         millis: u64,
     },
-    /// It is never answered.
+    /// It is never answered, and not served.
     Hang,
+    /// It is served, and never answered.
+    Mute,
+    /// It is not served; its connection is closed.
+    Drop,
+    /// It is served; its connection is closed before the answer.
+    LoseAnswer,
     /// A list shows the state of a past revision; 0 is the revision at which the fault was set.
     Stale {
         /// The revision.
@@ -140,6 +146,9 @@ pub struct Fault {
     /// How often; absent: until cleared.
     #[serde(default)]
     pub times: Option<u32>,
+    /// How many selected requests pass before.
+    #[serde(default)]
+    pub skip: u32,
 }
 
 /// What is to be done with a request.
@@ -151,6 +160,12 @@ pub(crate) enum Verdict {
     Refuse(Refusal),
     /// Serve a list as of a revision.
     Stale(u64),
+    /// Close the connection.
+    Drop,
+    /// Serve it, and keep the answer.
+    Mute,
+    /// Serve it, and close the connection.
+    LoseAnswer,
 }
 
 /// The end of running watches.
@@ -236,13 +251,13 @@ impl Faults {
     /// Refuses the next `times` selected requests with a status.
     pub fn refuse(&self, matcher: Matcher, code: u16, times: u32) {
         let action = Action::Refuse { code, retry_after_secs: (code == 429).then_some(1) };
-        self.add(Fault { matcher, action, times: Some(times) });
+        self.add(Fault { matcher, action, times: Some(times), skip: 0 });
     }
 
     /// Slows selected requests down until cleared.
     pub fn delay(&self, matcher: Matcher, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.add(Fault { matcher, action: Action::Delay { millis }, times: None });
+        self.add(Fault { matcher, action: Action::Delay { millis }, times: None, skip: 0 });
     }
 
     /// The faults in force.
@@ -303,6 +318,9 @@ impl Faults {
                 Verdict::Go
             }
             Some(Action::Hang) => std::future::pending().await,
+            Some(Action::Mute) => Verdict::Mute,
+            Some(Action::Drop) => Verdict::Drop,
+            Some(Action::LoseAnswer) => Verdict::LoseAnswer,
             Some(Action::Stale { revision }) if call.verb == "list" => Verdict::Stale(revision),
             Some(Action::Stale { .. }) => Verdict::Go,
         }
@@ -311,6 +329,10 @@ impl Faults {
     fn take(&self, call: &Call) -> Option<Action> {
         let mut list = self.lock();
         let at = list.iter().position(|f| f.matcher.matches(call))?;
+        if let Some(left) = list[at].skip.checked_sub(1) {
+            list[at].skip = left;
+            return None;
+        }
         let action = list[at].action.clone();
         if let Some(times) = &mut list[at].times {
             *times = times.saturating_sub(1);

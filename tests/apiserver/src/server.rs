@@ -16,7 +16,7 @@ use crate::faults::Faults;
 use crate::garbage::Garbage;
 use crate::kinds::service::{Pools, PoolsError};
 use crate::registry::{Registry, builtin};
-use crate::store::Revisions;
+use crate::store::{Event, EventKind, Revisions};
 use crate::verbs::{Api, Target, WriteOptions};
 use crate::{connection, object};
 
@@ -132,6 +132,19 @@ impl Server {
     /// Counts of the requests so far.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// Every version of every object of a resource that is remembered, oldest first; `None` for its end.
+    pub fn versions(&self, plural: &str) -> Vec<(String, Option<Value>)> {
+        let table = self.shared.api.registry.table();
+        let resource = table.resources.iter().find(|resource| resource.id.plural == plural);
+        let events = resource.and_then(|resource| resource.objects.events_from_first());
+        let version = |event: &Event| {
+            let value = &event.object.value;
+            let name = format!("{}/{}", object::namespace(value), object::name(value));
+            (name, (event.kind != EventKind::Deleted).then(|| value.clone()))
+        };
+        events.unwrap_or_default().iter().map(|event| version(event)).collect()
     }
 
     /// Forgets the history of all resources: resuming watches get 410.

@@ -72,6 +72,7 @@ async fn stale_lists_show_the_moment_of_the_fault() {
         matcher: Matcher::verb("list"),
         action: Action::Stale { revision: 0 },
         times: None,
+        skip: 0,
     });
     maps.create(&PostParams::default(), &map("new")).await.unwrap();
     assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), 1);

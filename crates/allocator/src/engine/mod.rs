@@ -111,7 +111,7 @@ impl Engine {
             if self.ledger.is_held(address) {
                 woken.extend(self.waiting.on(&Wait::Address(address)));
             } else {
-                woken.extend(self.cured_by(&[address]));
+                woken.extend(self.cured_by_leaving(&[address], &[address]));
             }
         }
         woken
@@ -123,7 +123,7 @@ impl Engine {
         let mut freed = self.end_reservations_of(service);
         // What our own write has published was reserved before.
         if self.ledger.is_in_step(service) {
-            return self.cured_by(&freed);
+            return self.cured_by_leaving(&freed, &freed);
         }
         let mut woken = Vec::new();
         let old_key = self.ledger.sharing_key_of(&service.key).cloned();
@@ -137,19 +137,21 @@ impl Engine {
                 woken.extend(self.waiting.on(&Wait::Address(*address)));
             }
         }
-        let held = self.ledger.held_by(&service.key).len();
-        let left = self.leave_all_but(&service.key, &service.facts.ingress);
+        let held = self.ledger.held_by(&service.key).iter().copied();
+        let left: Vec<IpAddr> = held.filter(|address| !service.facts.ingress.contains(address)).collect();
+        let empty = self.leave_all_but(&service.key, &service.facts.ingress);
         // Created again before it was known to be deleted, it publishes nothing, too.
         let has_gone = service.facts.ownership == Ownership::Ended || service.facts.ingress.is_empty();
         if has_gone {
-            self.reserve_for(&service.key, &left);
+            self.reserve_for(&service.key, &empty);
         }
-        freed.extend(self.not_reserved(left));
-        if is_changed || held != self.ledger.held_by(&service.key).len() {
+        freed.extend(self.not_reserved(empty));
+        if is_changed || !left.is_empty() {
             let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
             woken.extend(self.on_keys(&service.key, keys));
         }
-        woken.extend(self.cured_by(&freed));
+        let left: Vec<IpAddr> = left.into_iter().chain(freed.iter().copied()).collect();
+        woken.extend(self.cured_by_leaving(&left, &freed));
         woken
     }
 
@@ -187,25 +189,30 @@ impl Engine {
 
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
-        self.waiting.remove(service);
-        let Some(gone) = self.ledger.remove(service) else { return Vec::new() };
-        for address in &gone.held {
-            self.bound.remove(&self.groups, *address, service.namespace());
+        let waiter = self.waiting.remove(service);
+        let mut woken = Vec::new();
+        if let Some(gone) = self.ledger.remove(service) {
+            for address in &gone.held {
+                self.bound.remove(&self.groups, *address, service.namespace());
+            }
+            let freed = self.not_reserved(gone.freed);
+            woken.extend(self.cured_by_leaving(&gone.held, &freed));
+            woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
         }
-        let freed = self.not_reserved(gone.freed);
-        let shared = gone.held.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address)));
-        let mut woken: Vec<ServiceKey> = shared.collect();
-        woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
-        woken.extend(self.cured_by(&freed));
+        // It may have had its turn and not taken it.
+        if let Some(wait) = waiter.and_then(|waiter| waiter.wait) {
+            woken.extend(self.next_in_room(&wait, None));
+        }
         woken
     }
 
     /// Decides about a Service and reserves what it is to get.
     pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
         let decision = assign(service, self.context(), edge);
+        let mut is_reserved = false;
         if let Decision::Write(write) = &decision {
             for address in write.ingress.iter().flatten() {
-                self.hold(*address, service);
+                is_reserved |= self.hold(*address, service);
             }
         }
         let (waited_on, is_news) = match problem(&decision) {
@@ -215,13 +222,19 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
-        let woken = waited_on.and_then(|wait| self.next_in_room(wait, service)).into_iter().collect();
+        let turn = Some(service.seniority());
+        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn));
+        let mut woken: Vec<ServiceKey> = next.into_iter().collect();
+        if is_reserved {
+            // Whoever has its sharing key has an address to share from now on.
+            woken.extend(self.on_keys(&service.key, service.facts.requests.sharing_key.iter().cloned()));
+        }
         Outcome { decision, is_news, woken }
     }
 
     /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.
-    fn next_in_room(&self, wait: Wait, service: &Service) -> Option<ServiceKey> {
-        self.has_room(&wait).then(|| self.waiting.next_on(&wait, Some(service.seniority())))?
+    fn next_in_room(&self, wait: &Wait, after: Option<(i64, &ServiceKey)>) -> Option<ServiceKey> {
+        self.has_room(wait).then(|| self.waiting.next_on(wait, after))?
     }
 
     fn has_room(&self, wait: &Wait) -> bool {
@@ -232,14 +245,15 @@ impl Engine {
         pools.any(|pool| self.context().lowest_free(&pool.range).is_some())
     }
 
-    /// Who waits for these addresses or for room where they are.
-    fn cured_by(&self, freed: &[IpAddr]) -> Vec<ServiceKey> {
+    /// Who is cured by somebody leaving these addresses: those who wait for one of them, and, where nobody is
+    /// left on it, the oldest who waits for room where it is.
+    fn cured_by_leaving(&self, left: &[IpAddr], freed: &[IpAddr]) -> Vec<ServiceKey> {
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let mut woken = Vec::new();
+        let mut woken: Vec<ServiceKey> =
+            left.iter().flat_map(|address| self.waiting.on(&Wait::Address(*address))).collect();
         for address in freed {
-            woken.extend(self.waiting.on(&Wait::Address(*address)));
             if let Some(group) = self.groups.of_address(*address) {
                 let family = IpFamily::of(*address);
                 for wait in [Wait::Room(group.name.clone(), family), Wait::Ranges(group.name.clone(), family)]

@@ -37,7 +37,7 @@ impl Engine {
         while let Some(address) = self.reservations.ended(self.now) {
             freed.extend(self.end_reservation(address));
         }
-        self.cured_by(&freed)
+        self.cured_by_leaving(&freed, &freed)
     }
 
     /// When [`Engine::advance_to`] has something to do next, in seconds since 1970.
@@ -146,7 +146,7 @@ impl Engine {
         let ended: Vec<IpAddr> = ended.collect();
         let freed: Vec<IpAddr> =
             ended.into_iter().filter_map(|address| self.end_reservation(address)).collect();
-        self.cured_by(&freed)
+        self.cured_by_leaving(&freed, &freed)
     }
 
     /// The reservations of a group, by address.

@@ -15,10 +15,13 @@ use kube::{
 };
 
 use super::{Done, Term};
-use crate::{group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
+use crate::{apply::Writer, group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
 
-/// At least so long between two writes of one group's status.
+/// At least so long between two writes of one group's status; after a failure twice as long each time.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How long the API server may take to answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A ServiceGroup and what is going on with it.
 pub(super) struct GroupEntry {
@@ -27,15 +30,18 @@ pub(super) struct GroupEntry {
     due: Option<Instant>,
     last: Option<Instant>,
     in_flight: bool,
+    /// Writes in a row that have failed.
+    failures: u32,
 }
 
 impl GroupEntry {
     fn new(record: GroupRecord) -> GroupEntry {
-        GroupEntry { record, due: Some(Instant::now()), last: None, in_flight: false }
+        GroupEntry { record, due: Some(Instant::now()), last: None, in_flight: false, failures: 0 }
     }
 
     fn touch(&mut self) {
-        let due = self.last.map_or_else(Instant::now, |last| last + STATUS_INTERVAL);
+        let pause = STATUS_INTERVAL.saturating_mul(1 << self.failures.min(6)).min(LAST_RETRY);
+        let due = self.last.map_or_else(Instant::now, |last| last + pause);
         self.due = self.due.or(Some(due));
     }
 }
@@ -88,7 +94,7 @@ impl Term {
         let statuses = self.groups.values().map(|entry| &entry.record.status);
         let reservations: Vec<_> = statuses.flat_map(group_status::reservations).collect();
         self.on_time();
-        self.engine.restore(reservations);
+        self.desk.restore(reservations);
     }
 
     fn judge_groups(&mut self) {
@@ -99,23 +105,22 @@ impl Term {
         for (name, entry) in &mut self.groups {
             entry.touch();
             match groups.refusal(name) {
-                Some(refusal) if self.engine.groups().refusal(name) != Some(refusal) => {
+                Some(refusal) if self.desk.groups().refusal(name) != Some(refusal) => {
                     tracing::warn!(group = %name, %refusal, "ServiceGroup refused");
                 }
-                None if self.engine.groups().get(name) != groups.get(name) => {
+                None if self.desk.groups().get(name) != groups.get(name) => {
                     tracing::info!(group = %name, "ServiceGroup accepted");
                 }
                 _ => {}
             }
         }
-        let woken = self.engine.set_groups(groups);
-        self.wake(woken);
+        self.desk.set_groups(groups, Instant::now());
     }
 
     /// The groups of these addresses have other figures now.
     pub(super) fn touch_groups(&mut self, addresses: &[IpAddr]) {
         for address in addresses {
-            if let Some(group) = self.engine.groups().of_address(*address)
+            if let Some(group) = self.desk.groups().of_address(*address)
                 && let Some(entry) = self.groups.get_mut(&group.name)
             {
                 entry.touch();
@@ -139,7 +144,7 @@ impl Term {
     }
 
     fn write_group_status(&mut self, name: Arc<str>, now: Instant) {
-        let (groups, ledger) = (self.engine.groups(), self.engine.ledger());
+        let (groups, ledger) = (self.desk.groups(), self.desk.ledger());
         if let Some(group) = groups.get(&name) {
             let (size, held) = group_status::usage(group, ledger);
             let labels = PoolLabels { pool: name.to_string() };
@@ -153,30 +158,41 @@ impl Term {
         entry.last = Some(now);
         // An object that cannot be read has no status that could be compared: it is written once a change.
         let GroupRecord { generation, status: old, .. } = &entry.record;
-        let new = group_status::status(&name, *generation, old, &self.engine, Timestamp::now());
-        let Some(patch) = group_status::patch(old, &new).filter(|_| self.writer.is_some()) else { return };
+        let new = group_status::status(&name, *generation, old, self.desk.engine(), Timestamp::now());
+        let Some(patch) = group_status::patch(old, &new) else { return };
+        let Some(client) = self.writer.as_ref().map(Writer::client) else { return };
         entry.in_flight = true;
         entry.record.status = new;
         let namespace = &self.surroundings.settings.namespace;
-        let api: Api<ServiceGroup> = Api::namespaced(self.surroundings.client.clone(), namespace);
+        let api: Api<ServiceGroup> = Api::namespaced(client, namespace);
         self.tasks.spawn(async move {
             let params = PatchParams {
                 field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()),
                 ..PatchParams::default()
             };
-            let answer = api.patch_status(&name, &params, &Patch::Merge(&patch)).await;
-            Done::Group(name, answer.map(Box::new))
+            let patch = Patch::Merge(&patch);
+            let written = tokio::time::timeout(REQUEST_TIMEOUT, api.patch_status(&name, &params, &patch));
+            let answer = match written.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+            };
+            Done::Group(name, answer)
         });
     }
 
-    pub(super) fn on_group_written(&mut self, name: &str, answer: Result<Box<ServiceGroup>, kube::Error>) {
+    pub(super) fn on_group_written(&mut self, name: &str, answer: Result<(), String>) {
         let Some(entry) = self.groups.get_mut(name) else { return };
         entry.in_flight = false;
-        if let Err(error) = answer {
-            tracing::warn!(group = name, %error, "status of the ServiceGroup not written");
-            // The next list or change says what is there.
-            entry.record.status = api::ServiceGroupStatus::default();
-            entry.touch();
+        match answer {
+            Ok(()) => entry.failures = 0,
+            Err(error) => {
+                tracing::warn!(group = name, error, "status of the ServiceGroup not written");
+                entry.failures = entry.failures.saturating_add(1);
+                // The next list or change says what is there.
+                entry.record.status = api::ServiceGroupStatus::default();
+                entry.touch();
+            }
         }
     }
 

@@ -10,14 +10,13 @@ mod nodes;
 mod services;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use api::{LinkLayerAddress, ServiceGroup, names::event};
-use foldhash::fast::RandomState;
+use api::{LinkLayerAddress, names::event};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::Writer,
-    engine::Engine,
+    desk::{Desk, Order, Written},
     events::{EventType, Events},
-    inputs::{ServiceKey, words::Words},
+    fence::{self, Fence},
+    inputs::{Service, ServiceKey},
     leader::Tenure,
     metrics::{Metrics, TURN},
     settings::Settings,
@@ -36,19 +36,15 @@ use crate::{
 };
 
 use groups::GroupEntry;
-use services::{Entry, ServiceWrite};
-
-/// How many writes may be decided and not answered yet; more would only cost memory.
-const MAX_IN_FLIGHT: usize = 512;
-/// A queue with room for more than this is given up when it is empty.
-const LARGE_QUEUE: usize = 4096;
 /// How long writes under way may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// What a term works with.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// The API server.
+    /// How the API server is reached.
+    pub config: Arc<kube::Config>,
+    /// The API server, for everything but writes that need the Lease.
     pub client: Client,
     /// The settings.
     pub settings: Arc<Settings>,
@@ -62,25 +58,23 @@ pub struct Surroundings {
 
 /// An answer, or the end of a pause.
 enum Done {
-    Service(Box<ServiceWrite>),
+    Service(Box<Order>, Written),
     Retry(ServiceKey),
-    Group(Arc<str>, Result<Box<ServiceGroup>, kube::Error>),
+    Looked(ServiceKey, Option<Box<Service>>),
+    /// The Service could not be looked at; enough time has gone by for another attempt.
+    Unseen(ServiceKey),
+    Group(Arc<str>, Result<(), String>),
 }
 
 struct Term {
     surroundings: Surroundings,
     /// Absent while another replica decides.
     writer: Option<Writer>,
-    engine: Engine,
-    services: HashMap<ServiceKey, Entry, RandomState>,
-    /// What answers to writes have in common with what is known.
-    words: Words,
+    desk: Desk,
     groups: BTreeMap<Arc<str>, GroupEntry>,
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,
-    dirty: Dirty,
     tasks: JoinSet<Done>,
-    in_flight: usize,
     services_listed: bool,
     groups_listed: bool,
     leases_listed: bool,
@@ -88,56 +82,31 @@ struct Term {
     warned: HashSet<(ServiceKey, IpAddr, LinkLayerAddress)>,
 }
 
-/// Services that have to be decided about, each once, in the order in which they came.
-#[derive(Default)]
-struct Dirty {
-    queue: VecDeque<ServiceKey>,
-    queued: HashSet<ServiceKey, RandomState>,
-}
-
-impl Dirty {
-    fn push(&mut self, service: ServiceKey) {
-        if self.queued.insert(service.clone()) {
-            self.queue.push_back(service);
-        }
-    }
-
-    fn pop(&mut self) -> Option<ServiceKey> {
-        let Some(service) = self.queue.pop_front() else {
-            // After a list of everything the room for it is not needed any more.
-            if self.queue.capacity() > LARGE_QUEUE {
-                *self = Dirty::default();
-            }
-            return None;
-        };
-        self.queued.remove(&service);
-        Some(service)
-    }
-}
-
 /// One term: until `stop`, or until it is dropped. With a tenure it decides and writes, without one it only
-/// watches. After `stop` it waits for the writes that are under way.
-pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: CancellationToken) {
+/// watches. After `stop` it waits for the writes that are under way. Whether all of them have been answered.
+pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: CancellationToken) -> bool {
     let settings = surroundings.settings.clone();
     // In this order: who sees that this replica decides must not take it for ready yet.
     surroundings.metrics.set_ready(false);
     surroundings.metrics.leader.set(i64::from(tenure.is_some()));
-    let concurrency = settings.write_concurrency;
-    let errors = surroundings.metrics.write_errors.clone();
-    let writer = tenure.map(|tenure| Writer::new(surroundings.client.clone(), concurrency, tenure, errors));
+    // Closed when the term ends or is dropped.
+    let (writer, _fence) = match tenure.map(|tenure| writer(&surroundings, tenure)).transpose() {
+        Ok(made) => made.unzip(),
+        Err(error) => {
+            tracing::error!(%error, "no connection for writes can be prepared");
+            tokio::time::sleep(settings.retry_period()).await;
+            return true;
+        }
+    };
     let (_watches, mut changes) =
         stores::watch(&surroundings.client, &settings.namespace, settings.is_default_class());
     let mut term = Term {
         surroundings,
         writer,
-        engine: Engine::default(),
-        services: HashMap::default(),
-        words: Words::default(),
+        desk: Desk::default(),
         groups: BTreeMap::new(),
         strays: HashSet::new(),
-        dirty: Dirty::default(),
         tasks: JoinSet::new(),
-        in_flight: 0,
         services_listed: false,
         groups_listed: false,
         leases_listed: false,
@@ -162,7 +131,13 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         }
         term.advance();
     }
-    term.drain().await;
+    term.drain().await
+}
+
+fn writer(surroundings: &Surroundings, tenure: Tenure) -> Result<(Writer, Fence), kube::Error> {
+    let settings = &surroundings.settings;
+    let (client, fence) = fence::client(&surroundings.config, tenure.clone(), settings.delivery())?;
+    Ok((Writer::new(client, settings, tenure, surroundings.metrics.write_errors.clone()), fence))
 }
 
 impl Term {
@@ -173,7 +148,7 @@ impl Term {
     /// When there is something to do even if nothing comes.
     fn next_due(&self) -> Instant {
         let now = Instant::now();
-        let pause = self.engine.next_deadline().map(|deadline| {
+        let pause = self.desk.next_deadline().map(|deadline| {
             let secs = deadline.saturating_sub(Timestamp::now().as_second());
             Duration::from_secs(u64::try_from(secs).unwrap_or(0))
         });
@@ -182,16 +157,18 @@ impl Term {
     }
 
     fn on_time(&mut self) {
-        let woken = self.engine.advance_to(Timestamp::now().as_second());
-        self.wake(woken);
+        self.desk.advance_to(Timestamp::now().as_second(), Instant::now());
     }
 
     fn on_change(&mut self, change: Change) {
         let was_listed = self.is_listed();
         match change {
-            Change::Services(services, begun) => self.on_services(services, begun),
-            Change::Service(service, seen) => self.on_service(service, seen),
-            Change::ServiceGone(service) => self.on_service_gone(&service),
+            Change::Services(services, begun) => {
+                self.desk.on_services(services, begun);
+                self.services_listed = true;
+            }
+            Change::Service(service, seen) => self.desk.on_service(service, seen),
+            Change::ServiceGone(service) => self.desk.on_service_gone(&service),
             Change::Groups(groups) => self.on_groups(groups),
             Change::Group(group) => self.on_group(*group),
             Change::GroupGone(name) => self.on_group_gone(&name),
@@ -201,7 +178,7 @@ impl Term {
         if !was_listed && self.is_listed() {
             self.restore_reservations();
             tracing::info!(
-                services = self.services.len(),
+                services = self.desk.len(),
                 groups = self.groups.len(),
                 decides = self.writer.is_some(),
                 "everything is listed"
@@ -224,11 +201,12 @@ impl Term {
 
     fn on_joined(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Service(write)) => {
-                self.in_flight -= 1;
-                self.on_written(*write);
+            Ok(Done::Service(order, written)) => self.desk.on_answer(order, written, Instant::now()),
+            Ok(Done::Retry(service)) => self.desk.on_retry(&service),
+            Ok(Done::Looked(service, found)) => {
+                self.desk.on_looked(&service, found.map(Arc::from), Instant::now());
             }
-            Ok(Done::Retry(service)) => self.on_retry(service),
+            Ok(Done::Unseen(service)) => self.look(service),
             Ok(Done::Group(name, answer)) => self.on_group_written(&name, answer),
             Err(error) if error.is_cancelled() => {}
             // A bug; the term ends with it and a new process begins from what is published.
@@ -242,51 +220,43 @@ impl Term {
             return;
         }
         if self.writer.is_some() {
-            while self.in_flight < MAX_IN_FLIGHT
-                && let Some(service) = self.dirty.pop()
-            {
-                self.decide(&service);
+            while self.desk.decide_next() {
+                self.surroundings.metrics.decisions.inc();
             }
         } else {
-            self.dirty = Dirty::default();
+            self.desk.decide_nothing();
         }
-        let touched = self.engine.take_touched();
-        self.touch_groups(&touched);
+        self.desk.report_touched();
+        self.carry_out();
         self.write_group_statuses();
         self.report_queues();
-        let is_busy = self.in_flight > 0;
+        let is_busy = self.desk.in_flight() > 0;
         self.surroundings.busy.send_if_modified(|busy| std::mem::replace(busy, is_busy) != is_busy);
     }
 
     fn report_queues(&self) {
         let metrics = &self.surroundings.metrics;
         let report = |gauge: &Gauge, length: usize| gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
-        report(&metrics.services, self.services.len());
-        report(&metrics.waiting, self.engine.waiting_len());
-        report(&metrics.queue_length, self.dirty.queue.len());
-        report(&metrics.writes_in_flight, self.in_flight);
+        report(&metrics.services, self.desk.len());
+        report(&metrics.waiting, self.desk.waiting_len());
+        report(&metrics.queue_length, self.desk.dirty_len());
+        report(&metrics.writes_in_flight, self.desk.in_flight());
     }
 
-    fn wake(&mut self, services: Vec<ServiceKey>) {
-        let now = Instant::now();
-        for service in services {
-            if let Some(entry) = self.services.get_mut(&service) {
-                entry.woken(now);
-                self.dirty.push(service);
-            }
-        }
-    }
-
-    async fn drain(mut self) {
+    /// Waits for the answers to what is under way. Whether all have come.
+    async fn drain(mut self) -> bool {
         let all = async {
-            while self.in_flight > 0
+            while self.desk.in_flight() > 0
                 && let Some(done) = self.tasks.join_next().await
             {
                 self.on_joined(done);
+                self.carry_out();
             }
         };
-        if tokio::time::timeout(DRAIN, all).await.is_err() {
-            tracing::warn!(writes = self.in_flight, "writes under way are given up");
+        let is_done = tokio::time::timeout(DRAIN, all).await.is_ok();
+        if !is_done {
+            tracing::warn!(writes = self.desk.in_flight(), "writes under way are given up");
         }
+        is_done
     }
 }

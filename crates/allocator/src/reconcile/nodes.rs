@@ -1,6 +1,6 @@
 //! What live nodes say, in the loop: who is woken by it, and whom strangers on the wire concern.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use api::names::event;
 
@@ -12,13 +12,12 @@ use crate::{
 
 impl Term {
     pub(super) fn on_live(&mut self, live: Live) {
-        let mut concerned: Vec<IpAddr> = self.engine.live().strangers().map(|(address, _)| address).collect();
+        let mut concerned: Vec<IpAddr> = self.desk.live().strangers().map(|(address, _)| address).collect();
         concerned.extend(live.strangers().map(|(address, _)| address));
         self.leases_listed = true;
-        let woken = self.engine.set_live(live);
-        self.wake(woken);
+        self.desk.set_live(live, Instant::now());
         self.touch_groups(&concerned);
-        let live = self.engine.live();
+        let live = self.desk.live();
         self.warned.retain(|(_, address, other)| {
             live.stranger(*address).is_some_and(|stranger| stranger.link_layer_address == *other)
         });
@@ -29,12 +28,11 @@ impl Term {
 
     /// Tells the holders of addresses that strangers answer for, once each.
     pub(super) fn warn_all_of_strangers(&mut self) {
-        let (live, ledger) = (self.engine.live(), self.engine.ledger());
+        let (live, ledger) = (self.desk.live(), self.desk.ledger());
         let holders = live.strangers().flat_map(|(address, _)| ledger.holders(address));
         let holders: Vec<_> = holders.map(|holder| holder.service.clone()).collect();
         for key in holders {
-            if let Some(entry) = self.services.get(&key) {
-                let service = entry.service.clone();
+            if let Some(service) = self.desk.service(&key).cloned() {
                 self.warn_of_strangers(&service);
             }
         }
@@ -46,7 +44,7 @@ impl Term {
             return;
         }
         for address in &service.facts.ingress {
-            let Some(stranger) = self.engine.live().stranger(*address) else { continue };
+            let Some(stranger) = self.desk.live().stranger(*address) else { continue };
             if self.warned.insert((service.key.clone(), *address, stranger.link_layer_address)) {
                 let note = format!(
                     "{address} is answered for by {}, too, which is none of our nodes, as node {} reports: take it off \

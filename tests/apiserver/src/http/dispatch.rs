@@ -34,15 +34,27 @@ struct Asked {
     body: Bytes,
 }
 
+/// The connection is to be closed instead of an answer: an injected fault.
+#[derive(Debug, thiserror::Error)]
+#[error("closed by an injected fault")]
+pub(crate) struct Closed;
+
 /// Answers a request.
-pub(crate) async fn serve(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
-    match route(&shared, request).await {
-        Ok(response) => response,
-        Err(refusal) => answer::refusal(&refusal),
+pub(crate) async fn serve(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Closed> {
+    let mut is_lost = false;
+    let answered = route(&shared, request, &mut is_lost).await;
+    if is_lost {
+        return Err(Closed);
     }
+    Ok(answered.unwrap_or_else(|refusal| answer::refusal(&refusal)))
 }
 
-async fn route(shared: &Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+/// Routes a request; `is_lost` when the answer, if there is one, must not reach the client.
+async fn route(
+    shared: &Arc<Shared>,
+    request: Request<Body>,
+    is_lost: &mut bool,
+) -> Result<Response<Body>, Refusal> {
     let (parts, request_body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
@@ -72,13 +84,21 @@ async fn route(shared: &Arc<Shared>, request: Request<Body>) -> Result<Response<
     let verb = verb(&parts.method, &target, &asked.query)?;
     let call = Call::new(verb, &target, &objects, &asked.agent);
     shared.counters.count(&call);
-    match shared.faults.judge(&call).await {
-        Verdict::Go => {}
+    let verdict = shared.faults.judge(&call).await;
+    *is_lost = matches!(verdict, Verdict::Drop | Verdict::LoseAnswer);
+    let is_mute = matches!(verdict, Verdict::Mute);
+    match verdict {
+        Verdict::Go | Verdict::Mute | Verdict::LoseAnswer => {}
+        Verdict::Drop => return Err(Refusal::no_such_path()),
         Verdict::Refuse(refusal) => return Err(refusal),
         Verdict::Stale(revision) => return stale_list(shared, &target, asked, revision),
     }
     let bytes = body::read(request_body).await?;
-    answer_verb(shared, verb, &target, call, Asked { body: bytes, ..asked })
+    let answer = answer_verb(shared, verb, &target, call, Asked { body: bytes, ..asked });
+    if is_mute {
+        std::future::pending::<()>().await;
+    }
+    answer
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> &'h str {

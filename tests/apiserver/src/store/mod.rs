@@ -268,6 +268,11 @@ impl Collection {
         Ok((events, revision))
     }
 
+    /// All events, while none has been forgotten.
+    pub fn events_from_first(&self) -> Option<Vec<Arc<Event>>> {
+        self.lock().history.since(0).ok()
+    }
+
     /// Wakes whenever an event is added.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()

@@ -1,0 +1,123 @@
+//! A Service and what is going on with it.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    assign::{Edge, Write},
+    inputs::{Service, service::Ownership},
+};
+
+/// A Service and what is going on with it.
+pub(super) struct Entry {
+    pub(super) service: Arc<Service>,
+    /// What has changed since the last decision.
+    pub(super) edge: Edge,
+    /// When the change that is not yet decided about was seen.
+    pub(super) seen: Instant,
+    /// A write is under way; the ledger holds what it may publish.
+    pub(super) in_flight: bool,
+    /// Something has changed while a write was under way.
+    pub(super) again: bool,
+    /// The Service is gone while a write was under way.
+    pub(super) gone: bool,
+    /// A list lacked the Service while a write was under way.
+    pub(super) missing: bool,
+    /// A write that was conditional on this version came too late: what was there first has still to be seen.
+    /// Until then nothing is decided, and the ledger keeps what it has.
+    pub(super) behind: Option<Box<str>>,
+    /// The write that came too late may have come too late for one of its own repetitions.
+    pub(super) unsure: bool,
+    /// Writes in a row that were of no use.
+    pub(super) failures: u32,
+    /// When our last write was answered.
+    pub(super) written: Option<Instant>,
+}
+
+impl Entry {
+    pub(super) fn new(service: Arc<Service>, seen: Instant) -> Entry {
+        Entry {
+            service,
+            edge: Edge::default(),
+            seen,
+            in_flight: false,
+            again: false,
+            gone: false,
+            missing: false,
+            behind: None,
+            unsure: false,
+            failures: 0,
+            written: None,
+        }
+    }
+
+    /// Whether what was there before a write of ours has still to be seen.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.as_ref().is_some_and(|version| !is_older(version, &self.service.resource_version))
+    }
+
+    /// Whether what a write has left on the Service may be younger than something that was begun then.
+    pub(super) fn may_be_younger_than(&self, begun: Instant) -> bool {
+        self.in_flight || self.written.is_some_and(|written| written > begun)
+    }
+}
+
+/// A decision on its way to the API server.
+#[derive(Debug)]
+pub struct Order {
+    /// The Service as it was decided about.
+    pub service: Arc<Service>,
+    /// What is to be written.
+    pub write: Write,
+    /// What the next request is conditional on: the version of the Service, or the one that the first of two
+    /// requests has made of it.
+    pub version: Box<str>,
+    /// The change of the traffic policy is confirmed, so the rest follows.
+    pub policy_done: bool,
+    /// How many requests for this step were without an answer that is certain.
+    pub unanswered: u32,
+    /// At least one request was sent again.
+    pub is_repeated: bool,
+    pub(super) edge: Edge,
+    pub(super) seen: Instant,
+}
+
+impl Order {
+    pub(super) fn new(service: Arc<Service>, write: Write, edge: Edge, seen: Instant) -> Order {
+        let version = service.resource_version.clone();
+        Order { service, write, version, policy_done: false, unanswered: 0, is_repeated: false, edge, seen }
+    }
+
+    /// The first of two requests is confirmed, and has made this version.
+    pub fn policy_confirmed(&mut self, version: Box<str>) {
+        (self.version, self.policy_done, self.unanswered) = (version, true, 0);
+    }
+
+    /// When the change was seen that this answers.
+    pub fn seen(&self) -> Instant {
+        self.seen
+    }
+}
+
+/// Whether version `a` is older than `b`, as far as that can be known.
+pub(super) fn is_older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
+impl Edge {
+    pub(super) fn between(old: &Service, new: &Service) -> Edge {
+        let is_same_object = old.uid == new.uid;
+        Edge {
+            families_grew: is_same_object && new.facts.families.exceeds(old.facts.families),
+            was_ours: is_same_object
+                && old.facts.ownership == Ownership::Ours
+                && old.facts.brand.allocated_by_us,
+        }
+    }
+
+    pub(super) fn and(self, later: Edge) -> Edge {
+        Edge {
+            families_grew: self.families_grew || later.families_grew,
+            was_ours: self.was_ours || later.was_ours,
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What is known of every Service, who has to be decided about, what is under way, and what an answer changes.
+//! No I/O: changes and answers come in, [`Effect`]s come out, to be drained after every call.
+//!
+//! Guarantees
+//! - An address stays in the ledger as long as a write that may publish it can still be applied, and as long as
+//!   it is known to be published.
+//! - A Service has at most one write under way. What changes meanwhile is decided about afterwards.
+//! - A write whose fate is unknown is repeated, unchanged, until the API server answers for certain. It is
+//!   conditional on a version, so at most one of the repetitions is applied.
+//! - Whoever is woken is decided about in the end, or gives its turn to the next.
+//!
+//! Assumptions: versions of an object grow; a complete list is not older than the moment when it was begun; the
+//! changes of one object come in order.
+
+mod answers;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use foldhash::fast::RandomState;
+
+use crate::{
+    assign::{Decision, Edge},
+    engine::{self, Engine},
+    inputs::{Groups, Live, Service, ServiceKey, words::Words},
+    ledger::Ledger,
+    reservation::Reservation,
+    select::Problem,
+};
+
+pub use answers::Written;
+pub use entry::Order;
+use entry::{Entry, is_older};
+
+/// How many writes may be decided and not answered yet; more would only cost memory. Those that have to be
+/// repeated do not count: what holds up one Service must not hold up the others.
+const MAX_IN_FLIGHT: usize = 512;
+/// A queue with room for more than this is given up when it is empty.
+const LARGE_QUEUE: usize = 4096;
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send the write, after this pause; the answer comes back to [`Desk::on_answer`].
+    Send(Box<Order>, Duration),
+    /// Call [`Desk::on_retry`] after this pause.
+    Retry(ServiceKey, Duration),
+    /// Ask for the Service as it is now; the answer comes back to [`Desk::on_looked`].
+    Look(ServiceKey),
+    /// The owner is to be told that the Service is not served.
+    Rejected(Arc<Service>, Problem),
+    /// The write is confirmed.
+    Confirmed(Box<Order>),
+    /// A write came too late.
+    Conflict,
+    /// The groups of these addresses have other figures.
+    Touched(Vec<IpAddr>),
+}
+
+/// The Services, and everything that depends on them.
+#[derive(Default)]
+pub struct Desk {
+    engine: Engine,
+    entries: HashMap<ServiceKey, Entry, RandomState>,
+    /// What answers to writes have in common with what is known.
+    words: Words,
+    dirty: Dirty,
+    /// Writes of the first attempt.
+    in_flight: usize,
+    /// Writes that are repeated.
+    repeated: usize,
+    effects: VecDeque<Effect>,
+}
+
+/// Services that have to be decided about, each once, in the order in which they came.
+#[derive(Default)]
+struct Dirty {
+    queue: VecDeque<ServiceKey>,
+    queued: HashSet<ServiceKey, RandomState>,
+}
+
+impl Dirty {
+    fn push(&mut self, service: ServiceKey) {
+        if self.queued.insert(service.clone()) {
+            self.queue.push_back(service);
+        }
+    }
+
+    fn pop(&mut self) -> Option<ServiceKey> {
+        let Some(service) = self.queue.pop_front() else {
+            // After a list of everything the room for it is not needed any more.
+            if self.queue.capacity() > LARGE_QUEUE {
+                *self = Dirty::default();
+            }
+            return None;
+        };
+        self.queued.remove(&service);
+        Some(service)
+    }
+}
+
+impl Desk {
+    /// Accepted and refused groups.
+    pub fn groups(&self) -> &Groups {
+        self.engine.groups()
+    }
+
+    /// Who holds what.
+    pub fn ledger(&self) -> &Ledger {
+        self.engine.ledger()
+    }
+
+    /// Groups, ledger and all else that decisions depend on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What live nodes say.
+    pub fn live(&self) -> &Live {
+        self.engine.live()
+    }
+
+    /// A Service as it is known.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.entries.get(key).map(|entry| &entry.service)
+    }
+
+    /// How many Services have to be decided about.
+    pub fn dirty_len(&self) -> usize {
+        self.dirty.queue.len()
+    }
+
+    /// How many Services are known.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many Services wait for something.
+    pub fn waiting_len(&self) -> usize {
+        self.engine.waiting_len()
+    }
+
+    /// How many writes are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight + self.repeated
+    }
+
+    /// What is to be done next.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// A complete list, begun then. What it lacks is gone, unless we have written it since.
+    pub fn on_services(&mut self, mut services: Vec<Arc<Service>>, begun: Instant) {
+        services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+        if !self.entries.is_empty() {
+            let listed: HashSet<&ServiceKey> = services.iter().map(|service| &service.key).collect();
+            let missing = self.entries.keys().filter(|key| !listed.contains(*key));
+            let missing: Vec<ServiceKey> = missing.cloned().collect();
+            for key in missing {
+                self.on_missing(&key, begun);
+            }
+        }
+        for service in services {
+            let known = self.entries.get(&service.key);
+            let is_stale = known.is_some_and(|entry| {
+                entry.may_be_younger_than(begun)
+                    && is_older(&service.resource_version, &entry.service.resource_version)
+            });
+            if !is_stale {
+                self.take_over(service, begun);
+            }
+        }
+    }
+
+    /// A list lacks the Service. Where a write of ours may be younger than the list, only a look can tell.
+    fn on_missing(&mut self, key: &ServiceKey, begun: Instant) {
+        match self.entries.get_mut(key) {
+            Some(entry) if entry.in_flight => entry.missing = true,
+            Some(entry) if entry.may_be_younger_than(begun) => {
+                self.effects.push_back(Effect::Look(key.clone()));
+            }
+            _ => self.on_service_gone(key),
+        }
+    }
+
+    /// One Service as it is now, unless we know it as it was later.
+    pub fn on_service(&mut self, service: Arc<Service>, seen: Instant) {
+        let known = self.entries.get(&service.key);
+        if known.is_none_or(|known| !is_older(&service.resource_version, &known.service.resource_version)) {
+            self.take_over(service, seen);
+        }
+    }
+
+    fn take_over(&mut self, mut service: Arc<Service>, seen: Instant) {
+        self.touch(service.facts.ingress.clone());
+        let Some(entry) = self.entries.get_mut(&service.key) else {
+            let key = service.key.clone();
+            let woken = self.engine.sync(&service);
+            self.entries.insert(key.clone(), Entry::new(service, seen));
+            self.dirty.push(key);
+            self.wake(woken, seen);
+            return;
+        };
+        if let Some(service) = Arc::get_mut(&mut service) {
+            service.keep_of(&entry.service);
+        }
+        let key = service.key.clone();
+        let old = mem::replace(&mut entry.service, service.clone());
+        let is_changed = old.facts != service.facts || old.uid != service.uid;
+        (entry.gone, entry.missing) = (false, false);
+        entry.edge = entry.edge.and(Edge::between(&old, &service));
+        if entry.in_flight {
+            entry.again |= is_changed;
+            return;
+        }
+        let was_behind = entry.behind.is_some();
+        if entry.is_behind() || !is_changed && !was_behind {
+            return;
+        }
+        entry.seen = seen;
+        self.look_again(&key);
+        self.touch(old.facts.ingress.clone());
+    }
+
+    /// The Service is gone, or has nothing to do with load balancers any more.
+    pub fn on_service_gone(&mut self, key: &ServiceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.in_flight {
+            entry.gone = true;
+            return;
+        }
+        self.forget(key);
+    }
+
+    /// The Service as it is now, asked for after a write came too late or a list lacked it.
+    pub fn on_looked(&mut self, key: &ServiceKey, found: Option<Arc<Service>>, now: Instant) {
+        match found {
+            Some(service) => self.on_service(service, now),
+            None => self.on_service_gone(key),
+        }
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.in_flight || entry.behind.is_none() {
+            return;
+        }
+        // Nothing newer is there: the API server has refused for nothing. What a repetition may still bring stays
+        // reserved.
+        if entry.unsure {
+            entry.behind = None;
+            self.dirty.push(key.clone());
+        } else {
+            self.look_again(key);
+        }
+    }
+
+    /// Other groups.
+    pub fn set_groups(&mut self, groups: Groups, now: Instant) {
+        let woken = self.engine.set_groups(groups);
+        self.wake(woken, now);
+    }
+
+    /// Live nodes say something else.
+    pub fn set_live(&mut self, live: Live, now: Instant) {
+        let woken = self.engine.set_live(live);
+        self.wake(woken, now);
+    }
+
+    /// What is reserved for Services that have gone, at the beginning of a term.
+    pub fn restore(&mut self, reservations: Vec<Reservation>) {
+        self.engine.restore(reservations);
+    }
+
+    /// When the next reservation ends, in seconds since 1970.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.engine.next_deadline()
+    }
+
+    /// It is so late, in seconds since 1970.
+    pub fn advance_to(&mut self, secs: i64, now: Instant) {
+        let woken = self.engine.advance_to(secs);
+        self.wake(woken, now);
+    }
+
+    /// Says whose figures have changed because a reservation has begun or ended.
+    pub fn report_touched(&mut self) {
+        let touched = self.engine.take_touched();
+        self.touch(touched);
+    }
+
+    fn forget(&mut self, key: &ServiceKey) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        let held: Vec<IpAddr> = self.engine.ledger().held_by(key).to_vec();
+        if !held.is_empty() && entry.service.facts.brand.allocated_by_us {
+            tracing::info!(service = %key, addresses = ?held, "released: the Service is gone");
+        }
+        let woken = self.engine.retire(&entry.service);
+        self.touch(held);
+        self.wake(woken, entry.seen);
+    }
+
+    /// Forgets who is to be decided about: another replica decides.
+    pub fn decide_nothing(&mut self) {
+        self.dirty = Dirty::default();
+    }
+
+    /// Decides about the next Service, if there is one and not too much is under way.
+    pub fn decide_next(&mut self) -> bool {
+        if self.in_flight >= MAX_IN_FLIGHT {
+            return false;
+        }
+        let Some(key) = self.dirty.pop() else { return false };
+        self.decide(&key);
+        true
+    }
+
+    fn decide(&mut self, key: &ServiceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.in_flight {
+            entry.again = true;
+            return;
+        }
+        if entry.behind.is_some() {
+            return;
+        }
+        let (service, edge, seen) = (entry.service.clone(), mem::take(&mut entry.edge), entry.seen);
+        let outcome = self.engine.decide(&service, edge);
+        if let Some(problem) = engine::problem(&outcome.decision)
+            && outcome.is_news
+        {
+            self.effects.push_back(Effect::Rejected(service.clone(), problem.clone()));
+        }
+        if let Decision::Write(write) = outcome.decision {
+            entry.in_flight = true;
+            self.in_flight += 1;
+            let order = Box::new(Order::new(service, write, edge, seen));
+            self.effects.push_back(Effect::Send(order, Duration::ZERO));
+        }
+        self.wake(outcome.woken, seen);
+    }
+
+    fn wake(&mut self, services: Vec<ServiceKey>, now: Instant) {
+        for service in services {
+            if let Some(entry) = self.entries.get_mut(&service) {
+                // What it waited for has come: from now on it is we who take the time.
+                entry.seen = entry.seen.max(now);
+                self.dirty.push(service);
+            }
+        }
+    }
+
+    /// The ledger follows what is known to be published, and the Service is decided about again.
+    fn look_again(&mut self, key: &ServiceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        (entry.behind, entry.unsure) = (None, false);
+        let (service, seen) = (entry.service.clone(), entry.seen);
+        let woken = self.engine.sync(&service);
+        self.touch(service.facts.ingress.clone());
+        self.dirty.push(key.clone());
+        self.wake(woken, seen);
+    }
+
+    fn touch(&mut self, addresses: Vec<IpAddr>) {
+        if !addresses.is_empty() {
+            self.effects.push_back(Effect::Touched(addresses));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The desk against a model of the API server: random histories, and the counterexamples that they have found.
+
+mod histories;
+mod invariants;
+mod named;
+mod spec;
+mod world;

@@ -1,0 +1,118 @@
+//! Counterexamples that random histories have found, and histories that were thought of.
+
+use super::{
+    histories::run,
+    spec::Spec,
+    world::{
+        Fate::{self, AnswerLost, Answered, Lost},
+        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Send, Watch},
+    },
+};
+
+const PLAIN: Spec = Spec {
+    cluster_ip: false,
+    families: super::spec::Families::V4,
+    addresses: None,
+    group: None,
+    key: None,
+    ports: 1,
+    local: false,
+    re_evaluate: false,
+};
+
+/// Made, seen, decided about and written.
+fn served(name: usize, spec: Spec) -> Vec<Step> {
+    vec![Apply(name, spec), Watch(9), Decide, Decide, Send(name, Answered), Answer(name), Watch(9)]
+}
+
+fn check(parts: &[&[Step]]) {
+    run(&parts.concat()).unwrap();
+}
+
+#[test]
+fn what_an_unanswered_second_request_may_publish_stays_reserved_until_it_is_seen() {
+    let shared = Spec { key: Some("k"), local: true, ..PLAIN };
+    check(&[
+        &[Apply(0, shared), Watch(9), Decide, Send(0, AnswerLost), Answer(0)],
+        // The watch shows what the first of the two requests has done, not yet the second.
+        &[Watch(1), Send(0, Answered), Answer(0)],
+        &served(1, PLAIN),
+    ]);
+}
+
+#[test]
+fn a_service_that_is_made_again_while_its_write_finds_nothing_is_not_lost() {
+    check(&[
+        &[Apply(0, PLAIN), Watch(9), Decide, Delete(0), Send(0, Answered)],
+        &[Apply(0, PLAIN), Watch(9), Answer(0)],
+    ]);
+}
+
+#[test]
+fn a_service_that_a_list_lacks_while_its_write_is_answered_gives_its_address_back() {
+    check(&[&[Apply(0, PLAIN), Watch(9), Decide, Send(0, Answered), Delete(0), List, Answer(0)]]);
+}
+
+#[test]
+fn whoever_has_its_turn_and_goes_leaves_it_to_the_next() {
+    check(&[
+        &served(0, PLAIN),
+        &served(1, PLAIN),
+        &served(2, PLAIN),
+        &[Apply(3, PLAIN), Apply(4, PLAIN), Watch(9), Decide, Decide],
+        &[Delete(0), Delete(3), Watch(9)],
+    ]);
+}
+
+#[test]
+fn a_port_that_is_freed_on_a_shared_address_wakes_who_asks_for_that_address() {
+    let shared = Spec { key: Some("k"), addresses: Some("192.0.2.1"), ..PLAIN };
+    check(&[
+        &served(0, shared),
+        &served(1, Spec { ports: 2, ..shared }),
+        &[Apply(2, shared), Watch(9), Decide],
+        &served(
+            0,
+            Spec {
+                key: None,
+                addresses: Some("192.0.2.2,fd00:1::1"),
+                families: super::spec::Families::Prefer,
+                ..PLAIN
+            },
+        ),
+    ]);
+}
+
+#[test]
+fn whoever_waits_for_room_is_served_when_somebody_has_an_address_to_share() {
+    let shared = Spec { key: Some("k"), ports: 2, ..PLAIN };
+    check(&[
+        &served(0, PLAIN),
+        &served(1, PLAIN),
+        &served(2, PLAIN),
+        &[Apply(3, shared), Watch(9), Decide],
+        &served(0, Spec { key: Some("k"), ..PLAIN }),
+    ]);
+}
+
+#[test]
+fn a_wake_up_during_a_write_is_not_forgotten() {
+    let shared = Spec { key: Some("k"), ..PLAIN };
+    check(&[
+        &served(0, shared),
+        &[Apply(1, Spec { ports: 2, ..shared }), Watch(9), Decide],
+        // The older one takes the port of the younger while that one is being written.
+        &[Apply(0, Spec { ports: 3, ..shared }), Watch(9), Decide, Send(1, Answered), Answer(1)],
+    ]);
+}
+
+#[test]
+fn a_lost_request_is_repeated_whatever_else_happens() {
+    let fates: [Fate; 2] = [Lost, AnswerLost];
+    for fate in fates {
+        check(&[
+            &[Apply(0, PLAIN), Watch(9), Decide, Send(0, fate), Answer(0), Groups(2)],
+            &[Apply(0, Spec { local: true, ..PLAIN }), Watch(9)],
+        ]);
+    }
+}

@@ -1,0 +1,118 @@
+//! What owners ask for in random histories: few names, few addresses, few keys, so that they meet.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{inputs::Groups, testing::groups};
+
+pub(super) const NAMES: usize = 6;
+
+/// What an owner asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spec {
+    pub(super) cluster_ip: bool,
+    pub(super) families: Families,
+    pub(super) addresses: Option<&'static str>,
+    pub(super) group: Option<&'static str>,
+    pub(super) key: Option<&'static str>,
+    /// Ports by bit.
+    pub(super) ports: u8,
+    pub(super) local: bool,
+    pub(super) re_evaluate: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Families {
+    #[default]
+    V4,
+    V6,
+    Prefer,
+    Require,
+}
+
+impl Spec {
+    /// As an object's annotations and spec.
+    pub(super) fn annotations(&self) -> Value {
+        let mut annotations = json!({});
+        let mut set = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                annotations[format!("purelb.io/{name}")] = value.into();
+            }
+        };
+        set("addresses", self.addresses);
+        set("service-group", self.group);
+        set("allow-shared-ip", self.key);
+        set("re-evaluate", self.re_evaluate.then_some("true"));
+        annotations
+    }
+
+    pub(super) fn spec(&self) -> Value {
+        let (families, policy): (&[&str], _) = match self.families {
+            Families::V4 => (&["IPv4"], "SingleStack"),
+            Families::V6 => (&["IPv6"], "SingleStack"),
+            Families::Prefer => (&["IPv4", "IPv6"], "PreferDualStack"),
+            Families::Require => (&["IPv6", "IPv4"], "RequireDualStack"),
+        };
+        let bits = if self.ports & 3 == 0 { 1 } else { self.ports & 3 };
+        let ports: Vec<Value> =
+            (0..2).filter(|bit| bits >> bit & 1 == 1).map(|bit| json!({"port": 80 + bit})).collect();
+        json!({
+            "type": if self.cluster_ip { "ClusterIP" } else { "LoadBalancer" },
+            "ipFamilies": families, "ipFamilyPolicy": policy, "ports": ports,
+            "externalTrafficPolicy": if self.local { "Local" } else { "Cluster" },
+        })
+    }
+}
+
+pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
+    let families = prop_oneof![
+        5 => Just(Families::V4), 1 => Just(Families::V6), 2 => Just(Families::Prefer), 1 => Just(Families::Require),
+    ];
+    let addresses = prop_oneof![
+        6 => Just(None), 2 => Just(Some("192.0.2.1")), 1 => Just(Some("192.0.2.2,fd00:1::1")),
+        1 => Just(Some("fd00:1::1")), 1 => Just(Some("198.51.100.1")),
+    ];
+    let group = prop_oneof![
+        6 => Just(None), 1 => Just(Some("v4only")), 1 => Just(Some("onlink")), 1 => Just(Some("default")),
+        1 => Just(Some("missing")),
+    ];
+    let key = prop_oneof![4 => Just(None), 3 => Just(Some("k")), 1 => Just(Some("j"))];
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3), prop::bool::weighted(0.1));
+    (families, addresses, group, key, 1_u8..4, flags).prop_map(
+        |(families, addresses, group, key, ports, (cluster_ip, local, re_evaluate))| Spec {
+            cluster_ip,
+            families,
+            addresses,
+            group,
+            key,
+            ports,
+            local,
+            re_evaluate,
+        },
+    )
+}
+
+pub(super) const GROUPS: usize = 5;
+
+/// The groups that there may be: so few addresses that they run out.
+pub(super) fn groups_variant(variant: usize) -> Groups {
+    static VARIANTS: LazyLock<Vec<Groups>> = LazyLock::new(|| (0..GROUPS).map(made_groups).collect());
+    VARIANTS[variant].clone()
+}
+
+fn made_groups(variant: usize) -> Groups {
+    let default = "remote: {v4pool: {pool: 192.0.2.1-192.0.2.3, subnet: 192.0.2.0/24, aggregation: /32}, \
+                   v6pool: {pool: 'fd00:1::1-fd00:1::2', subnet: 'fd00:1::/64', aggregation: /128}}";
+    let smaller = "remote: {v4pool: {pool: 192.0.2.2-192.0.2.3, subnet: 192.0.2.0/24, aggregation: /32}}";
+    let v4only = "remote: {v4pool: {pool: 203.0.113.0/31, subnet: 203.0.113.0/24, aggregation: /32}}";
+    let onlink = "local: {v4pool: {pool: 198.51.100.1-198.51.100.2, subnet: 198.51.100.0/24}}";
+    match variant {
+        0 => groups(&[("default", default), ("v4only", v4only), ("onlink", onlink)]),
+        1 => groups(&[("default", smaller), ("v4only", v4only), ("onlink", onlink)]),
+        2 => groups(&[("v4only", v4only), ("other", default)]),
+        3 => groups(&[("default", onlink), ("missing", v4only)]),
+        _ => groups(&[]),
+    }
+}

@@ -1,0 +1,215 @@
+//! One story of a few Services, told again and again, each time with another fault at another request: the end is
+//! always the same, and no version of any Service that ever was published gives an address to two owners.
+//!
+//! `PURELB_ALL_FAULTS=1` tries every fault at every request; without it, every eleventh.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apiserver::{Action, Fault, Matcher, Server};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use support::{AGENT, Allocator, Cluster, within};
+
+const RESOURCES: [&str; 4] = ["services/status", "services", "servicegroups/status", "leases"];
+
+/// How many stories are told at once: most of each is waiting.
+const AT_ONCE: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The allocator is killed before the request reaches the API server.
+    CrashBefore,
+    /// The allocator is killed after the request was served, before the answer.
+    CrashAfter,
+    Drop,
+    LoseAnswer,
+    Refuse(u16),
+    /// All watches end after the request; with 410 or without.
+    EndWatches(bool),
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::CrashBefore,
+    Kind::CrashAfter,
+    Kind::Drop,
+    Kind::LoseAnswer,
+    Kind::Refuse(409),
+    Kind::Refuse(429),
+    Kind::Refuse(500),
+    Kind::Refuse(403),
+    Kind::EndWatches(false),
+    Kind::EndWatches(true),
+];
+
+/// A story with its fault.
+struct Story {
+    cluster: Cluster,
+    allocator: Option<Allocator>,
+    kind: Option<Kind>,
+}
+
+impl Story {
+    async fn begin(fault: Option<(Kind, &str, u32)>) -> Story {
+        let cluster = Cluster::start().await;
+        if let Some((kind, resource, skip)) = fault {
+            let action = match kind {
+                Kind::CrashBefore => Action::Hang,
+                Kind::CrashAfter => Action::Mute,
+                Kind::Drop => Action::Drop,
+                Kind::LoseAnswer => Action::LoseAnswer,
+                Kind::Refuse(code) => Action::Refuse { code, retry_after_secs: (code == 429).then_some(1) },
+                Kind::EndWatches(_) => Action::Delay { millis: 0 },
+            };
+            let matcher = Matcher::verb("write").on(resource).from_client(AGENT);
+            cluster.server.faults().add(Fault { matcher, action, times: Some(1), skip });
+        }
+        let allocator = Some(cluster.allocator("first").await);
+        Story { cluster, allocator, kind: fault.map(|(kind, ..)| kind) }
+    }
+
+    /// What follows from the fault once it has struck.
+    async fn follow_up(&mut self) {
+        let faults = self.cluster.server.faults();
+        if self.kind.is_none() || !faults.in_force().is_empty() {
+            return;
+        }
+        match self.kind.take() {
+            Some(Kind::CrashBefore | Kind::CrashAfter) => {
+                if let Some(killed) = self.allocator.take() {
+                    killed.task.abort();
+                    drop(killed);
+                }
+                self.expire_lease().await;
+                self.allocator = Some(self.cluster.allocator("second").await);
+            }
+            Some(Kind::EndWatches(true)) => faults.expire_watches(Matcher::all()),
+            Some(Kind::EndWatches(false)) => faults.close_watches(Matcher::all()),
+            _ => {}
+        }
+    }
+
+    /// The Lease of the dead is as good as expired; nobody needs to wait for that.
+    async fn expire_lease(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.cluster.client.clone(), "purelb-system");
+        let free = Patch::Merge(json!({"spec": {"holderIdentity": null}}));
+        drop(leases.patch("purelb-allocator", &PatchParams::default(), &free).await);
+    }
+
+    /// Waits until this is published, and nothing else.
+    async fn published(&mut self, expected: &[(&str, &str)]) {
+        let expected: BTreeMap<String, Vec<String>> = expected
+            .iter()
+            .map(|(name, list)| ((*name).to_owned(), list.split(' ').map(str::to_owned).collect()))
+            .collect();
+        within(&format!("{expected:?} is published"), async || {
+            self.follow_up().await;
+            (self.cluster.published().await == expected).then_some(())
+        })
+        .await;
+    }
+
+    async fn tell(mut self) -> Server {
+        let shared = json!({"purelb.io/allow-shared-ip": "k"});
+        let local = json!({"externalTrafficPolicy": "Local"});
+        let dual = json!({"ipFamilyPolicy": "PreferDualStack"});
+        let onlink =
+            json!({"local": {"v4pool": {"pool": "198.51.100.1-198.51.100.2", "subnet": "198.51.100.0/29"}}});
+        let cluster = &self.cluster;
+        cluster.group("onlink", onlink).await;
+        cluster.service("b", json!({"purelb.io/addresses": "192.0.2.7"}), json!({})).await;
+        cluster.service("local", json!({"purelb.io/service-group": "onlink"}), local.clone()).await;
+        self.published(&[("b", "192.0.2.7"), ("local", "198.51.100.1")]).await;
+        let cluster = &self.cluster;
+        cluster.service("s1", shared.clone(), local).await;
+        self.published(&[("b", "192.0.2.7"), ("local", "198.51.100.1"), ("s1", "192.0.2.0")]).await;
+        let cluster = &self.cluster;
+        cluster.service("s2", shared, json!({"ports": [{"port": 81}]})).await;
+        cluster.service("w", json!({"purelb.io/addresses": "192.0.2.7"}), json!({})).await;
+        let four = [("b", "192.0.2.7"), ("local", "198.51.100.1"), ("s1", "192.0.2.0"), ("s2", "192.0.2.0")];
+        self.published(&four).await;
+        self.cluster.service("d", json!({}), dual).await;
+        self.published(&[&four[..], &[("d", "192.0.2.1 fd00:1::")]].concat()).await;
+        // A move, from which another one profits; one that leaves a shared address; a one-shot; a release.
+        let cluster = &self.cluster;
+        cluster.patch("b", json!({"metadata": {"annotations": {"purelb.io/addresses": "192.0.2.9"}}})).await;
+        cluster.patch("d", json!({"metadata": {"annotations": {"purelb.io/re-evaluate": "true"}}})).await;
+        cluster.services().delete("s1", &DeleteParams::default()).await.unwrap();
+        cluster.patch("local", json!({"spec": {"type": "ClusterIP"}})).await;
+        let end = [("b", "192.0.2.9"), ("d", "192.0.2.1 fd00:1::"), ("s2", "192.0.2.0"), ("w", "192.0.2.7")];
+        self.published(&end).await;
+        self.check_end().await;
+        self.cluster.server
+    }
+
+    /// Annotations and figures are as if nothing had happened.
+    async fn check_end(&mut self) {
+        within("d is evaluated, local is left, and the groups count", async || {
+            self.follow_up().await;
+            let services = self.cluster.services();
+            let has = async |name: &str, annotation: &str| {
+                services.get(name).await.is_ok_and(|s| {
+                    s.metadata
+                        .annotations
+                        .unwrap_or_default()
+                        .contains_key(&format!("purelb.io/{annotation}"))
+                })
+            };
+            if has("d", "re-evaluate").await || has("local", "allocated-by").await {
+                return None;
+            }
+            let groups = self.cluster.groups();
+            let default = groups.get("default").await.ok()?.status?;
+            let onlink = groups.get("onlink").await.ok()?.status?;
+            let counts = (default.allocated_ipv4, default.allocated_ipv6, onlink.allocated_ipv4);
+            (counts == (4, 1, 0)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Looks through every version of every Service: an address has one owner, or two that share it.
+fn check_history(server: &Server, what: &str) {
+    let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, version) in server.versions("services") {
+        let ingress = version.as_ref().map(|object| &object["status"]["loadBalancer"]["ingress"]);
+        let entries = ingress.and_then(Value::as_array).into_iter().flatten();
+        let addresses = entries.filter_map(|entry| Some(entry["ip"].as_str()?.to_owned())).collect();
+        owners.insert(name, addresses);
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, address) in owners.iter().flat_map(|(name, list)| list.iter().map(move |a| (name, a))) {
+            if let Some(other) = seen.insert(address, name) {
+                let both = BTreeSet::from([other, name.as_str()]);
+                let sharing = BTreeSet::from(["default/s1", "default/s2"]);
+                assert_eq!(both, sharing, "{what}: {address} is published for both");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_at_every_request_leads_to_the_same_end() {
+    let server = Story::begin(None).await.tell().await;
+    check_history(&server, "without a fault");
+    let writes = |resource| server.counters().total(&Matcher::verb("write").on(resource).from_client(AGENT));
+    let everything = std::env::var_os("PURELB_ALL_FAULTS").is_some();
+    let mut faults = Vec::new();
+    for resource in RESOURCES {
+        let count = u32::try_from(writes(resource)).unwrap().min(24);
+        faults.extend((0..count).flat_map(|skip| KINDS.map(|kind| (kind, resource, skip))));
+    }
+    let chosen = faults.into_iter().enumerate().filter(|(number, _)| everything || number % 11 == 0);
+    let stories = chosen.map(|(_, fault)| async move {
+        let what = format!("{fault:?}");
+        let server = Story::begin(Some(fault)).await.tell().await;
+        check_history(&server, &what);
+    });
+    let told = stream::iter(stories).buffer_unordered(AT_ONCE).count().await;
+    assert!(told > 10, "only {told} stories");
+}
