@@ -16,20 +16,20 @@ use crate::range::Range;
 /// One Service on an address.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// As namespace/name.
-    pub service: String,
+    pub(crate) service: String,
     /// Empty: the address is its alone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub sharing_key: String,
+    pub(crate) sharing_key: String,
 }
 
 /// Pool → address → who is on it.
-pub type Holdings = BTreeMap<String, BTreeMap<IpAddr, Vec<Holder>>>;
+pub(crate) type Holdings = BTreeMap<String, BTreeMap<IpAddr, Vec<Holder>>>;
 
 /// Why a call gives nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No such pool.
     #[error("there is no pool {0}: expected one of {1}")]
     NoPool(String, String),
@@ -52,40 +52,40 @@ pub enum Refusal {
 
 /// What a pool has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Taken IPv4 and IPv6 addresses.
-    pub in_use: [u64; 2],
+    pub(crate) in_use: [u64; 2],
     /// All IPv4 and IPv6 addresses.
-    pub size: [u64; 2],
+    pub(crate) size: [u64; 2],
     /// The ranges.
-    pub ranges: Vec<String>,
+    pub(crate) ranges: Vec<String>,
 }
 
 /// Pools and who holds what.
 #[derive(Clone, Debug)]
-pub struct Books {
+pub(crate) struct Books {
     pools: BTreeMap<String, Vec<Range>>,
     holdings: Holdings,
 }
 
 impl Books {
     /// Holdings of pools that are not configured any more stay until they are released.
-    pub fn new(pools: BTreeMap<String, Vec<Range>>, holdings: Holdings) -> Books {
+    pub(crate) fn new(pools: BTreeMap<String, Vec<Range>>, holdings: Holdings) -> Books {
         Books { pools, holdings }
     }
 
     /// What is to be written down.
-    pub fn holdings(&self) -> &Holdings {
+    pub(crate) fn holdings(&self) -> &Holdings {
         &self.holdings
     }
 
     /// Takes back holdings that could not be written down.
-    pub fn restore(&mut self, holdings: Holdings) {
+    pub(crate) fn restore(&mut self, holdings: Holdings) {
         self.holdings = holdings;
     }
 
     /// One address of each family that is wanted.
-    pub fn allocate(
+    pub(crate) fn allocate(
         &mut self,
         pool: &str,
         holder: &Holder,
@@ -104,7 +104,7 @@ impl Books {
     }
 
     /// These very addresses.
-    pub fn allocate_explicit(
+    pub(crate) fn allocate_explicit(
         &mut self,
         pool: &str,
         holder: &Holder,
@@ -127,7 +127,12 @@ impl Books {
     }
 
     /// Takes a Service off one address, or off all of the pool. Whether that changed anything.
-    pub fn release(&mut self, pool: &str, service: &str, address: Option<IpAddr>) -> Result<bool, Refusal> {
+    pub(crate) fn release(
+        &mut self,
+        pool: &str,
+        service: &str,
+        address: Option<IpAddr>,
+    ) -> Result<bool, Refusal> {
         let Some(held) = self.holdings.get_mut(pool) else {
             return self.ranges(pool).map(|_| false);
         };
@@ -147,7 +152,7 @@ impl Books {
     }
 
     /// How full a pool is.
-    pub fn figures(&self, pool: &str) -> Result<Figures, Refusal> {
+    pub(crate) fn figures(&self, pool: &str) -> Result<Figures, Refusal> {
         let ranges = self.ranges(pool)?;
         let held = |is_ipv4| self.held(pool).filter(|(a, _)| a.is_ipv4() == is_ipv4).count() as u64;
         let size = |is_ipv4| {

@@ -7,7 +7,7 @@ mod server;
 mod socket;
 mod store;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -17,6 +17,9 @@ use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tracing_subscriber::EnvFilter;
+
+/// How long calls that are under way may take when the process is to end.
+const LAST_CALLS: Duration = Duration::from_secs(3);
 
 /// The command line.
 #[derive(Parser)]
@@ -74,17 +77,29 @@ async fn main() -> anyhow::Result<()> {
     let listener = socket::bind(&arguments.socket)?;
     tracing::info!(socket = %arguments.socket.display(), store = %arguments.store.display(), "serving");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("shutting down: calls that are under way are answered");
+        let _ = stopping.send(());
     };
-    let served = tonic::transport::Server::builder()
+    let serving = tonic::transport::Server::builder()
         .add_service(IpamServer::new(service))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
-        .await;
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+    let patience = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(LAST_CALLS).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        // A client that does not let go is left: what was answered is in the file.
+        () = patience => Ok(()),
+    };
     // The next instance removes it, too; whoever looks meanwhile is told at once that nobody serves.
     let _ = std::fs::remove_file(&arguments.socket);
     served.context("serving")

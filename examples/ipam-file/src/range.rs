@@ -7,29 +7,29 @@ use ipnet::IpNet;
 
 /// First and last address, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub(crate) struct Range {
     first: IpAddr,
     last: IpAddr,
 }
 
 impl Range {
     /// Whether the address is one of it.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.is_ipv4() == address.is_ipv4() && self.first <= address && address <= self.last
     }
 
     /// The family.
-    pub fn is_ipv4(&self) -> bool {
+    pub(crate) fn is_ipv4(&self) -> bool {
         self.first.is_ipv4()
     }
 
     /// How many addresses; more than fit are as many as fit.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         u64::try_from(bits(self.last) - bits(self.first)).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// The lowest address that is not taken. Costs as much as there are taken ones before it.
-    pub fn lowest_free(&self, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    pub(crate) fn lowest_free(&self, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let mut address = self.first;
         while is_taken(address) {
             if address == self.last {
@@ -86,7 +86,9 @@ impl fmt::Display for Range {
 }
 
 /// The pools by name; an address belongs to one range of one pool.
-pub fn parse_pools(texts: BTreeMap<String, Vec<String>>) -> anyhow::Result<BTreeMap<String, Vec<Range>>> {
+pub(crate) fn parse_pools(
+    texts: BTreeMap<String, Vec<String>>,
+) -> anyhow::Result<BTreeMap<String, Vec<Range>>> {
     let mut pools: BTreeMap<String, Vec<Range>> = BTreeMap::new();
     for (name, texts) in texts {
         if texts.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One call at a time, each in the file before it is answered.
-pub struct Server(Arc<Mutex<State>>);
+pub(crate) struct Server(Arc<Mutex<State>>);
 
 struct State {
     books: Books,
@@ -26,7 +26,7 @@ struct State {
 
 impl Server {
     /// A server of these books.
-    pub fn new(books: Books, store: Store) -> Server {
+    pub(crate) fn new(books: Books, store: Store) -> Server {
         Server(Arc::new(Mutex::new(State { books, store })))
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use tokio::net::UnixListener;
 
 /// Listens on the path.
-pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => bail!("{shown} is there and is no socket"),

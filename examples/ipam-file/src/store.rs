@@ -24,7 +24,7 @@ struct Content<H> {
 const VERSION: u32 = 1;
 
 /// The file, ours alone as long as this lives.
-pub struct Store {
+pub(crate) struct Store {
     path: PathBuf,
     directory: PathBuf,
     _lock: Flock<File>,
@@ -33,13 +33,15 @@ pub struct Store {
 impl Store {
     /// Locks and reads it. A file that is there and cannot be read is an error: beginning anew would hand out
     /// addresses that are in use.
-    pub fn open(path: &Path) -> anyhow::Result<(Store, Holdings)> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<(Store, Holdings)> {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        let lock = path.with_added_extension("lock");
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
         let file = file.with_context(|| lock.display().to_string())?;
         let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
@@ -57,7 +59,7 @@ impl Store {
     }
 
     /// Returns when it is on the disk.
-    pub fn save(&self, holdings: &Holdings) -> io::Result<()> {
+    pub(crate) fn save(&self, holdings: &Holdings) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(&Content { version: VERSION, pools: holdings })?;
         text.push(b'\n');
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
