@@ -5,16 +5,20 @@
 //! prepare everything that can be done before the clock starts and are answered with `prepared`; `go` does it and
 //! is not answered, because what counts is seen at the receiver. `ready` says that the session can be dialled.
 //!
-//! Both are called once for each route, `announce-at-once FROM TO` once for all. The raw sender has its octets in
-//! memory when `go` comes: it stands for a program that needs no time at all to find out what to say.
+//! Our speaker makes one call a route for both, and one for all routes for `announce-at-once FROM TO`. The raw sender
+//! has its octets in memory when `go` comes: it stands for a program that needs no time at all to find out what to
+//! say. After `relay OCTETS` it has not: so many octets follow `go` on standard input, and it passes them on.
 
 mod ours;
 mod raw;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Write},
     ops::Range,
+    os::fd::AsFd,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -89,6 +93,7 @@ impl Verb {
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Prepare(Verb, Range<u32>),
+    Relay(usize),
     Go,
 }
 
@@ -97,6 +102,7 @@ impl Line {
         let words = line.split_whitespace().collect::<Vec<_>>();
         match words.as_slice() {
             ["go"] => Ok(Self::Go),
+            ["relay", octets] => Ok(Self::Relay(octets.parse()?)),
             [word, from, to] => {
                 let verb = Verb::ALL.into_iter().find(|verb| verb.word() == *word);
                 let verb = verb.with_context(|| format!("{line:?} is no command"))?;
@@ -119,6 +125,8 @@ pub(crate) struct Subject {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// What follows the next `go`.
+    relayed: Vec<u8>,
 }
 
 impl Subject {
@@ -143,7 +151,7 @@ impl Subject {
         let mut child = pair.speaker.enter(|| command.spawn())?.context("starting the subject")?;
         let commands = child.stdin.take().context("standard input of the subject")?;
         let answers = BufReader::new(child.stdout.take().context("standard output of the subject")?);
-        Ok(Self { child, commands, answers })
+        Ok(Self { child, commands, answers, relayed: Vec::new() })
     }
 
     fn expect(&mut self, word: &str) -> Result<()> {
@@ -167,9 +175,24 @@ impl Subject {
         self.expect("prepared")
     }
 
+    /// Prepares the raw sender to pass on octets that it does not have yet.
+    pub(crate) fn prepare_relay(&mut self, octets: Vec<u8>) -> Result<()> {
+        writeln!(self.commands, "relay {}", octets.len()).context("telling the subject")?;
+        self.relayed = octets;
+        self.expect("prepared")
+    }
+
     /// Has it done.
     pub(crate) fn go(&mut self) -> Result<()> {
-        self.commands.write_all(b"go\n").context("telling the subject")
+        self.commands.write_all(b"go\n").context("telling the subject")?;
+        if self.relayed.is_empty() {
+            return Ok(());
+        }
+        // By a thread: it goes on only as fast as the receiver reads, and that is who calls this.
+        let mut pipe = File::from(self.commands.as_fd().try_clone_to_owned()?);
+        let octets = std::mem::take(&mut self.relayed);
+        thread::spawn(move || pipe.write_all(&octets));
+        Ok(())
     }
 
     /// Ends it.
@@ -189,6 +212,8 @@ mod tests {
     fn commands_are_read_as_they_are_written() {
         assert_eq!(Line::parse("go").unwrap(), Line::Go);
         assert_eq!(Line::parse("withdraw 3 5").unwrap(), Line::Prepare(Verb::Withdraw, 3..5));
+        assert_eq!(Line::parse("announce-at-once 0 9").unwrap(), Line::Prepare(Verb::AnnounceAtOnce, 0..9));
+        assert_eq!(Line::parse("relay 7").unwrap(), Line::Relay(7));
         assert!(Line::parse("withdraw 3").is_err());
     }
 }

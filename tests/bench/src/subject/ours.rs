@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::Range, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bgp::{
     config::{PeerAsn, PeerConfig, SpeakerConfig},
     driver::Handle,
@@ -29,7 +29,12 @@ async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()
         .with_context(|| format!("listening on {listen}"))?;
     let attributes = Arc::new(RouteAttributes::default());
     handle.announce(numbered(family, 0..routes, &attributes)).await?;
-    handle.set_peers(vec![peer(family, !dial)?]).await?;
+    let mut peers = vec![peer("sink", End::Sink, family, !dial)?];
+    if !dial {
+        // It only gets a session where a benchmark wants one.
+        peers.push(peer("feeder", End::Feeder, family, true)?);
+    }
+    handle.set_peers(peers).await?;
     // The pipe itself, not tokio's standard input, which is read by a thread of its own.
     let stdin = pipe::OpenOptions::new().open_receiver("/proc/self/fd/0").context("standard input")?;
     let mut lines = BufReader::new(stdin).lines();
@@ -38,6 +43,7 @@ async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()
     while let Some(line) = lines.next_line().await? {
         match Line::parse(&line)? {
             Line::Go => call.make(&handle).await?,
+            Line::Relay(_) => bail!("only the raw sender passes octets on"),
             Line::Prepare(verb, numbers) => {
                 call = match verb {
                     Verb::Announce => Call::Announce(numbered(family, numbers, &attributes)),
@@ -51,12 +57,11 @@ async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()
     Ok(())
 }
 
-fn peer(family: Family, passive: bool) -> Result<PeerConfig> {
+fn peer(name: &str, end: End, family: Family, passive: bool) -> Result<PeerConfig> {
     let asn = |end: End| Asn::new(end.asn()).context("AS number");
     let router_id = RouterId::new(End::Speaker.router_id()).context("router ID")?;
-    let peer_asn = PeerAsn::Exactly(asn(End::Sink)?);
-    let address = End::Sink.address(family);
-    let mut peer = PeerConfig::new("sink", address, router_id, asn(End::Speaker)?, peer_asn);
+    let peer_asn = PeerAsn::Exactly(asn(end)?);
+    let mut peer = PeerConfig::new(name, end.address(family), router_id, asn(End::Speaker)?, peer_asn);
     peer.passive = passive;
     Ok(peer)
 }

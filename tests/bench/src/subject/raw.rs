@@ -1,8 +1,8 @@
 //! The floor of the machine: completes the handshake, then writes octets that were encoded before.
 
 use std::{
-    io::{BufRead, Write},
-    net::{SocketAddr, TcpListener},
+    io::{BufRead, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
 };
 
 use anyhow::{Context as _, Result};
@@ -28,8 +28,12 @@ pub(super) fn run(&Arguments { family, routes, dial, .. }: &Arguments) -> Result
     drop(first);
     discard_input(&stream)?;
     let mut octets = Vec::new();
-    for line in std::io::stdin().lock().lines() {
-        match Line::parse(&line?)? {
+    let mut relayed = 0;
+    let mut stdin = std::io::stdin().lock();
+    let mut line = String::new();
+    while stdin.read_line(&mut line)? > 0 {
+        match Line::parse(&line)? {
+            Line::Go if relayed > 0 => relay(&mut stdin, std::mem::take(&mut relayed), &mut stream)?,
             Line::Go => stream.write_all(&octets)?,
             Line::Prepare(verb, numbers) => {
                 octets = match verb {
@@ -38,7 +42,24 @@ pub(super) fn run(&Arguments { family, routes, dial, .. }: &Arguments) -> Result
                 };
                 answer("prepared")?;
             }
+            Line::Relay(octets) => {
+                relayed = octets;
+                answer("prepared")?;
+            }
         }
+        line.clear();
     }
     Ok(())
+}
+
+/// Writes as they come; a pipe holds 64 KiB.
+fn relay(from: &mut impl BufRead, octets: usize, to: &mut TcpStream) -> std::io::Result<()> {
+    let mut rest = from.take(octets as u64);
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok(()),
+            some => to.write_all(buffer.get(..some).unwrap_or_default())?,
+        }
+    }
 }

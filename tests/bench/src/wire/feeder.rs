@@ -3,7 +3,11 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpStream},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -43,6 +47,32 @@ impl Feeder {
     /// Hands over octets to be written at once.
     pub(crate) fn write(&self, octets: Vec<u8>) -> Result<()> {
         self.octets.send(octets).context("the feeder's session has ended")
+    }
+}
+
+/// A session whose end on our side writes the same octets over and over, as fast as they are taken, until it is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Flood {
+    is_over: Arc<AtomicBool>,
+}
+
+impl Flood {
+    /// Dials a speaker that is ready. Call it inside the namespace that has `source`.
+    pub(crate) fn dial(source: IpAddr, to: IpAddr, messages: &Messages, octets: Vec<u8>) -> Result<Self> {
+        let mut stream = connect(source, to)?;
+        handshake(&mut stream, messages).context("handshake")?;
+        discard_input(&stream)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        thread::spawn(move || while !until.load(Ordering::Relaxed) && stream.write_all(&octets).is_ok() {});
+        Ok(Self { is_over })
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,7 @@ mod messages;
 mod pair;
 mod sink;
 
-pub(crate) use feeder::{Feeder, discard_input, handshake};
+pub(crate) use feeder::{Feeder, Flood, discard_input, handshake};
 pub(crate) use messages::{Family, Messages};
 pub(crate) use pair::{End, Pair};
 pub(crate) use sink::{Receipt, Sink};
