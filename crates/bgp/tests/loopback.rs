@@ -174,6 +174,17 @@ async fn shutdown_tells_the_peer_why() {
 }
 
 #[tokio::test]
+async fn the_speaker_ends_with_its_last_handle() {
+    let (a, b) = session().await;
+    let other = a.clone();
+    drop(a);
+    other.announce([route("192.0.2.1/32")]).await.unwrap();
+    until(&b, "told", |peer| peer.received == [1, 0]).await;
+    drop(other);
+    until(&b, "down", |peer| peer.state != State::Established).await;
+}
+
+#[tokio::test]
 async fn equal_peers_a_refused_set_and_another_export_do_not_touch_the_session() {
     let (a, b, port) = session_on_port().await;
     a.announce(vec![route("192.0.2.1/32")]).await.unwrap();

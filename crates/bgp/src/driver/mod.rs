@@ -16,7 +16,7 @@ use std::{
 use tokio::{
     net::TcpStream,
     sync::watch,
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinSet, yield_now},
     time::{Duration, Instant, sleep_until},
 };
 
@@ -121,6 +121,11 @@ impl Driver {
                     for (id, ready) in ready {
                         self.on_ready(id, ready);
                     }
+                    self.settle();
+                    // A router that sends without a pause must not keep the program's other tasks waiting, nor those
+                    // of their sockets that only the runtime looks at.
+                    yield_now().await;
+                    continue;
                 }
                 Wake::Accepted(stream, from) => self.on_accepted(stream, from),
                 Wake::Dialed(id, result) => self.on_dialed(id, result),

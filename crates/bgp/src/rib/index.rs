@@ -14,11 +14,18 @@ const MIN_BUCKETS: usize = 16;
 /// Slots by the hash of their prefix.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// 0 where empty, else the hash in the upper half and the slot plus one in the lower. A power of two of them,
-    /// or none.
+    /// [`EMPTY`], [`REMOVED`], or the hash in the upper half and the slot plus one in the lower. A power of two of
+    /// them, or none.
     buckets: Vec<u64>,
     len: usize,
+    removed: usize,
 }
+
+/// Nothing is here, nor anything that belongs here further on.
+const EMPTY: u64 = 0;
+
+/// Something was here, and what belongs here may follow.
+const REMOVED: u64 = 1 << 32;
 
 /// What [`Index::entry`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +80,8 @@ impl Index {
     /// The slot with this hash that `is_it`, or where it may be inserted.
     #[inline]
     pub(super) fn entry(&mut self, hash: u32, is_it: impl Fn(Slot) -> bool) -> Found {
-        if (self.len + 1) * 8 > self.buckets.len() * MAX_LOAD_IN_EIGHTHS {
-            self.grow();
+        if (self.len + self.removed + 1) * 8 > self.buckets.len() * MAX_LOAD_IN_EIGHTHS {
+            self.rebuild();
         }
         self.probe(hash, is_it)
     }
@@ -82,6 +89,7 @@ impl Index {
     /// Puts a slot into a bucket that [`Index::entry`] has found vacant.
     #[inline]
     pub(super) fn insert(&mut self, bucket: usize, hash: u32, slot: Slot) {
+        self.removed -= usize::from(self.buckets[bucket] == REMOVED);
         self.buckets[bucket] = pack(hash, slot);
         self.len += 1;
     }
@@ -89,37 +97,41 @@ impl Index {
     /// Takes out a slot that is there.
     pub(super) fn remove(&mut self, hash: u32, slot: Slot) {
         let (mask, wanted) = (self.mask(), pack(hash, slot));
-        let mut hole = hash as usize & mask;
-        while self.buckets[hole] != wanted {
-            debug_assert_ne!(self.buckets[hole], 0, "the slot is in the index");
-            hole = (hole + 1) & mask;
+        let mut bucket = hash as usize & mask;
+        while self.buckets[bucket] != wanted {
+            debug_assert_ne!(self.buckets[bucket], EMPTY, "the slot is in the index");
+            bucket = (bucket + 1) & mask;
         }
-        // What comes behind moves up, unless that takes it before the bucket that it belongs to.
-        let mut next = (hole + 1) & mask;
-        while self.buckets[next] != 0 {
-            let home = (self.buckets[next] >> 32) as usize & mask;
-            if next.wrapping_sub(home) & mask >= next.wrapping_sub(hole) & mask {
-                self.buckets[hole] = self.buckets[next];
-                hole = next;
-            }
-            next = (next + 1) & mask;
-        }
-        self.buckets[hole] = 0;
         self.len -= 1;
+        if self.buckets[(bucket + 1) & mask] != EMPTY {
+            self.buckets[bucket] = REMOVED;
+            self.removed += 1;
+            return;
+        }
+        // Nothing follows, so what was removed just before is needed as a bridge no longer, either.
+        self.buckets[bucket] = EMPTY;
+        let mut before = bucket.wrapping_sub(1) & mask;
+        while self.buckets[before] == REMOVED {
+            self.buckets[before] = EMPTY;
+            self.removed -= 1;
+            before = before.wrapping_sub(1) & mask;
+        }
     }
 
     #[inline]
     fn probe(&self, hash: u32, is_it: impl Fn(Slot) -> bool) -> Found {
         let mask = self.mask();
         let mut bucket = hash as usize & mask;
+        let mut vacant = None;
         loop {
             let found = self.buckets[bucket];
-            if found == 0 {
-                return Found::Vacant(bucket);
+            if found == EMPTY {
+                return Found::Vacant(vacant.unwrap_or(bucket));
             }
-            let slot = found as u32 - 1;
-            if (found >> 32) as u32 == hash && is_it(slot) {
-                return Found::Slot(slot);
+            if found == REMOVED {
+                vacant = vacant.or(Some(bucket));
+            } else if (found >> 32) as u32 == hash && is_it(found as u32 - 1) {
+                return Found::Slot(found as u32 - 1);
             }
             bucket = (bucket + 1) & mask;
         }
@@ -129,14 +141,17 @@ impl Index {
         self.buckets.len() - 1
     }
 
+    /// Makes room: twice as much, or, where it is the removed that take it, as much as before.
     #[cold]
-    fn grow(&mut self) {
-        let buckets = vec![0; (self.buckets.len() * 2).max(MIN_BUCKETS)];
-        let old = std::mem::replace(&mut self.buckets, buckets);
+    fn rebuild(&mut self) {
+        let is_full = self.len * 16 >= self.buckets.len() * MAX_LOAD_IN_EIGHTHS;
+        let size = if is_full { self.buckets.len() * 2 } else { self.buckets.len() };
+        let old = std::mem::replace(&mut self.buckets, vec![EMPTY; size.max(MIN_BUCKETS)]);
+        self.removed = 0;
         let mask = self.mask();
-        for found in old.into_iter().filter(|found| *found != 0) {
+        for found in old.into_iter().filter(|found| !matches!(*found, EMPTY | REMOVED)) {
             let mut bucket = (found >> 32) as usize & mask;
-            while self.buckets[bucket] != 0 {
+            while self.buckets[bucket] != EMPTY {
                 bucket = (bucket + 1) & mask;
             }
             self.buckets[bucket] = found;
@@ -179,6 +194,8 @@ mod tests {
                     index.remove(hash, slot);
                 }
                 prop_assert_eq!(index.len, model.len());
+                let removed = index.buckets.iter().filter(|bucket| **bucket == REMOVED).count();
+                prop_assert_eq!(index.removed, removed);
             }
             for (slot, hash) in (0..).zip(hashes) {
                 let found = index.find(hash, |found| found == slot);
