@@ -48,7 +48,8 @@ impl Drop for Cluster {
 impl Cluster {
     async fn start() -> Cluster {
         let server = Server::start(Options::default()).await.unwrap();
-        let client = Client::try_from(kube::Config::new(server.url().parse().unwrap())).unwrap();
+        let config = kube::Config::new(server.url().parse().unwrap());
+        let client = Client::try_from(config.clone()).unwrap();
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
         for (_, crd) in api::crds::all() {
             crds.create(&PostParams::default(), &serde_json::from_value(crd).unwrap()).await.unwrap();
@@ -66,8 +67,8 @@ impl Cluster {
         let arguments = Arguments { pod_name: Some("test".to_owned()), ..Arguments::default() };
         let settings = Arc::new(Settings::load(&arguments).unwrap());
         let metrics = Arc::new(Metrics::default());
-        let run = allocator::run(client.clone(), settings, metrics, CancellationToken::new());
-        Cluster { _server: server, client, allocator: tokio::spawn(run) }
+        let run = allocator::run(config, settings, metrics, CancellationToken::new());
+        Cluster { _server: server, client, allocator: tokio::spawn(async { run.await.unwrap() }) }
     }
 
     fn leases(&self) -> Api<Lease> {
