@@ -17,6 +17,8 @@ use crate::{
     settings::Settings,
 };
 
+/// How long the first attempt at the Lease may take before this replica begins to stand by.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(500);
 /// How long events that are queued may take when the process is to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,12 @@ fn passed_on<T>(ended: Option<Result<T, JoinError>>) -> Option<T> {
 /// One term after the other, until `stop`. Whether every write has been answered.
 async fn all_terms(surroundings: Surroundings, mut tenure: Tenure, stop: CancellationToken) -> bool {
     let mut is_orderly = true;
+    // Whoever gets the Lease at once need not list everything twice.
+    tokio::select! {
+        () = stop.cancelled() => return is_orderly,
+        () = tenure.begun() => {}
+        () = tokio::time::sleep(FIRST_ATTEMPT) => {}
+    }
     while !stop.is_cancelled() {
         tokio::select! {
             _ = term(surroundings.clone(), None, stop.clone()) => {}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use api::IpFamily;
+use foldhash::fast::RandomState;
 
 use crate::{
     inputs::{Service, ServiceKey, group::GroupChanges},
@@ -53,10 +54,10 @@ pub struct Waiter {
 /// Everybody who waits.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {
-    waiters: HashMap<ServiceKey, Waiter>,
-    by_wait: HashMap<Wait, BTreeSet<Turn>>,
+    waiters: HashMap<ServiceKey, Waiter, RandomState>,
+    by_wait: HashMap<Wait, BTreeSet<Turn>, RandomState>,
     /// Those who wait for something else and have a sharing key, by that.
-    by_partner: HashMap<Wait, BTreeSet<Turn>>,
+    by_partner: HashMap<Wait, BTreeSet<Turn>, RandomState>,
 }
 
 impl Waiting {

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     apply::status_patch,
     assign::Write,
+    inputs::compact::ShortText,
     testing::{self, groups, merge, object, read},
 };
 
@@ -97,7 +98,7 @@ struct World {
     /// Written from this version with this decision; `true`: applied, but nobody knows.
     in_flight: BTreeMap<usize, (Service, Write, bool)>,
     /// A write came too late: until the cache has a newer version nothing is decided.
-    outdated: BTreeMap<usize, Box<str>>,
+    outdated: BTreeMap<usize, ShortText>,
 }
 
 impl World {

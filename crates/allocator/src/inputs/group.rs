@@ -12,6 +12,7 @@ use api::{
     AddressRange, GoDuration, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec,
     condition::reason,
 };
+use foldhash::fast::RandomState;
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
 use super::scope::{Claims, Namespaces, Scope};
@@ -98,7 +99,7 @@ impl GroupObject {
 /// All groups of the install namespace, judged.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    accepted: HashMap<Arc<str>, Arc<Group>>,
+    accepted: HashMap<Arc<str>, Arc<Group>, RandomState>,
     refused: HashMap<Arc<str>, Refusal>,
     /// First address of each accepted range → its last and its group. Ranges do not overlap.
     ranges: BTreeMap<IpAddr, (IpAddr, Arc<Group>)>,

@@ -1,5 +1,6 @@
 //! Objects of the API server → small values that the decision reads. What cannot be understood is a value, too.
 
+pub mod compact;
 pub mod group;
 pub mod lease;
 pub mod object;

@@ -5,7 +5,10 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use crate::inputs::object::{IngressObject, PortObject, ServiceObject};
+use crate::inputs::{
+    compact::{ShortText, Uid},
+    object::{IngressObject, PortObject, ServiceObject},
+};
 use api::{
     IpFamily, PoolType,
     names::{ALLOCATOR_FIELD_MANAGER, annotation},
@@ -180,9 +183,9 @@ pub struct Service {
     /// Which.
     pub key: ServiceKey,
     /// For events.
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// What a write is conditional on.
-    pub resource_version: Box<str>,
+    pub resource_version: ShortText,
     /// Seconds since 1970; who is older wins a conflict.
     pub created: i64,
     /// What the decision reads.
@@ -306,8 +309,9 @@ fn ports(objects: &[PortObject]) -> Arc<[Port]> {
 }
 
 fn ingress(objects: &[IngressObject]) -> (Vec<IpAddr>, bool) {
-    let addresses: Vec<IpAddr> =
-        objects.iter().filter_map(|object| object.ip.as_deref()?.parse().ok()).collect();
+    // Collected, they would have room for four.
+    let mut addresses = Vec::with_capacity(objects.len());
+    addresses.extend(objects.iter().filter_map(|object| object.ip.as_deref()?.parse::<IpAddr>().ok()));
     let foreign = addresses.len() != objects.len()
         || objects.iter().any(|object| object.hostname.as_deref().is_some_and(|name| !name.is_empty()));
     (addresses, foreign)
