@@ -6,8 +6,10 @@
 
 mod benchmarks;
 mod context;
+mod control;
 mod daemons;
 mod figure;
+mod fleet;
 mod kernel_watch;
 mod machine;
 mod process;
@@ -30,6 +32,10 @@ use crate::{
     figure::{Figure, merge},
     machine::Machine,
 };
+
+/// What the allocator's own program uses: what is measured of it in this process is measured as it runs.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures the bars of the specification.
 #[derive(Debug, Parser)]

@@ -9,10 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::Client;
 use lab::{
     Cluster, Host, Router, RouterConfig, Run, Topology,
     control_plane::Choice,
@@ -20,6 +17,8 @@ use lab::{
     until,
 };
 use serde_json::json;
+
+use crate::control;
 
 /// The name of the ServiceGroup: the one that Services without an annotation get.
 pub(crate) const GROUP: &str = "default";
@@ -106,15 +105,8 @@ impl Site {
         T: Send,
         F: Future<Output = Result<T>>,
     {
-        let kubeconfig = Kubeconfig::read_from(self.cluster.control_plane.nodes_kubeconfig())?;
-        self.topology.control.namespace.enter(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let config =
-                    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-                work(Client::try_from(config)?).await
-            })
-        })?
+        let mut one_thread = tokio::runtime::Builder::new_current_thread();
+        control::with_client(&self.cluster, &self.topology.control, &mut one_thread, work)
     }
 
     /// Starts the agent of the node; says when.

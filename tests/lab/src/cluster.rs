@@ -54,10 +54,19 @@ impl Cluster {
     /// # Errors
     /// When it ends or does not get ready in time.
     pub fn start_allocator(&mut self, run: &Run, control: &Host) -> Result<()> {
+        self.spawn_allocator(run, control)?;
+        wait_ready(self.allocator()?, control)
+    }
+
+    /// Starts the allocator on the control plane's machine; whoever calls it waits for what it needs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_allocator(&mut self, run: &Run, control: &Host) -> Result<()> {
         let mut command = self.program(control, "allocator")?;
         command.env("PURELB_POD_NAME", "allocator-0");
-        let process = Process::spawn("allocator", command, run.log("allocator"))?;
-        wait_ready(self.allocator.insert(process), control)
+        self.allocator = Some(Process::spawn("allocator", command, run.log("allocator"))?);
+        Ok(())
     }
 
     /// Starts the agent of one node.

@@ -19,6 +19,8 @@ use crate::{
 
 const PORT: u16 = 6443;
 const TOKEN: &str = "lab";
+/// As large as kubeadm makes it: there is room for 100,000 Services.
+const CLUSTER_IPS: &str = "10.96.0.0/12,fd00:10:96::/108";
 
 /// Which control plane to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +114,8 @@ type Started = (Value, SocketAddr);
 fn in_memory(run: &Run, control: &Host, folder: &Path, processes: &mut Vec<Process>) -> Result<Started> {
     let written = folder.join("written.kubeconfig");
     let mut command = control.namespace.command(helpers::binary("apiserver")?);
-    command.args(["--listen", &format!("0.0.0.0:{PORT}"), "--write-kubeconfig"]).arg(&written);
+    command.args(["--listen", &format!("0.0.0.0:{PORT}"), "--service-cidr", CLUSTER_IPS]);
+    command.arg("--write-kubeconfig").arg(&written);
     processes.push(Process::spawn("apiserver", command, run.log("apiserver"))?);
     let config = until("the API server to write its kubeconfig", secs(20), || {
         processes.iter_mut().try_for_each(Process::check_running)?;
@@ -152,7 +155,7 @@ fn from_assets(
     server.args([
         "--etcd-servers=http://127.0.0.1:2379",
         "--service-account-issuer=https://kubernetes.default.svc",
-        "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
+        &format!("--service-cluster-ip-range={CLUSTER_IPS}"),
         "--authorization-mode=RBAC",
         "--disable-admission-plugins=ServiceAccount",
         "--allow-privileged=true",

@@ -4,8 +4,13 @@ use anyhow::Result;
 
 use crate::{context::Context, figure::Sample};
 
+mod allocate_vs_patch;
+mod allocator_restart;
 mod announce_10k;
+mod assign_rate;
 mod bulk;
+mod exhausted_wakeup;
+mod ledger_rss;
 mod restart_10k;
 mod route_latency_10k;
 mod service_to_router;
@@ -43,4 +48,9 @@ pub(crate) const ALL: &[Entry] = &[
     bulk::ENTRY,
     route_latency_10k::ENTRY,
     restart_10k::ENTRY,
+    assign_rate::ENTRY,
+    ledger_rss::ENTRY,
+    allocate_vs_patch::ENTRY,
+    allocator_restart::ENTRY,
+    exhausted_wakeup::ENTRY,
 ];
