@@ -160,7 +160,7 @@ impl Waiting {
     }
 }
 
-fn take_out(waiting: &mut HashMap<Wait, BTreeSet<Turn>>, wait: Option<&Wait>, turn: &Turn) {
+fn take_out(waiting: &mut HashMap<Wait, BTreeSet<Turn>, RandomState>, wait: Option<&Wait>, turn: &Turn) {
     if let Some(wait) = wait
         && let Some(turns) = waiting.get_mut(wait)
     {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     assign::{Edge, Write},
-    inputs::{Service, service::Ownership},
+    inputs::{Service, compact::ShortText, service::Ownership},
 };
 
 /// A Service and what is going on with it.
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) missing: bool,
     /// A write that was conditional on this version came too late: what was there first has still to be seen.
     /// Until then nothing is decided, and the ledger keeps what it has.
-    pub(super) behind: Option<Box<str>>,
+    pub(super) behind: Option<ShortText>,
     /// The write that came too late may have come too late for one of its own repetitions.
     pub(super) unsure: bool,
     /// Writes in a row that were of no use.
@@ -70,7 +70,7 @@ pub struct Order {
     pub write: Write,
     /// What the next request is conditional on: the version of the Service, or the one that the first of two
     /// requests has made of it.
-    pub version: Box<str>,
+    pub version: ShortText,
     /// The change of the traffic policy is confirmed, so the rest follows.
     pub policy_done: bool,
     /// How many requests for this step were without an answer that is certain.
@@ -88,7 +88,7 @@ impl Order {
     }
 
     /// The first of two requests is confirmed, and has made this version.
-    pub fn policy_confirmed(&mut self, version: Box<str>) {
+    pub fn policy_confirmed(&mut self, version: ShortText) {
         (self.version, self.policy_done, self.unanswered) = (version, true, 0);
     }
 
