@@ -14,11 +14,6 @@ use telemetry::LogFilter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Gives memory back that a list of everything needed for a moment, and is quick with small pieces from several
-/// threads; where the C library is musl, its own is neither.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> anyhow::Result<()> {
     let settings = Settings::load(&Arguments::parse()).context("settings")?;
     let log = telemetry::log::start(&settings.log_filter, settings.log_format)?;

@@ -33,10 +33,6 @@ use crate::{
     machine::Machine,
 };
 
-/// What the allocator's own program uses: what is measured of it in this process is measured as it runs.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures the bars of the specification.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
