@@ -10,10 +10,14 @@ use std::{
 };
 
 use apiserver::{Action, Cut, Fault, Matcher};
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 
-use support::{Cluster, addresses, assert_unique, within};
+use support::{AGENT, Cluster, addresses, assert_unique, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_served_with_one_write_that_carries_status_and_annotations() {
@@ -291,4 +295,105 @@ async fn a_service_that_is_created_again_gets_its_address_even_from_the_next_all
         groups.get("sticky").await.ok()?.status?.reservations.is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_that_is_freed_costs_one_write_to_the_oldest_that_waits() {
+    let cluster = Cluster::start().await;
+    let pool = json!({"remote": {"v4pool": {"pool": "203.0.113.1-203.0.113.2", "subnet": "203.0.113.0/24"}}});
+    cluster.group("small", pool).await;
+    let allocator = cluster.allocator("a").await;
+    let small = json!({"purelb.io/service-group": "small"});
+    for number in 10..60 {
+        cluster.service(&format!("web-{number}"), small.clone(), json!({})).await;
+    }
+    within("all others wait", async || {
+        (allocator.metric("purelb_allocator_waiting_services") == 48.0).then_some(())
+    })
+    .await;
+    let before = cluster.published().await;
+    assert_eq!(before.len(), 2);
+    cluster.server.counters().reset();
+    let gone = before.keys().next().unwrap();
+    cluster.services().delete(gone, &DeleteParams::default()).await.unwrap();
+    within("the next has the address", async || {
+        let published = cluster.published().await;
+        (published.len() == 2 && published != before).then_some(())
+    })
+    .await;
+    // One that comes later is the last to be decided about; nobody else has been written until then.
+    cluster.plain("barrier").await;
+    cluster.served("barrier").await;
+    assert_eq!(cluster.server.counters().total(&Matcher::verb("write").on("services/status")), 2);
+    assert_eq!(allocator.metric("purelb_allocator_waiting_services"), 47.0);
+    // Those that were created in one second are served by name.
+    let published = cluster.published().await;
+    assert!(published.contains_key("web-12"), "{published:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_and_nobody_is_woken_where_nothing_has_changed() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator("a").await;
+    for number in 0..20 {
+        cluster.plain(&format!("web-{number}")).await;
+    }
+    cluster.all_served(20).await;
+    let groups = cluster.groups();
+    within("the group counts", async || {
+        (groups.get("default").await.ok()?.status?.allocated_ipv4 == 20).then_some(())
+    })
+    .await;
+    let decided = allocator.metric("purelb_allocator_decisions_total");
+    cluster.server.counters().reset();
+    // What nodes' agents write, and lists and watches that begin anew.
+    let announced = json!({"metadata": {"annotations": {"example.org/announced": "node1,eth0"}}});
+    for number in 0..20 {
+        cluster.patch(&format!("web-{number}"), announced.clone()).await;
+    }
+    cluster.server.compact();
+    cluster.server.faults().expire_watches(Matcher::all());
+    let lists = || cluster.server.counters().total(&Matcher::verb("list").on("services").from_client(AGENT));
+    within("everything is listed again", async || (lists() > 0).then_some(())).await;
+    // The barrier: it is seen after all that.
+    cluster.plain("barrier").await;
+    cluster.served("barrier").await;
+    let ours =
+        |resource| cluster.server.counters().total(&Matcher::verb("write").on(resource).from_client(AGENT));
+    assert_eq!((ours("services/status"), ours("services")), (1, 0));
+    let decided = allocator.metric("purelb_allocator_decisions_total") - decided;
+    assert!(decided <= 2.0, "{decided} decisions for one new Service");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_whose_writes_fail_do_not_hold_up_the_others() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator("a").await;
+    // A webhook of one namespace that is down, say: more writes than may be under way at once fail, for ever.
+    let failing = Matcher { namespace: Some("broken".into()), ..Matcher::verb("patch").from_client(AGENT) };
+    cluster.server.faults().refuse(failing, 500, u32::MAX);
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let namespace = json!({"metadata": {"name": "broken"}});
+    namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+    let large = json!({"remote": {"v4pool": {"pool": "10.1.0.0/22", "subnet": "10.1.0.0/16"}}});
+    cluster.group("large", large).await;
+    let broken: Api<Service> = Api::namespaced(cluster.client.clone(), "broken");
+    let service = |number: usize| {
+        let annotations = json!({"purelb.io/service-group": "large"});
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("web-{number}"), "annotations": annotations},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+        }))
+        .unwrap()
+    };
+    for number in 0..520 {
+        broken.create(&PostParams::default(), &service(number)).await.unwrap();
+    }
+    within("all of them fail", async || {
+        (allocator.metric("purelb_allocator_writes_in_flight") == 520.0).then_some(())
+    })
+    .await;
+    cluster.plain("web").await;
+    cluster.served("web").await;
+    assert_eq!(allocator.metric("purelb_allocator_writes_total"), 1.0);
 }
