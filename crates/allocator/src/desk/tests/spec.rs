@@ -94,7 +94,7 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
     )
 }
 
-pub(super) const GROUPS: usize = 5;
+pub(super) const GROUPS: usize = 8;
 
 /// The groups that there may be: so few addresses that they run out.
 pub(super) fn groups_variant(variant: usize) -> Groups {
@@ -108,11 +108,19 @@ fn made_groups(variant: usize) -> Groups {
     let smaller = "remote: {v4pool: {pool: 192.0.2.2-192.0.2.3, subnet: 192.0.2.0/24, aggregation: /32}}";
     let v4only = "remote: {v4pool: {pool: 203.0.113.0/31, subnet: 203.0.113.0/24, aggregation: /32}}";
     let onlink = "local: {v4pool: {pool: 198.51.100.1-198.51.100.2, subnet: 198.51.100.0/24}}";
+    let two = "v4pools: [{pool: 192.0.2.1-192.0.2.2, subnet: 192.0.2.0/24, aggregation: /32}, \
+               {pool: 203.0.113.1-203.0.113.2, subnet: 203.0.113.0/24, aggregation: /32}]";
     match variant {
         0 => groups(&[("default", default), ("v4only", v4only), ("onlink", onlink)]),
         1 => groups(&[("default", smaller), ("v4only", v4only), ("onlink", onlink)]),
         2 => groups(&[("v4only", v4only), ("other", default)]),
         3 => groups(&[("default", onlink), ("missing", v4only)]),
+        4 => groups(&[("default", &format!("remote: {{multiPool: true, {two}}}")), ("onlink", onlink)]),
+        5 => groups(&[("default", &format!("remote: {{balancePools: true, {two}}}")), ("onlink", onlink)]),
+        6 => groups(&[
+            ("default", default),
+            ("v4only", &format!("{{{v4only}, namespaces: [ns], enforceNamespaces: true}}")),
+        ]),
         _ => groups(&[]),
     }
 }
