@@ -13,6 +13,9 @@ GROUP = {"create": True, "name": "default", "spec": {"remote": {"v4pool": {"pool
 PEERS = [{"name": "tor1", "spec": {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}},
          {"name": "tor2", "spec": {"myASN": 64512, "dynamicASN": "external", "peerAddress": "192.0.2.2"}}]
 
+SIDECAR = {"image": "registry.example/ipam-file:1", "args": ["--store", "/books/ipam.json", "--pool", "external=192.0.2.0/24"],
+           "volumeMounts": [{"name": "books", "mountPath": "/books"}]}
+
 # name -> values
 GOOD = {
     "defaults": {},
@@ -23,6 +26,10 @@ GOOD = {
     "placement": {"allocator": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}],
                                 "affinity": {"nodeAffinity": {}}},
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
+    "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
+    "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
+    "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
+                                 "extraVolumes": [{"name": "v", "emptyDir": {}}]}},
     "group": {"serviceGroup": GROUP},
     "peers": {"bgpPeers": PEERS},
     "group and peers": {"serviceGroup": GROUP, "bgpPeers": PEERS},
@@ -31,6 +38,7 @@ GOOD = {
 BAD = {
     "misspelt value": ({"alocator": {}}, "alocator"),
     "no replicas": ({"allocator": {"replicas": 0}}, "replicas"),
+    "sidecar without image": ({"allocator": {"ipamSidecar": {"args": ["x"]}}}, "image"),
     "peer without spec": ({"bgpPeers": [{"name": "x"}]}, "spec"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
 }
@@ -51,7 +59,13 @@ def check(chart, path, name, values):
         if message["severity"] >= 2:
             yield f"{name}: lint: {message}"
     found = set()
+    wants_sidecar = bool(values.get("allocator", {}).get("ipamSidecar"))
     for document in objects(chart.render(values, name="purelb", namespace="purelb-system")):
+        if document["kind"] == "Deployment" and wants_sidecar:
+            containers = document["spec"]["template"]["spec"]["containers"]
+            mounts = [{mount["name"]: mount["mountPath"] for mount in c["volumeMounts"]} for c in containers]
+            if len(containers) != 2 or any(mount.get("ipam-socket") != "/var/run/purelb" for mount in mounts):
+                yield f"{name}: the allocator and its sidecar do not share the directory of the socket"
         key = (document["apiVersion"], document["kind"], document["metadata"]["name"])
         if key in found:
             yield f"{name}: {key} is rendered twice"

@@ -43,13 +43,26 @@ use crate::leader::Tenure;
 #[derive(Debug)]
 pub struct Fence(Arc<Gate>);
 
+/// What connections pass as long as the fence is open.
 #[derive(Debug)]
-struct Gate {
+pub struct Gate {
     tenure: Tenure,
     is_closed: AtomicBool,
 }
 
+impl Fence {
+    /// For connections to others than the API server.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.0
+    }
+}
+
 impl Gate {
+    /// A connection behind the gate.
+    pub fn guard<S>(self: &Arc<Gate>, stream: S) -> FencedStream<S> {
+        FencedStream { stream, gate: self.clone() }
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.is_closed.load(Ordering::Acquire) || !self.tenure.is_valid() {
             // Once closed, a later tenure does not open it again.
@@ -100,9 +113,9 @@ struct Fenced {
 }
 
 impl Service<Uri> for Fenced {
-    type Response = FencedStream;
+    type Response = FencedStream<TokioIo<TcpStream>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<FencedStream, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.connector.poll_ready(context).map_err(BoxError::from)
@@ -113,24 +126,25 @@ impl Service<Uri> for Fenced {
         Box::pin(async move {
             let stream = connecting.await?;
             socket2::SockRef::from(stream.inner()).set_linger(Some(Duration::ZERO))?;
-            Ok(FencedStream { stream, gate })
+            Ok(gate.guard(stream))
         })
     }
 }
 
 /// A connection behind the gate.
-struct FencedStream {
-    stream: TokioIo<TcpStream>,
+#[derive(Debug)]
+pub struct FencedStream<S> {
+    stream: S,
     gate: Arc<Gate>,
 }
 
-impl Connection for FencedStream {
+impl<S: Connection> Connection for FencedStream<S> {
     fn connected(&self) -> Connected {
         self.stream.connected()
     }
 }
 
-impl Read for FencedStream {
+impl<S: Read + Unpin> Read for FencedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -140,7 +154,7 @@ impl Read for FencedStream {
     }
 }
 
-impl Write for FencedStream {
+impl<S: Write + Unpin> Write for FencedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -108,11 +108,12 @@ fn of_accepted(group: &Group, engine: &Engine) -> ServiceGroupStatus {
         addresses: group.ranges().map(|range| range.to_string()).collect(),
         allocated_ipv4: clamp(held4),
         allocated_ipv6: clamp(held6),
-        available_ipv4: clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4))),
-        available_ipv6: clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6)))),
+        available_ipv4: Some(clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4)))),
+        available_ipv6: Some(clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6))))),
         bound_namespaces: engine.bound().namespaces(&group.name).map(str::to_owned).collect(),
         reservations: engine.reservations_of(group).map(reserved).collect(),
         conflicts: conflicts(group, live),
+        external_services: Vec::new(),
         conditions: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ pub mod assign;
 pub mod desk;
 pub mod engine;
 pub mod events;
+pub mod external;
 pub mod fence;
 pub mod group_status;
 pub mod inputs;

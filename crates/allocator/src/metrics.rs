@@ -38,6 +38,26 @@ pub struct ErrorLabels {
     pub reason: &'static str,
 }
 
+/// Labels of calls to IPAM providers.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CallLabels {
+    /// Path of the provider's socket.
+    pub socket: String,
+    /// Allocate, Release or Stats.
+    pub method: &'static str,
+    /// The gRPC status code.
+    pub code: String,
+}
+
+/// Labels of how long such calls take.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct MethodLabels {
+    /// Path of the provider's socket.
+    pub socket: String,
+    /// Allocate, Release or Stats.
+    pub method: &'static str,
+}
+
 /// What this program counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -71,6 +91,14 @@ pub struct Metrics {
     pub events_dropped: Counter,
     /// 1 while this replica holds the Lease.
     pub leader: Gauge,
+    /// Calls to IPAM providers.
+    pub provider_calls: Family<CallLabels, Counter>,
+    /// How long they take.
+    pub provider_call_seconds: Family<MethodLabels, Histogram>,
+    /// 1 while the IPAM provider of an external group answers.
+    pub provider_ready: Family<PoolLabels, Gauge>,
+    /// Services whose call to an IPAM provider has not begun yet.
+    pub provider_queue: Gauge,
     ready: AtomicBool,
     started: Instant,
     /// When the loop last turned, in milliseconds after the start.
@@ -82,14 +110,17 @@ pub const TURN: Duration = Duration::from_secs(10);
 /// Who has not turned for so long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// Bounds of histograms of durations, in seconds.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 impl Default for Metrics {
     fn default() -> Metrics {
-        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         Metrics {
             pool_size: Family::default(),
             addresses_in_use: Family::default(),
             allocation_rejected: Family::default(),
-            allocation_seconds: Histogram::new(buckets),
+            allocation_seconds: Histogram::new(SECONDS),
             writes: Counter::default(),
             conflicts: Counter::default(),
             write_errors: Family::default(),
@@ -101,6 +132,10 @@ impl Default for Metrics {
             events_queued: Gauge::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
+            provider_calls: Family::default(),
+            provider_call_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            provider_ready: Family::default(),
+            provider_queue: Gauge::default(),
             ready: AtomicBool::new(false),
             started: Instant::now(),
             turned_millis: AtomicU64::new(0),
@@ -157,6 +192,26 @@ impl Metrics {
             "allocator_events_dropped",
             "Events that were not published for there were too many",
             self.events_dropped.clone(),
+        );
+        registry.register(
+            "allocator_sidecar_rpc",
+            "Calls to IPAM providers, by gRPC status code",
+            self.provider_calls.clone(),
+        );
+        registry.register(
+            "allocator_sidecar_rpc_duration_seconds",
+            "How long calls to IPAM providers take",
+            self.provider_call_seconds.clone(),
+        );
+        registry.register(
+            "allocator_provider_ready",
+            "1 while the IPAM provider of an external group answers",
+            self.provider_ready.clone(),
+        );
+        registry.register(
+            "allocator_provider_queue",
+            "Services whose call to an IPAM provider has not begun yet",
+            self.provider_queue.clone(),
         );
         registry.register("allocator_leader", "1 on the replica that decides", self.leader.clone());
     }

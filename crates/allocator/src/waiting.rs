@@ -30,6 +30,8 @@ pub enum Wait {
     Ranges(Arc<str>, IpFamily),
     /// The address is freed by somebody or left by a stranger, or a holder of it changes.
     Address(IpAddr),
+    /// The IPAM provider of this group answers again.
+    Provider(Arc<str>),
     /// In this namespace somebody who has this sharing key changes, comes to an address or leaves one.
     Key(Box<str>, Arc<str>),
 }
@@ -128,7 +130,9 @@ impl Waiting {
         for (wait, waiting) in &self.by_wait {
             let concerned = match wait {
                 Wait::AnyGroup | Wait::Key(..) => true,
-                Wait::Group(name) | Wait::Room(name, _) | Wait::Ranges(name, _) => changes.has_group(name),
+                Wait::Group(name) | Wait::Provider(name) | Wait::Room(name, _) | Wait::Ranges(name, _) => {
+                    changes.has_group(name)
+                }
                 Wait::Boundary(namespace, group) => {
                     changes.has_group(group) || changes.has_namespace(namespace)
                 }

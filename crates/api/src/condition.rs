@@ -13,6 +13,9 @@ pub const READY: &str = "Ready";
 /// Strangers answer on the wire for addresses of the object.
 pub const ADDRESS_CONFLICT: &str = "AddressConflict";
 
+/// The IPAM provider of an external group answers.
+pub const PROVIDER_READY: &str = "ProviderReady";
+
 /// Reasons of conditions.
 pub mod reason {
     /// All is well.
@@ -31,6 +34,10 @@ pub mod reason {
     pub const ESTABLISHED: &str = "Established";
     /// Some matched node has no established session.
     pub const NOT_ESTABLISHED: &str = "NotEstablished";
+    /// The IPAM provider answers.
+    pub const PROVIDER_ANSWERS: &str = "Answers";
+    /// The IPAM provider cannot be reached or is not well.
+    pub const PROVIDER_UNAVAILABLE: &str = "Unavailable";
     /// No node matches.
     pub const NO_NODES: &str = "NoNodes";
 }

@@ -251,7 +251,7 @@ pub struct ExternalPools {
 }
 
 /// What became of a group. Written by the allocator.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceGroupStatus {
     /// Where the addresses are announced: local or remote.
@@ -269,12 +269,13 @@ pub struct ServiceGroupStatus {
     /// IPv6 addresses in use; those in reservations are among them.
     #[serde(default, rename = "allocatedIPv6")]
     pub allocated_ipv6: i64,
-    /// IPv4 addresses that are free: neither in use nor reserved.
-    #[serde(default, rename = "availableIPv4")]
-    pub available_ipv4: i64,
-    /// IPv6 addresses that are free: neither in use nor reserved; more than 9223372036854775807 are shown as that.
-    #[serde(default, rename = "availableIPv6")]
-    pub available_ipv6: i64,
+    /// IPv4 addresses that are free: neither in use nor reserved. Absent where an IPAM provider does not know.
+    #[serde(rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
+    pub available_ipv4: Option<i64>,
+    /// IPv6 addresses that are free: neither in use nor reserved; more than 9223372036854775807 are shown as that. Absent where an IPAM
+    /// provider does not know.
+    #[serde(rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
+    pub available_ipv6: Option<i64>,
     /// Namespaces that have Services with addresses of this group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_namespaces: Vec<String>,
@@ -285,8 +286,15 @@ pub struct ServiceGroupStatus {
     /// Addresses that wait for their Service to come back, see stickyFor; by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<ReservedAddress>,
+    /// External groups: Services, as namespace/name, that the IPAM provider may have given addresses to. A name is
+    /// written before the provider is asked and goes when it has confirmed the release, so that nothing is lost
+    /// when the allocator is not there; no need to edit it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub external_services: Vec<String>,
     /// Accepted: whether the group is understood and used, with the reason when it is not. AddressConflict: whether
-    /// strangers answer for addresses of the group.
+    /// strangers answer for addresses of the group. ProviderReady: whether the IPAM provider of an external group
+    /// answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

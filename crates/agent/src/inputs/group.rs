@@ -9,11 +9,12 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     pools: Vec<Pool>,
+    is_external: bool,
 }
 
-/// Reads a group, or says why it can't be used. An external group has no pools.
+/// Reads a group, or says why it can't be used. An external group has no pools: its addresses are host routes.
 pub fn parse(spec: &ServiceGroupSpec) -> Result<Group, Refusal> {
-    Ok(Group { pools: spec.parse_pools()? })
+    Ok(Group { pools: spec.parse_pools()?, is_external: spec.external.is_some() })
 }
 
 impl Group {
@@ -22,13 +23,23 @@ impl Group {
     pub fn network(&self, address: IpAddr) -> Option<IpNet> {
         let by_range = self.pools.iter().find(|pool| pool.range.contains(address));
         let by_subnet = || self.pools.iter().find(|pool| pool.subnet.contains(&address));
-        by_range.or_else(by_subnet).map(|pool| pool.network(address))
+        let by_pool = by_range.or_else(by_subnet).map(|pool| pool.network(address));
+        by_pool.or_else(|| self.is_external.then(|| IpNet::from(address)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_an_external_group_are_host_routes() {
+        let spec = serde_norway::from_str("external: {provider: x, announce: remote}").unwrap();
+        let group = parse(&spec).unwrap();
+        for (address, network) in [("192.0.2.5", "192.0.2.5/32"), ("2001:db8::5", "2001:db8::5/128")] {
+            assert_eq!(group.network(address.parse().unwrap()), Some(network.parse().unwrap()));
+        }
+    }
 
     #[test]
     fn an_address_has_the_prefix_length_of_its_pool() {

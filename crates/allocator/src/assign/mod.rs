@@ -18,6 +18,7 @@ use api::{
 };
 
 use crate::{
+    external::{Ask, Provided},
     inputs::{Groups, Live, Service, service::Ownership},
     ledger::{Conflict, Ledger},
     reservation::Reservations,
@@ -39,6 +40,8 @@ pub struct Context<'a> {
     pub live: &'a Live,
     /// What waits for whom to come back.
     pub reservations: &'a Reservations,
+    /// What an IPAM provider has given to the Service; collects what it is to be asked.
+    pub provided: &'a Provided,
 }
 
 impl Context<'_> {
@@ -90,6 +93,8 @@ pub enum Decision {
     Write(Write),
     /// It keeps what it has, and its owner is told why it gets no more.
     Refuse(Problem),
+    /// An IPAM provider has to be asked first; with the answer it is decided about again.
+    Ask(Ask),
 }
 
 /// What is to be written on a Service.

@@ -14,6 +14,7 @@
 
 mod answers;
 mod entry;
+mod provided;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use foldhash::fast::RandomState;
 use crate::{
     assign::{Decision, Edge},
     engine::{self, Engine},
+    external::Ask,
     inputs::{Groups, Live, Service, ServiceKey, words::Words},
     ledger::Ledger,
     reservation::Reservation,
@@ -63,6 +65,11 @@ pub enum Effect {
     Conflict,
     /// The groups of these addresses have other figures.
     Touched(Vec<IpAddr>),
+    /// An IPAM provider has to be asked before the Service can be decided about; the answer comes back to
+    /// [`Desk::on_provided`].
+    Ask(Arc<Service>, Ask),
+    /// The Service has been decided about: it wants nothing more of any IPAM provider.
+    Decided(ServiceKey),
 }
 
 /// The Services, and everything that depends on them.
@@ -131,6 +138,11 @@ impl Desk {
     /// A Service as it is known.
     pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
         self.entries.get(key).map(|entry| &entry.service)
+    }
+
+    /// All Services as they are known.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.entries.values().map(|entry| &entry.service)
     }
 
     /// How many Services have to be decided about.
@@ -342,16 +354,27 @@ impl Desk {
         {
             self.effects.push_back(Effect::Rejected(service.clone(), problem.clone()));
         }
-        if let Decision::Write(write) = outcome.decision {
-            entry.in_flight = true;
-            self.in_flight += 1;
-            let order = Box::new(Order::new(service, write, edge, seen));
-            self.effects.push_back(Effect::Send(order, Duration::ZERO));
+        match outcome.decision {
+            Decision::Ask(ask) => {
+                // With the answer it is decided as if for the first time.
+                entry.edge = edge.and(entry.edge);
+                self.effects.push_back(Effect::Ask(service, ask));
+                return;
+            }
+            Decision::Write(write) => {
+                entry.in_flight = true;
+                self.in_flight += 1;
+                let order = Box::new(Order::new(service, write, edge, seen));
+                self.effects.push_back(Effect::Send(order, Duration::ZERO));
+            }
+            Decision::Leave | Decision::Keep | Decision::Refuse(_) => {}
         }
+        self.effects.push_back(Effect::Decided(key.clone()));
         self.wake(outcome.woken, seen);
     }
 
-    fn wake(&mut self, services: Vec<ServiceKey>, now: Instant) {
+    /// What these waited for may have come.
+    pub fn wake(&mut self, services: Vec<ServiceKey>, now: Instant) {
         for service in services {
             if let Some(entry) = self.entries.get_mut(&service) {
                 // What it waited for has come: from now on it is we who take the time.

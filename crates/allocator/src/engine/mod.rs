@@ -9,7 +9,7 @@ mod sticky;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use api::{IpFamily, Pool, PoolType};
 
@@ -17,6 +17,7 @@ pub use bound::Bound;
 
 use crate::{
     assign::{Context, Decision, Edge, assign},
+    external::{Answer, Provided},
     inputs::{Groups, Live, Service, ServiceKey, service::Ownership},
     ledger::Ledger,
     reservation::Reservations,
@@ -37,6 +38,8 @@ pub struct Engine {
     now: i64,
     /// Addresses whose reservation has begun or ended.
     touched: Vec<IpAddr>,
+    /// What IPAM providers have answered and is not decided about yet.
+    answers: HashMap<ServiceKey, Answer>,
 }
 
 /// What follows from deciding about a Service.
@@ -71,13 +74,24 @@ impl Engine {
         &self.bound
     }
 
-    fn context(&self) -> Context<'_> {
+    fn context<'a>(&'a self, provided: &'a Provided) -> Context<'a> {
         Context {
             groups: &self.groups,
             ledger: &self.ledger,
             live: &self.live,
             reservations: &self.reservations,
+            provided,
         }
+    }
+
+    /// Who waits for what.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// What an IPAM provider has answered: the next decision about the Service reads it.
+    pub fn answer(&mut self, service: &ServiceKey, answer: Answer) {
+        self.answers.insert(service.clone(), answer);
     }
 
     /// How many Services wait.
@@ -190,6 +204,7 @@ impl Engine {
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
         let waiter = self.waiting.remove(service);
+        self.answers.remove(service);
         let mut woken = Vec::new();
         if let Some(gone) = self.ledger.remove(service) {
             for address in &gone.held {
@@ -201,14 +216,19 @@ impl Engine {
         }
         // It may have had its turn and not taken it.
         if let Some(wait) = waiter.and_then(|waiter| waiter.wait) {
-            woken.extend(self.next_in_room(&wait, None));
+            woken.extend(self.next_in_room(&wait, None, true));
         }
         woken
     }
 
     /// Decides about a Service and reserves what it is to get.
     pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
-        let decision = assign(service, self.context(), edge);
+        let provided = Provided::new(self.answers.remove(&service.key));
+        let decision = assign(service, self.context(&provided), edge);
+        if let Some(ask) = provided.into_ask() {
+            // It waits for what it waited for until the answer is there.
+            return Outcome { decision: Decision::Ask(ask), is_news: false, woken: Vec::new() };
+        }
         let mut is_reserved = false;
         if let Decision::Write(write) = &decision {
             for address in write.ingress.iter().flatten() {
@@ -222,8 +242,9 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
+        let is_served = problem(&decision).is_none();
         let turn = Some(service.seniority());
-        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn));
+        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn, is_served));
         let mut woken: Vec<ServiceKey> = next.into_iter().collect();
         if is_reserved {
             // Whoever has its sharing key has an address to share from now on.
@@ -233,16 +254,27 @@ impl Engine {
     }
 
     /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.
-    fn next_in_room(&self, wait: &Wait, after: Option<(i64, &ServiceKey)>) -> Option<ServiceKey> {
-        self.has_room(wait).then(|| self.waiting.next_on(wait, after))?
+    /// Whether a provider has more is known only from what became of whoever had the turn before.
+    fn next_in_room(
+        &self,
+        wait: &Wait,
+        after: Option<(i64, &ServiceKey)>,
+        was_of_use: bool,
+    ) -> Option<ServiceKey> {
+        let group = if let Wait::Room(name, _) = wait { self.groups.get(name) } else { None };
+        let is_external = group.is_some_and(|group| group.external.is_some());
+        let has_room = if is_external { was_of_use } else { self.has_room(wait) };
+        has_room.then(|| self.waiting.next_on(wait, after))?
     }
 
     fn has_room(&self, wait: &Wait) -> bool {
         let (Wait::Room(name, family) | Wait::Ranges(name, family)) = wait else { return false };
         let Some(group) = self.groups.get(name) else { return false };
         let needs_node = matches!(wait, Wait::Ranges(..)) && group.pool_type == PoolType::Local;
+        let provided = Provided::default();
+        let context = self.context(&provided);
         let mut pools = group.pools_of(*family).filter(|pool| !needs_node || self.live.reaches(&pool.range));
-        pools.any(|pool| self.context().lowest_free(&pool.range).is_some())
+        pools.any(|pool| context.lowest_free(&pool.range).is_some())
     }
 
     /// Who is cured by somebody leaving these addresses: those who wait for one of them, and, where nobody is
@@ -271,6 +303,6 @@ pub fn problem(decision: &Decision) -> Option<&Problem> {
     match decision {
         Decision::Refuse(problem) => Some(problem),
         Decision::Write(write) => write.problem.as_ref(),
-        Decision::Leave | Decision::Keep => None,
+        Decision::Leave | Decision::Keep | Decision::Ask(_) => None,
     }
 }

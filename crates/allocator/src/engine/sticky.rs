@@ -318,7 +318,7 @@ mod tests {
         before.retire(&gone);
         let now = k8s_openapi::jiff::Timestamp::from_second(1000).unwrap();
         let status = group_status::status("default", None, &Default::default(), &before, now);
-        assert_eq!((status.allocated_ipv4, status.available_ipv4), (2, 2));
+        assert_eq!((status.allocated_ipv4, status.available_ipv4), (2, Some(2)));
         let text = serde_json::to_value(&status).unwrap();
         let shown = json!([{"address": "192.0.2.1", "service": "ns/gone", "until": "1970-01-01T00:17:40Z"}]);
         assert_eq!(text["reservations"], shown);

@@ -85,6 +85,11 @@ impl Account {
         self.answered = false;
     }
 
+    /// What it has surely given.
+    pub fn given(&self) -> &BTreeSet<IpAddr> {
+        &self.given
+    }
+
     /// A status shows these addresses of the group: then they were given.
     pub fn publishes(&mut self, addresses: &[IpAddr]) {
         self.given.extend(addresses);

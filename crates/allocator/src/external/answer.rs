@@ -102,7 +102,12 @@ pub fn text(status: &Status) -> String {
 
 /// The addresses of an answer, or what is wrong with them. `held` is what the Service has from the group already:
 /// a provider may name it again.
-pub fn check(ask: &Ask, answered: &[String], held: &[IpAddr], groups: &Groups) -> Result<Vec<IpAddr>, String> {
+pub fn check(
+    ask: &Ask,
+    answered: &[String],
+    held: &[IpAddr],
+    groups: &Groups,
+) -> Result<Vec<IpAddr>, String> {
     let mut addresses: Vec<IpAddr> = Vec::with_capacity(answered.len().min(4));
     // More than this no question can be answered with; a flood is not worth reading.
     for text in answered.iter().take(16) {

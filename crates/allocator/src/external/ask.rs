@@ -149,15 +149,18 @@ pub fn group_of_addresses<'a>(
     by_name: impl FnOnce() -> Result<&'a Arc<Group>, Problem>,
 ) -> Result<Option<&'a Arc<Group>>, Problem> {
     let requests = &service.facts.requests;
-    let named = requests.group.as_ref().filter(|_| !requests.group_is_ours);
+    let named = requests.owners_group();
     let ours = addresses.iter().find_map(|address| Some((address, groups.of_address(*address)?)));
     if named.is_none() && ours.is_some() {
         return Ok(None);
     }
-    let Ok(group) = by_name() else { return Ok(None) };
-    if group.external.is_none() {
-        return Ok(None);
-    }
+    let is_external = |name: &Arc<str>| groups.get(name).is_some_and(|group| group.external.is_some());
+    let group = match by_name() {
+        Ok(group) if group.external.is_some() => group,
+        // Named and external, but not for this namespace.
+        Err(problem) if named.is_some_and(is_external) => return Err(problem),
+        Ok(_) | Err(_) => return Ok(None),
+    };
     match ours {
         None => Ok(Some(group)),
         Some((address, other)) => {

@@ -16,6 +16,7 @@ use tonic::{
 use api::IpFamily;
 
 use super::{Ask, Want, account::Released};
+use crate::fence::Gate;
 
 /// How long a provider may take to answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -31,11 +32,12 @@ pub struct Client {
 
 impl Client {
     /// Of the provider at this path. Connects with the first call.
-    pub fn new(socket: &Arc<str>) -> Client {
+    /// Nothing is sent once the gate is closed: a release that comes late could take away what has been given since.
+    pub fn new(socket: &Arc<str>, gate: Arc<Gate>) -> Client {
         let path = PathBuf::from(socket.as_ref());
         let connect = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            let (path, gate) = (path.clone(), gate.clone());
+            async move { UnixStream::connect(path).await.map(|stream| gate.guard(TokioIo::new(stream))) }
         });
         // Only the authority of the calls: the connector knows where to go.
         let channel = Endpoint::from_static("http://ipam").connect_with_connector_lazy(connect);
@@ -152,12 +154,13 @@ fn plain(status: Status) -> Status {
         innermost = Some(error.to_string());
         source = error.source();
     }
-    match innermost {
-        // Only what this side has made has a source; whatever the code, the provider has not said it.
-        Some(text) if status.code() != Code::DeadlineExceeded => Status::unavailable(text),
-        Some(_) | None if status.code() == Code::Cancelled && status.message() == "Timeout expired" => {
+    let is_timer = status.message() == "Timeout expired";
+    match (status.code(), innermost) {
+        (Code::DeadlineExceeded | Code::Cancelled, _) if is_timer => {
             Status::deadline_exceeded(format!("no answer within {DEADLINE:?}"))
         }
-        _ => status,
+        // Only what this side has made has a source; whatever the code, the provider has not said it.
+        (_, Some(text)) => Status::unavailable(text),
+        (_, None) => status,
     }
 }

@@ -23,6 +23,8 @@ pub mod ask;
 pub mod client;
 pub mod provider;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 pub use account::{Account, Action};
 pub use ask::{Answer, Ask, Provided, Want};

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
 use super::scope::{Claims, Namespaces, Scope};
+use crate::external::{self, External};
 
 /// From which of its pools a group gives addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Group {
     pub sticky_for: Option<GoDuration>,
     /// What the operator should know of how the spec was read.
     pub remarks: Vec<String>,
+    /// Who keeps the books instead; then there are no pools.
+    pub external: Option<External>,
 }
 
 impl Group {
@@ -181,7 +184,8 @@ impl Groups {
             Some(view) if view.balance_pools => Picking::LeastUsed,
             _ => Picking::InOrder,
         };
-        let pool_type = view.map_or(PoolType::Local, |view| view.pool_type);
+        let (external, announce) = external::parse(spec).unzip();
+        let pool_type = announce.or(view.map(|view| view.pool_type)).unwrap_or(PoolType::Local);
         Ok(Group {
             name: object.name.clone(),
             pool_type,
@@ -190,6 +194,7 @@ impl Groups {
             scope,
             sticky_for: spec.sticky_for,
             remarks: spec.remarks(),
+            external,
         })
     }
 
@@ -269,7 +274,6 @@ pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
             paths.push(path.to_owned());
         }
     };
-    add(spec.external.is_some(), "spec.external");
     if let Some(local) = &spec.local {
         add(local.skip_ipv6_dad, "spec.local.skipIPv6DAD");
     }
@@ -340,13 +344,10 @@ mod tests {
     #[test]
     fn a_field_that_does_nothing_yet_is_refused() {
         let pool = "v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}";
-        for (spec, path) in [
-            ("external: {provider: x, announce: local}".to_owned(), "spec.external"),
-            (format!("{{local: {{{pool}, skipIPv6DAD: true}}}}"), "spec.local.skipIPv6DAD"),
-        ] {
-            let groups = Groups::new([&object("g", 1, &spec)]);
-            let refusal = groups.refusal("g").unwrap_or_else(|| panic!("{spec} is accepted"));
-            assert_eq!((refusal.reason, refusal.path.as_str()), (reason::UNSUPPORTED_FIELD, path));
-        }
+        let spec = format!("{{local: {{{pool}, skipIPv6DAD: true}}}}");
+        let groups = Groups::new([&object("g", 1, &spec)]);
+        let refusal = groups.refusal("g").unwrap();
+        let expected = (reason::UNSUPPORTED_FIELD, "spec.local.skipIPv6DAD");
+        assert_eq!((refusal.reason, refusal.path.as_str()), expected);
     }
 }

@@ -25,6 +25,11 @@ impl ServiceKey {
         ServiceKey(format!("{namespace}/{name}").into())
     }
 
+    /// `namespace/name`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The namespace.
     pub fn namespace(&self) -> &str {
         self.0.split_once('/').map_or("", |(namespace, _)| namespace)

@@ -15,7 +15,6 @@ use tonic::Status;
 
 use super::{Done, Term};
 use crate::{
-    assign::Edge,
     external::{
         Account, Action, Answer, Ask, External,
         account::Released,
@@ -91,6 +90,11 @@ impl Externals {
         }
     }
 
+    /// All accounts are to be looked at.
+    pub(super) fn touch_all(&mut self) {
+        self.touched.extend(self.groups.values().flat_map(|group| group.accounts.keys().cloned()));
+    }
+
     /// When something is due by itself.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let probes = self.sockets.values().filter_map(|socket| socket.provider.next_probe());
@@ -125,13 +129,11 @@ fn key(name: &str) -> Option<ServiceKey> {
 impl Term {
     /// Takes over what the groups say about providers now.
     pub(super) fn judge_external(&mut self) {
-        if self.writer.is_none() {
-            return;
-        }
+        let Some(gate) = &self.gate else { return };
         let now = Instant::now();
         let mut new = Vec::new();
         for (name, entry) in &self.groups {
-            let external = self.engine.groups().get(name).and_then(|group| group.external.clone());
+            let external = self.desk.groups().get(name).and_then(|group| group.external.clone());
             let records = &entry.record.status.external_services;
             let known = self.external.groups.contains_key(name);
             if external.is_none() && !known && records.is_empty() {
@@ -151,7 +153,10 @@ impl Term {
                 self.external.touched.extend(group.accounts.keys().cloned());
             }
             if let Some(external) = &group.external {
-                let socket = || Socket { client: Client::new(&external.socket), provider: Provider::default() };
+                let socket = || Socket {
+                    client: Client::new(&external.socket, gate.clone()),
+                    provider: Provider::default(),
+                };
                 self.external.sockets.entry(external.socket.clone()).or_insert_with(socket);
             }
         }
@@ -172,8 +177,7 @@ impl Term {
         if names.is_empty() {
             return;
         }
-        for (key, entry) in &self.services {
-            let service = entry.service();
+        for service in self.desk.services() {
             let from = service.facts.brand.allocated_from.as_ref();
             let Some(from) = from.filter(|from| names.contains(from) && !service.facts.ingress.is_empty())
             else {
@@ -181,8 +185,8 @@ impl Term {
             };
             if let Some(group) = self.external.groups.get_mut(from) {
                 let opened = || Account::publishing(service.created, &service.facts.ingress);
-                group.accounts.entry(key.clone()).or_insert_with(opened);
-                self.external.touched.insert(key.clone());
+                group.accounts.entry(service.key.clone()).or_insert_with(opened);
+                self.external.touched.insert(service.key.clone());
             }
         }
     }
@@ -196,7 +200,10 @@ impl Term {
     /// The Service wants something of a provider; it is decided about again with the answer.
     pub(super) fn ask(&mut self, service: &Service, ask: Ask) {
         match self.refusal_of(&service.key, &ask) {
-            Some(problem) => self.answered(&service.key, Answer { ask, given: Vec::new(), problem: Some(problem) }),
+            Some(problem) => {
+                let answer = Answer { ask, given: Vec::new(), problem: Some(problem) };
+                self.answered(&service.key, answer);
+            }
             None => {
                 for (name, group) in &mut self.external.groups {
                     if *name != ask.group
@@ -232,12 +239,15 @@ impl Term {
             ask.group,
             group.accounts.len()
         );
-        Some(Problem { reason: "group_full", message, wait: Some(Wait::Room(ask.group.clone(), IpFamily::IPv4)) })
+        Some(Problem {
+            reason: "group_full",
+            message,
+            wait: Some(Wait::Room(ask.group.clone(), IpFamily::IPv4)),
+        })
     }
 
     fn answered(&mut self, service: &ServiceKey, answer: Answer) {
-        self.engine.answer(service, answer);
-        self.dirty.push(service.clone());
+        self.desk.on_provided(service, answer);
     }
 
     /// The Service has been decided about, and that needs no provider.
@@ -290,7 +300,8 @@ impl Term {
                 Some(Action::Allocate(_) | Action::Release(_)) => {
                     let Some(group) = self.external.groups.get(&name) else { continue };
                     let created = group.accounts.get(service).map_or(i64::MIN, |account| account.created);
-                    let socket = group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket));
+                    let socket =
+                        group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket));
                     if let Some(socket) = socket {
                         socket.provider.enqueue((created, name, service.clone()));
                     }
@@ -302,25 +313,32 @@ impl Term {
     /// What comes next for a Service at a group's provider, as things are now.
     fn next_action(&mut self, group: &Arc<str>, service: &ServiceKey) -> Option<Action> {
         let group_entry = self.external.groups.get_mut(group)?;
-        let entry = self.services.get(service);
-        let published = entry.map_or(&[][..], |entry| kept(entry.service(), group));
+        let known = self.desk.service(service);
+        let published = known.map_or(&[][..], |known| kept(known, group));
         if !published.is_empty() && !group_entry.accounts.contains_key(service) {
-            let created = entry.map_or(i64::MIN, |entry| entry.service().created);
+            let created = known.map_or(i64::MIN, |known| known.created);
             group_entry.accounts.insert(service.clone(), Account::publishing(created, &[]));
         }
         let account = group_entry.accounts.get_mut(service)?;
         account.publishes(published);
-        let is_certain = entry.is_none_or(|entry| entry.is_settled()) && !self.dirty.contains(service);
+        if known.is_none() {
+            account.wants_nothing();
+            account.decided();
+        }
+        let mut kept = published.to_vec();
+        kept.extend(self.desk.may_publish(service).filter(|address| account.given().contains(address)));
+        let is_certain = self.desk.is_settled(service);
         // A group that is gone has no status to write names into.
         let is_recorded = group_entry.recorded.contains(service) || !self.groups.contains_key(group);
-        Some(account.next(is_certain.then_some(published), is_recorded))
+        Some(account.next(is_certain.then_some(&kept), is_recorded))
     }
 
     /// Begins the next call for a Service at a group's provider.
     fn begin(&mut self, name: &Arc<str>, service: &ServiceKey) {
         let action = self.next_action(name, service);
         let Some(group) = self.external.groups.get_mut(name) else { return };
-        let Some(socket) = group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket)) else {
+        let Some(socket) = group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket))
+        else {
             return;
         };
         let Some(account) = group.accounts.get_mut(service) else { return };
@@ -331,14 +349,24 @@ impl Term {
                 self.tasks.spawn(async move {
                     let allocated = client.allocate(service.as_str(), &ask).await;
                     let result = CallResult::Allocate(service, ask, allocated);
-                    Done::External(Box::new(Call { group: name, socket: client.socket().clone(), started, result }))
+                    Done::External(Box::new(Call {
+                        group: name,
+                        socket: client.socket().clone(),
+                        started,
+                        result,
+                    }))
                 });
             }
             Some(Action::Release(released)) => {
                 self.tasks.spawn(async move {
                     let answer = client.release(&name, service.as_str(), released).await;
                     let result = CallResult::Release(service, released, answer);
-                    Done::External(Box::new(Call { group: name, socket: client.socket().clone(), started, result }))
+                    Done::External(Box::new(Call {
+                        group: name,
+                        socket: client.socket().clone(),
+                        started,
+                        result,
+                    }))
                 });
             }
             // What was to be done is not any more; what is instead is looked at.
@@ -364,7 +392,9 @@ impl Term {
             } else if socket.provider.failure().is_none() {
                 let is_due = |name: &&Arc<str>| {
                     self.external.groups.get(*name).is_some_and(|group| {
-                        group.is_accepted && !group.stats_in_flight && group.stats_due.is_some_and(|due| due <= now)
+                        group.is_accepted
+                            && !group.stats_in_flight
+                            && group.stats_due.is_some_and(|due| due <= now)
                     })
                 };
                 due.extend(names.iter().filter(is_due).map(|name| (name.clone(), socket.client.clone())));
@@ -378,7 +408,12 @@ impl Term {
             self.tasks.spawn(async move {
                 let (started, answer) = (Instant::now(), client.stats(&name).await);
                 let result = CallResult::Stats(answer);
-                Done::External(Box::new(Call { group: name, socket: client.socket().clone(), started, result }))
+                Done::External(Box::new(Call {
+                    group: name,
+                    socket: client.socket().clone(),
+                    started,
+                    result,
+                }))
             });
         }
     }
@@ -454,15 +489,16 @@ impl Term {
 
     fn on_allocated(&mut self, service: &ServiceKey, ask: Ask, allocated: Allocated, is_fate_known: bool) {
         let held: Vec<IpAddr> =
-            self.services.get(service).map_or(Vec::new(), |entry| kept(entry.service(), &ask.group).to_vec());
+            self.desk.service(service).map_or(Vec::new(), |known| kept(known, &ask.group).to_vec());
         let Some(group) = self.external.groups.get_mut(&ask.group) else { return };
-        let (Some(external), Some(account)) = (group.external.as_ref(), group.accounts.get_mut(service)) else {
+        let (Some(external), Some(account)) = (group.external.as_ref(), group.accounts.get_mut(service))
+        else {
             return;
         };
         let mut problem = allocated.status.as_ref().map(|status| answer::problem(&ask, external, status));
         let mut given = Vec::new();
         if problem.is_none() || !allocated.ips.is_empty() {
-            match answer::check(&ask, &allocated.ips, &held, self.engine.groups()) {
+            match answer::check(&ask, &allocated.ips, &held, self.desk.groups()) {
                 Ok(addresses) => given = addresses,
                 Err(what) => {
                     // Whatever it has given has to go back.
@@ -559,23 +595,24 @@ impl Term {
             let mut woken = Vec::new();
             for name in names {
                 self.touch_group(&name);
-                let waiting = self.engine.waiting();
+                let waiting = self.desk.engine().waiting();
                 woken.extend(waiting.on(&Wait::Provider(name.clone())));
                 // What was refused may have been mended meanwhile.
                 woken.extend(waiting.on(&Wait::Group(name)));
             }
-            let created = |key: &ServiceKey| self.services.get(key).map_or(0, |entry| entry.service().created);
+            let created = |key: &ServiceKey| self.desk.service(key).map_or(0, |known| known.created);
             woken.sort_by_cached_key(|key| (created(key), key.clone()));
-            self.wake(woken);
+            self.desk.wake(woken, now);
         }
     }
 
     /// One address that may be free wakes one Service of each family.
     fn wake_for_room(&mut self, group: &Arc<str>) {
-        let waiting = self.engine.waiting();
+        let waiting = self.desk.engine().waiting();
         let families = [IpFamily::IPv4, IpFamily::IPv6].into_iter();
         let woken = families.filter_map(|family| waiting.next_on(&Wait::Room(group.clone(), family), None));
-        self.wake(woken.collect());
+        let woken = woken.collect();
+        self.desk.wake(woken, Instant::now());
     }
 
     /// What an external group's status says beyond that of others; what is to be written down is remembered.
@@ -591,7 +628,7 @@ impl Term {
         let Some(external) = group.external.as_ref().filter(|_| group.is_accepted) else { return };
         let (mut held, mut namespaces) = ([BTreeSet::new(), BTreeSet::new()], BTreeSet::new());
         for service in group.accounts.keys() {
-            let published = self.services.get(service).map_or(&[][..], |entry| kept(entry.service(), name));
+            let published = self.desk.service(service).map_or(&[][..], |known| kept(known, name));
             for address in published {
                 held[usize::from(address.is_ipv6())].insert(*address);
                 namespaces.insert(service.namespace().to_owned());
@@ -628,13 +665,6 @@ impl Term {
         // Names that have come meanwhile are written down with the next status.
         if group.accounts.keys().any(|service| !group.recorded.contains(service)) {
             self.touch_group_now(name);
-        }
-    }
-
-    /// With the edge of the decision that has asked: it is decided again as if for the first time.
-    pub(super) fn keep_edge(&mut self, service: &ServiceKey, edge: Edge) {
-        if let Some(entry) = self.services.get_mut(service) {
-            entry.put_back(edge);
         }
     }
 }

@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A ServiceGroup and what is going on with it.
 pub(super) struct GroupEntry {
-    record: GroupRecord,
+    pub(super) record: GroupRecord,
     /// When its status is to be looked at; `None`: nothing has changed.
     due: Option<Instant>,
     last: Option<Instant>,
@@ -115,6 +115,21 @@ impl Term {
             }
         }
         self.desk.set_groups(groups, Instant::now());
+        self.judge_external();
+    }
+
+    /// The group has other figures now.
+    pub(super) fn touch_group(&mut self, name: &str) {
+        if let Some(entry) = self.groups.get_mut(name) {
+            entry.touch();
+        }
+    }
+
+    /// Somebody waits until the group's status is written.
+    pub(super) fn touch_group_now(&mut self, name: &str) {
+        if let Some(entry) = self.groups.get_mut(name) {
+            entry.due = Some(Instant::now());
+        }
     }
 
     /// The groups of these addresses have other figures now.
@@ -158,9 +173,15 @@ impl Term {
         entry.last = Some(now);
         // An object that cannot be read has no status that could be compared: it is written once a change.
         let GroupRecord { generation, status: old, .. } = &entry.record;
-        let new = group_status::status(&name, *generation, old, self.desk.engine(), Timestamp::now());
-        let Some(patch) = group_status::patch(old, &new) else { return };
+        let mut new = group_status::status(&name, *generation, old, self.desk.engine(), Timestamp::now());
+        let (generation, old) = (*generation, old.clone());
         let Some(client) = self.writer.as_ref().map(Writer::client) else { return };
+        self.fill_external(&name, &mut new, generation);
+        let Some(patch) = group_status::patch(&old, &new) else {
+            self.on_recorded(&name, true);
+            return;
+        };
+        let Some(entry) = self.groups.get_mut(&name) else { return };
         entry.in_flight = true;
         entry.record.status = new;
         let namespace = &self.surroundings.settings.namespace;
@@ -184,6 +205,7 @@ impl Term {
     pub(super) fn on_group_written(&mut self, name: &str, answer: Result<(), String>) {
         let Some(entry) = self.groups.get_mut(name) else { return };
         entry.in_flight = false;
+        let is_written = answer.is_ok();
         match answer {
             Ok(()) => entry.failures = 0,
             Err(error) => {
@@ -194,11 +216,13 @@ impl Term {
                 entry.touch();
             }
         }
+        self.on_recorded(name, is_written);
     }
 
     fn remove_metrics(&self, name: &str) {
         let labels = PoolLabels { pool: name.to_owned() };
         self.surroundings.metrics.pool_size.remove(&labels);
         self.surroundings.metrics.addresses_in_use.remove(&labels);
+        self.surroundings.metrics.provider_ready.remove(&labels);
     }
 }

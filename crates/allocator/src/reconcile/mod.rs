@@ -5,6 +5,7 @@
 //! new holder is rebuilt from complete lists that were begun after it became the holder. Nothing is decided before
 //! ServiceGroups, nodes' Leases and all Services have been listed.
 
+mod external;
 mod groups;
 mod nodes;
 mod services;
@@ -27,7 +28,7 @@ use crate::{
     apply::Writer,
     desk::{Desk, Order, Written},
     events::{EventType, Events},
-    fence::{self, Fence},
+    fence::{self, Fence, Gate},
     inputs::{Service, ServiceKey},
     leader::Tenure,
     metrics::{Metrics, TURN},
@@ -35,7 +36,9 @@ use crate::{
     stores::{self, Change},
 };
 
+use external::{Call, Externals};
 use groups::GroupEntry;
+
 /// How long writes under way may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -64,14 +67,20 @@ enum Done {
     /// The Service could not be looked at; enough time has gone by for another attempt.
     Unseen(ServiceKey),
     Group(Arc<str>, Result<(), String>),
+    External(Box<Call>),
+    /// The account of this Service at a provider has paused long enough.
+    Account(ServiceKey),
 }
 
 struct Term {
     surroundings: Surroundings,
     /// Absent while another replica decides.
     writer: Option<Writer>,
+    /// Closes with the right to write; absent with it.
+    gate: Option<Arc<Gate>>,
     desk: Desk,
     groups: BTreeMap<Arc<str>, GroupEntry>,
+    external: Externals,
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,
     tasks: JoinSet<Done>,
@@ -90,7 +99,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
     surroundings.metrics.set_ready(false);
     surroundings.metrics.leader.set(i64::from(tenure.is_some()));
     // Closed when the term ends or is dropped.
-    let (writer, _fence) = match tenure.map(|tenure| writer(&surroundings, tenure)).transpose() {
+    let (writer, fence) = match tenure.map(|tenure| writer(&surroundings, tenure)).transpose() {
         Ok(made) => made.unzip(),
         Err(error) => {
             tracing::error!(%error, "no connection for writes can be prepared");
@@ -103,8 +112,10 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
     let mut term = Term {
         surroundings,
         writer,
+        gate: fence.as_ref().map(|fence| fence.gate().clone()),
         desk: Desk::default(),
         groups: BTreeMap::new(),
+        external: Externals::default(),
         strays: HashSet::new(),
         tasks: JoinSet::new(),
         services_listed: false,
@@ -153,7 +164,8 @@ impl Term {
             Duration::from_secs(u64::try_from(secs).unwrap_or(0))
         });
         let latest = now + pause.map_or(TURN, |pause| pause.min(TURN));
-        self.next_group_status().map_or(latest, |due| due.min(latest))
+        let due = self.next_group_status().into_iter().chain(self.external.next_due());
+        due.min().map_or(latest, |due| due.min(latest))
     }
 
     fn on_time(&mut self) {
@@ -164,11 +176,18 @@ impl Term {
         let was_listed = self.is_listed();
         match change {
             Change::Services(services, begun) => {
+                self.external.touch_all();
                 self.desk.on_services(services, begun);
                 self.services_listed = true;
             }
-            Change::Service(service, seen) => self.desk.on_service(service, seen),
-            Change::ServiceGone(service) => self.desk.on_service_gone(&service),
+            Change::Service(service, seen) => {
+                self.external.touch(&service.key);
+                self.desk.on_service(service, seen);
+            }
+            Change::ServiceGone(service) => {
+                self.external.touch(&service);
+                self.desk.on_service_gone(&service);
+            }
             Change::Groups(groups) => self.on_groups(groups),
             Change::Group(group) => self.on_group(*group),
             Change::GroupGone(name) => self.on_group_gone(&name),
@@ -177,6 +196,7 @@ impl Term {
         }
         if !was_listed && self.is_listed() {
             self.restore_reservations();
+            self.adopt_all();
             tracing::info!(
                 services = self.desk.len(),
                 groups = self.groups.len(),
@@ -201,13 +221,19 @@ impl Term {
 
     fn on_joined(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Service(order, written)) => self.desk.on_answer(order, written, Instant::now()),
+            Ok(Done::Service(order, written)) => {
+                self.external.touch(&order.service.key);
+                self.desk.on_answer(order, written, Instant::now());
+            }
             Ok(Done::Retry(service)) => self.desk.on_retry(&service),
             Ok(Done::Looked(service, found)) => {
+                self.external.touch(&service);
                 self.desk.on_looked(&service, found.map(Arc::from), Instant::now());
             }
             Ok(Done::Unseen(service)) => self.look(service),
             Ok(Done::Group(name, answer)) => self.on_group_written(&name, answer),
+            Ok(Done::External(call)) => self.on_call(*call),
+            Ok(Done::Account(service)) => self.on_account(&service),
             Err(error) if error.is_cancelled() => {}
             // A bug; the term ends with it and a new process begins from what is published.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -227,6 +253,8 @@ impl Term {
             self.desk.decide_nothing();
         }
         self.desk.report_touched();
+        self.carry_out();
+        self.advance_external();
         self.carry_out();
         self.write_group_statuses();
         self.report_queues();

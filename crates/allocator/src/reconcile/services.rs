@@ -43,6 +43,8 @@ impl Term {
                 }
                 Effect::Conflict => drop(self.surroundings.metrics.conflicts.inc()),
                 Effect::Touched(addresses) => self.touch_groups(&addresses),
+                Effect::Ask(service, ask) => self.ask(&service, ask),
+                Effect::Decided(service) => self.decided_without_asking(&service),
             }
         }
     }

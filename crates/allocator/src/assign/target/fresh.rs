@@ -88,6 +88,10 @@ fn pick(
     picking: Picking,
     context: Context<'_>,
 ) -> Result<IpAddr, Problem> {
+    if group.external.is_some() {
+        let address = context.provided.pick(service, group, family)?;
+        return check_free(service, address, context).map(|()| address);
+    }
     let mut pools = group.pools_of(family);
     if let Some(address) = tied(service, group, family, pools.clone(), context)? {
         return Ok(address);

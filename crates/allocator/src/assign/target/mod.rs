@@ -40,6 +40,8 @@ impl Target {
 /// From which of the group's pools the Service is served: its owner's word goes before the group's.
 fn picking(service: &Service, group: &Group) -> Picking {
     match (&service.facts.requests.multi_pool, group.picking) {
+        // Which ranges there are is the provider's business.
+        _ if group.external.is_some() => Picking::InOrder,
         (Ok(Some(true)), _) => Picking::EveryPool,
         (Ok(Some(false)), Picking::EveryPool) => Picking::InOrder,
         (_, picking) => picking,

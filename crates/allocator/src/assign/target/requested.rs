@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     assign::Context,
+    external::ask::group_of_addresses,
     inputs::{Service, service::FamilyPolicy},
     ledger::Conflict,
     select::{self, Problem},
@@ -58,6 +59,14 @@ pub(super) fn exactly(
             target.notes = validate(service, &target, context);
         }
         return Ok(target);
+    }
+    let by_name = || select::by_name(service, context.groups).map(|choice| choice.group);
+    if let Some(group) = group_of_addresses(service, &of_families, context.groups, by_name)? {
+        for address in of_families.iter().filter(|address| !staying.contains(address)) {
+            check_free(service, *address, context)?;
+        }
+        context.provided.exactly(service, group, &of_families)?;
+        return Ok(Target::of(group, of_families));
     }
     let group = select::by_addresses(service, &of_families, context.groups)?;
     for address in of_families.iter().filter(|address| !staying.contains(address)) {

@@ -44,8 +44,9 @@ pub(super) fn kept(service: &Service, staying: Vec<IpAddr>, context: Context<'_>
 pub(super) fn validate(service: &Service, target: &Target, context: Context<'_>) -> Vec<Note> {
     let groups = context.groups;
     let mut notes = Vec::new();
+    let from = groups.get(&target.group).filter(|group| group.external.is_some());
     for address in &target.addresses {
-        match groups.of_address(*address) {
+        match groups.of_address(*address).or(from) {
             None => notes.push(Note::Warning(format!(
                 "{address} is in no pool of any ServiceGroup any more; the Service keeps it"
             ))),

@@ -284,7 +284,9 @@ impl World {
                 Effect::Send(order, _) => drop(self.orders.insert(name(&order.service.key), (order, None))),
                 Effect::Retry(key, _) => self.retries.push_back(key),
                 Effect::Look(key) => self.looks.push_back(key),
-                Effect::Rejected(..) | Effect::Confirmed(_) | Effect::Conflict | Effect::Touched(_) => {}
+                Effect::Rejected(..) | Effect::Confirmed(_) | Effect::Conflict => {}
+                Effect::Touched(_) | Effect::Decided(_) => {}
+                Effect::Ask(_, ask) => unreachable!("no group of this world is external: {ask:?}"),
             }
         }
     }
