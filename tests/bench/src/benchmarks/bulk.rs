@@ -10,7 +10,8 @@
 //! The raw sender is the strictest floor there is: it writes octets that lie in its memory, so that what is left is
 //! one copy into the kernel and one out of it. A second figure, `…_raw_sender_fed`, is that of a raw sender that is
 //! brought the same octets through a pipe when the clock starts, as a program that has no speaker inside would be:
-//! the difference is what bringing them takes, at 64 KiB a piece. The bars hold us against the first.
+//! the difference is what bringing them takes, at 64 KiB a piece: for IPv4 some 2 ms beside 0.4 ms. Whoever compares
+//! figures of raw senders from elsewhere has to ask which of the two they are of. The bars hold us against the first.
 
 use std::{
     ops::Range,
