@@ -134,6 +134,11 @@ impl Account {
         is_wanted
     }
 
+    /// Somebody was asked who is not the group's provider any more.
+    pub fn on_lost(&mut self) {
+        self.in_flight = false;
+    }
+
     /// The answer to a release.
     pub fn on_released(&mut self, released: Released, is_confirmed: bool) {
         self.in_flight = false;

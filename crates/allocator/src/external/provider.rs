@@ -16,6 +16,8 @@ use crate::inputs::ServiceKey;
 pub const CONCURRENCY: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// After this those whom it has refused ask again: what it did not like may be configured on its side.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// A place in the queue: creation of the Service, the group, the Service.
 pub type Turn = (i64, Arc<str>, ServiceKey);
@@ -35,11 +37,19 @@ pub struct Provider {
     failures: u32,
     in_flight: usize,
     queue: BTreeSet<Turn>,
+    /// When those whom it has refused ask again.
+    refused_due: Option<Instant>,
 }
 
 impl Default for Provider {
     fn default() -> Provider {
-        Provider { state: State::Answering, failures: 0, in_flight: 0, queue: BTreeSet::new() }
+        Provider {
+            state: State::Answering,
+            failures: 0,
+            in_flight: 0,
+            queue: BTreeSet::new(),
+            refused_due: None,
+        }
     }
 }
 
@@ -93,6 +103,8 @@ impl Provider {
             self.failures = self.failures.saturating_add(1);
             let due = now + pause.mul_f64(jitter.clamp(0.5, 1.0));
             self.state = State::Failing { why, due, is_probed: false };
+            // When it is back everybody asks again.
+            self.refused_due = None;
         }
         was_answering
     }
@@ -114,6 +126,18 @@ impl Provider {
             State::Failing { due, is_probed: false, .. } => Some(*due),
             _ => None,
         }
+    }
+
+    /// Whether it is time for those whom it has refused to ask again.
+    pub fn retries_refused(&mut self, now: Instant) -> bool {
+        if self.state != State::Answering {
+            return false;
+        }
+        let is_due = self.refused_due.is_some_and(|due| due <= now);
+        if is_due || self.refused_due.is_none() {
+            self.refused_due = Some(now + REFUSED_PAUSE);
+        }
+        is_due
     }
 
     /// A `Stats` call has ended, a probe or not. Whether the provider answers again since this.

@@ -3,18 +3,23 @@
 use std::time::{Duration, Instant};
 
 use api::IpFamily;
+use tokio::{io::AsyncReadExt, net::UnixListener};
 use tonic::{Code, Status};
 
 use super::{
     Account, Action, Answer, Ask, External, Want,
     account::Released,
     answer::{self, Meaning, check, meaning},
+    client::Client,
     provider::{CONCURRENCY, Provider},
 };
 use crate::{
     assign::{Decision, Edge},
     engine::Engine,
+    fence,
     inputs::ServiceKey,
+    leader::Candidate,
+    settings::{Arguments, Settings},
     testing::{groups, ip, ips, service},
 };
 
@@ -193,6 +198,31 @@ fn a_provider_that_fails_is_left_alone_ever_longer_and_then_serves_the_oldest_fi
 }
 
 #[test]
+fn who_is_refused_asks_again_after_five_minutes_while_the_provider_answers() {
+    let (mut provider, start) = (Provider::default(), Instant::now());
+    let at = |secs| start + Duration::from_secs(secs);
+    assert!(!provider.retries_refused(at(0)));
+    assert!(!provider.retries_refused(at(299)));
+    assert!(provider.retries_refused(at(300)));
+    assert!(!provider.retries_refused(at(301)));
+    provider.on_sent();
+    provider.on_done(Some("gone".into()), at(302), 1.0);
+    assert!(!provider.retries_refused(at(700)), "it is probed before anybody asks");
+    assert!(provider.on_stats(None, at(700), 1.0));
+    assert!(!provider.retries_refused(at(701)), "everybody has just asked");
+    assert!(provider.retries_refused(at(1001)));
+}
+
+#[test]
+fn an_answer_of_a_provider_that_the_group_has_left_is_asked_for_anew() {
+    let mut account = Account::default();
+    account.wants(v4());
+    account.on_sent();
+    account.on_lost();
+    assert_eq!(account.next(Some(&[]), true), Action::Allocate(v4()));
+}
+
+#[test]
 fn the_decision_asks_and_goes_on_with_the_answer() {
     let mut engine = Engine::default();
     engine.set_groups(groups(&[("default", EXTERNAL)]));
@@ -214,4 +244,26 @@ fn the_decision_asks_and_goes_on_with_the_answer() {
     let exact = service("exact", "metadata: {annotations: {purelb.io/addresses: 198.51.100.9}}");
     let Decision::Ask(asked) = engine.decide(&exact, Edge::default()).decision else { panic!("not asked") };
     assert_eq!(asked.want, Want::Addresses(ips("198.51.100.9")));
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_not_one_octet_reaches_a_provider() {
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let settings = Settings::load(&Arguments::default()).unwrap();
+    let client = kube::Client::try_from(config.clone()).unwrap();
+    let (_candidate, tenure) = Candidate::new(client, &settings, "nobody's".to_owned());
+    let (_client, fence) = fence::client(&config, tenure, Duration::from_secs(1)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ipam.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = Client::new(&path.to_str().unwrap().into(), fence.gate().clone());
+    let heard = async {
+        let mut octets = Vec::new();
+        listener.accept().await.unwrap().0.read_to_end(&mut octets).await.unwrap();
+        octets
+    };
+    let (answer, heard) = tokio::join!(client.release("ext", "ns/web", Released::All), heard);
+    let status = answer.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the right to write is over"));
+    assert_eq!(heard, [0_u8; 0]);
 }

@@ -248,6 +248,8 @@ impl Term {
         if self.writer.is_some() {
             while self.desk.decide_next() {
                 self.surroundings.metrics.decisions.inc();
+                // What a provider cannot even be asked for is decided about again at once.
+                self.carry_out();
             }
         } else {
             self.desk.decide_nothing();
@@ -255,7 +257,6 @@ impl Term {
         self.desk.report_touched();
         self.carry_out();
         self.advance_external();
-        self.carry_out();
         self.write_group_statuses();
         self.report_queues();
         let is_busy = self.desk.in_flight() > 0;

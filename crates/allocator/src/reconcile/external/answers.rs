@@ -1,0 +1,245 @@
+//! Calls that have ended, and what their answers change.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::IpFamily;
+use ipam::StatsResponse;
+use tonic::Status;
+
+use super::{
+    super::{Done, Term},
+    Call, CallResult, Socket, kept,
+};
+use crate::{
+    external::{
+        Answer, Ask,
+        account::Released,
+        answer,
+        client::{Allocated, is_answer},
+    },
+    inputs::ServiceKey,
+    metrics::{CallLabels, MethodLabels},
+    waiting::Wait,
+};
+
+/// How long between two polls of a pool's figures, and how soon after a change.
+const STATS_INTERVAL: Duration = Duration::from_secs(30);
+const STATS_SOON: Duration = Duration::from_secs(1);
+/// Before a release that is refused is tried again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+impl Term {
+    /// A call has ended.
+    pub(in crate::reconcile) fn on_call(&mut self, call: Call) {
+        let Call { group, socket, started, result } = call;
+        let (method, status) = match &result {
+            CallResult::Allocate(_, _, allocated) => ("Allocate", allocated.status.as_ref()),
+            CallResult::Release(_, _, answer) => ("Release", answer.as_ref().err()),
+            CallResult::Stats(answer) => ("Stats", answer.as_ref().err()),
+        };
+        self.count(&socket, method, status, started);
+        let failure = status.filter(|status| !is_answer(status)).map(answer::text);
+        if let Some(entry) = self.external.groups.get_mut(&group)
+            && !std::mem::replace(&mut entry.is_tried, true)
+        {
+            self.touch_group(&group);
+        }
+        match result {
+            CallResult::Stats(answer) => self.on_stats(&group, &socket, answer, failure),
+            CallResult::Allocate(service, ask, allocated) => {
+                self.on_provider(&socket, failure);
+                self.on_allocated(&service, &socket, ask, allocated);
+            }
+            CallResult::Release(service, released, answer) => {
+                self.on_provider(&socket, failure);
+                self.on_released(&group, &service, released, answer);
+            }
+        }
+    }
+
+    fn count(&self, socket: &Arc<str>, method: &'static str, status: Option<&Status>, started: Instant) {
+        let metrics = &self.surroundings.metrics;
+        let code = status.map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
+        let labels = CallLabels { socket: socket.to_string(), method, code };
+        metrics.provider_calls.get_or_create(&labels).inc();
+        let labels = MethodLabels { socket: socket.to_string(), method };
+        metrics.provider_call_seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+    }
+
+    /// What the end of a call says about its provider.
+    fn on_provider(&mut self, path: &Arc<str>, failure: Option<String>) {
+        let Some(socket) = self.external.sockets.get_mut(path) else { return };
+        let why = failure.clone().unwrap_or_default();
+        if socket.provider.on_done(failure, Instant::now(), rand::random_range(0.5..1.0)) {
+            self.on_provider_gone(path, &why);
+        }
+    }
+
+    /// Everybody who is about to ask is told at once.
+    fn on_provider_gone(&mut self, path: &Arc<str>, why: &str) {
+        tracing::warn!(socket = %path, why, "the IPAM provider does not serve");
+        for name in self.external.groups_of(path) {
+            self.touch_group(&name);
+            let Some(group) = self.external.groups.get_mut(&name) else { continue };
+            let Some(external) = group.external.clone() else { continue };
+            let problem = answer::unwell(&name, &external, why);
+            let mut refused = Vec::new();
+            for (service, account) in &mut group.accounts {
+                if let Some(ask) = account.pending().cloned() {
+                    account.wants_nothing();
+                    refused.push((account.created, service.clone(), ask));
+                }
+            }
+            refused.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            for (_, service, ask) in refused {
+                let answer = Answer { ask, given: Vec::new(), problem: Some(problem.clone()) };
+                self.answered(&service, answer);
+            }
+        }
+    }
+
+    fn on_allocated(&mut self, service: &ServiceKey, socket: &Arc<str>, ask: Ask, allocated: Allocated) {
+        let is_fate_known = allocated.status.as_ref().is_none_or(is_answer);
+        let held: Vec<IpAddr> =
+            self.desk.service(service).map_or(Vec::new(), |known| kept(known, &ask.group).to_vec());
+        let Some(group) = self.external.groups.get_mut(&ask.group) else { return };
+        let (Some(external), Some(account)) = (group.external.as_ref(), group.accounts.get_mut(service))
+        else {
+            return;
+        };
+        if external.socket != *socket {
+            // The group has another provider now, and that one has to be asked.
+            account.on_lost();
+            self.external.touch(service);
+            return;
+        }
+        let mut problem = allocated.status.as_ref().map(|status| answer::problem(&ask, external, status));
+        let mut given = Vec::new();
+        if problem.is_none() || !allocated.ips.is_empty() {
+            match answer::check(&ask, &allocated.ips, &held, self.desk.groups()) {
+                Ok(addresses) => given = addresses,
+                Err(what) => {
+                    // Whatever it has given has to go back.
+                    let named = allocated.ips.iter().filter_map(|text| text.parse().ok());
+                    account.publishes(&named.filter(|ip| !held.contains(ip)).collect::<Vec<IpAddr>>());
+                    problem = Some(answer::unusable(&ask, external, &what));
+                }
+            }
+        }
+        if !given.is_empty() {
+            tracing::info!(%service, group = %ask.group, addresses = ?given, "given by the IPAM provider");
+            group.stats_due = group.stats_due.map(|due| due.min(Instant::now() + STATS_SOON));
+        }
+        let answer = Answer { ask, given, problem };
+        let is_wanted = account.on_answer(&answer, is_fate_known);
+        self.external.touch(service);
+        if is_wanted {
+            self.answered(service, answer);
+        }
+    }
+
+    fn on_released(
+        &mut self,
+        name: &Arc<str>,
+        service: &ServiceKey,
+        released: Released,
+        answer: Result<(), Status>,
+    ) {
+        let Some(group) = self.external.groups.get_mut(name) else { return };
+        let Some(account) = group.accounts.get_mut(service) else { return };
+        account.on_released(released, answer.is_ok());
+        match answer {
+            Ok(()) => {
+                tracing::info!(%service, group = %name, ?released, "released at the IPAM provider");
+                group.stats_due = group.stats_due.map(|due| due.min(Instant::now() + STATS_SOON));
+                self.external.touch(service);
+                self.wake_for_room(name);
+            }
+            Err(status) => {
+                let why = answer::text(&status);
+                tracing::warn!(%service, group = %name, ?released, why, "not released at the IPAM provider yet");
+                let pause = FIRST_PAUSE.saturating_mul(1 << account.failures().min(6)).min(LAST_PAUSE);
+                let pause = pause.mul_f64(rand::random_range(0.5..1.0));
+                let service = service.clone();
+                self.tasks.spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    Done::Account(service)
+                });
+            }
+        }
+    }
+
+    /// The pause of an account is over.
+    pub(in crate::reconcile) fn on_account(&mut self, service: &ServiceKey) {
+        for group in self.external.groups.values_mut() {
+            if let Some(account) = group.accounts.get_mut(service) {
+                account.resume();
+            }
+        }
+        self.external.touch(service);
+    }
+
+    fn on_stats(
+        &mut self,
+        name: &Arc<str>,
+        path: &Arc<str>,
+        answer: Result<StatsResponse, Status>,
+        failure: Option<String>,
+    ) {
+        let now = Instant::now();
+        let Some(Socket { provider, .. }) = self.external.sockets.get_mut(path) else { return };
+        let was_answering = provider.failure().is_none();
+        let is_back = provider.on_stats(failure.clone(), now, rand::random_range(0.5..1.0));
+        let retries_refused = provider.retries_refused(now);
+        if let Some(group) = self.external.groups.get_mut(name) {
+            group.stats_in_flight = false;
+            group.stats_due = Some(now + STATS_INTERVAL.mul_f64(rand::random_range(0.75..1.0)));
+            if failure.is_none() {
+                let new = answer.ok();
+                if group.stats != new {
+                    group.stats = new;
+                    self.touch_group(name);
+                }
+                self.wake_for_room(name);
+            }
+        }
+        match failure {
+            Some(why) if was_answering => self.on_provider_gone(path, &why),
+            _ if is_back => {
+                tracing::info!(socket = %path, "the IPAM provider serves again");
+                self.wake_for_provider(path);
+            }
+            // What was refused may have been mended meanwhile.
+            _ if retries_refused => self.wake_for_provider(path),
+            _ => {}
+        }
+    }
+
+    /// Everybody who waits for this provider, or for it to change its mind, oldest first.
+    fn wake_for_provider(&mut self, path: &Arc<str>) {
+        let mut woken = Vec::new();
+        for name in self.external.groups_of(path) {
+            self.touch_group(&name);
+            let waiting = self.desk.engine().waiting();
+            woken.extend(waiting.on(&Wait::Provider(name.clone())));
+            woken.extend(waiting.on(&Wait::Group(name)));
+        }
+        let created = |key: &ServiceKey| self.desk.service(key).map_or(0, |known| known.created);
+        woken.sort_by_cached_key(|key| (created(key), key.clone()));
+        self.desk.wake(woken, Instant::now());
+    }
+
+    /// One address that may be free wakes one Service of each family.
+    fn wake_for_room(&mut self, group: &Arc<str>) {
+        let waiting = self.desk.engine().waiting();
+        let families = [IpFamily::IPv4, IpFamily::IPv6].into_iter();
+        let woken = families.filter_map(|family| waiting.next_on(&Wait::Room(group.clone(), family), None));
+        let woken = woken.collect();
+        self.desk.wake(woken, Instant::now());
+    }
+}

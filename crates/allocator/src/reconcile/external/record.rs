@@ -1,0 +1,70 @@
+//! What the status of an external group says of its provider, and which names stand in it.
+
+use std::collections::BTreeSet;
+
+use api::ServiceGroupStatus;
+use k8s_openapi::jiff::Timestamp;
+
+use super::{super::Term, kept};
+use crate::{
+    external::{
+        provider::Provider,
+        status::{self, Known},
+    },
+    metrics::PoolLabels,
+};
+
+impl Term {
+    /// What an external group's status says beyond that of others; what is to be written down is remembered.
+    pub(in crate::reconcile) fn fill_external(
+        &mut self,
+        name: &str,
+        status: &mut ServiceGroupStatus,
+        generation: Option<i64>,
+    ) {
+        let Some(group) = self.external.groups.get_mut(name) else { return };
+        status.external_services = group.accounts.keys().map(|key| key.as_str().to_owned()).collect();
+        group.sent = Some(group.accounts.keys().cloned().collect());
+        let Some(external) = group.external.as_ref().filter(|_| group.is_accepted) else { return };
+        let (mut held, mut namespaces) = ([BTreeSet::new(), BTreeSet::new()], BTreeSet::new());
+        for service in group.accounts.keys() {
+            let published = self.desk.service(service).map_or(&[][..], |known| kept(known, name));
+            for address in published {
+                held[usize::from(address.is_ipv6())].insert(*address);
+                namespaces.insert(service.namespace().to_owned());
+            }
+        }
+        let provider = self.external.sockets.get(&external.socket).map(|socket| &socket.provider);
+        let failure = provider.and_then(Provider::failure);
+        let known = Known {
+            external,
+            stats: group.stats.as_ref(),
+            failure,
+            is_tried: group.is_tried,
+            held: held.map(|addresses| i64::try_from(addresses.len()).unwrap_or(i64::MAX)),
+            namespaces,
+        };
+        status::fill(status, known, generation, Timestamp::now());
+        let metrics = &self.surroundings.metrics;
+        let labels = PoolLabels { pool: name.to_owned() };
+        metrics.provider_ready.get_or_create(&labels).set(i64::from(failure.is_none()));
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        if let Some(stats) = &group.stats {
+            let sum = |a: u64, b: u64| a as f64 + b as f64;
+            metrics.pool_size.get_or_create(&labels).set(sum(stats.size_v4, stats.size_v6));
+            metrics.addresses_in_use.get_or_create(&labels).set(sum(stats.in_use_v4, stats.in_use_v6));
+        }
+    }
+
+    /// The status with the names that [`Term::fill_external`] has put into it is written, or was so already.
+    pub(in crate::reconcile) fn on_recorded(&mut self, name: &str, is_written: bool) {
+        let Some(group) = self.external.groups.get_mut(name) else { return };
+        let Some(sent) = group.sent.take().filter(|_| is_written) else { return };
+        self.external.touched.extend(sent.difference(&group.recorded).cloned());
+        group.recorded = sent;
+        // Names that have come meanwhile are written down with the next status.
+        if group.accounts.keys().any(|service| !group.recorded.contains(service)) {
+            self.touch_group_now(name);
+        }
+    }
+}
