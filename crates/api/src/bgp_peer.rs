@@ -170,9 +170,12 @@ pub struct BGPPeerSpec {
     /// session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub graceful_restart: Option<GracefulRestart>,
-    /// Our role towards the router (RFC 9234).
+    /// Our role towards a router of another AS (RFC 9234). A router with a role that does not go with it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<BgpRole>,
+    /// With role: a router that says no role of its own is refused, too (strict mode).
+    #[serde(default)]
+    pub strict_role: bool,
     /// What is announced, and with what. Empty: every address of remote groups, without extras.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

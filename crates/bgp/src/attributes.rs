@@ -1,4 +1,4 @@
-//! Path attributes as plain values (RFC 4271 §5, RFC 1997, RFC 4360, RFC 8092).
+//! Path attributes as plain values (RFC 4271 §5, RFC 1997, RFC 4360, RFC 8092, RFC 9234).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +22,8 @@ pub struct Attributes {
     pub extended_communities: Vec<[u8; 8]>,
     /// LARGE_COMMUNITIES (RFC 8092): global administrator, two local data parts.
     pub large_communities: Vec<(u32, u32, u32)>,
+    /// ONLY_TO_CUSTOMER (RFC 9234 §5): the AS from which on a route may only go to customers.
+    pub only_to_customer: Option<u32>,
 }
 
 /// The next hop of a route.

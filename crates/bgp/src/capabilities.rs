@@ -1,9 +1,11 @@
 //! Capabilities (RFC 5492): what is offered, what a peer offers, and what both make of it.
 
 use crate::{
-    config::{PeerAsn, PeerConfig},
+    config::{PeerAsn, PeerConfig, Role},
     message::Open,
-    notification::{Notification, OPEN_BAD_PEER_AS, OPEN_BAD_ROUTER_ID, OPEN_UNSUPPORTED_CAPABILITY},
+    notification::{
+        Notification, OPEN_BAD_PEER_AS, OPEN_BAD_ROUTER_ID, OPEN_ROLE_MISMATCH, OPEN_UNSUPPORTED_CAPABILITY,
+    },
     types::{Asn, Family},
 };
 
@@ -30,6 +32,8 @@ pub struct Capabilities {
     pub graceful_restart: Option<GracefulRestart>,
     /// Long-Lived Graceful Restart (code 71, RFC 9494); means nothing without `graceful_restart`.
     pub long_lived: Vec<LongLivedFamily>,
+    /// BGP Role (code 9, RFC 9234): every value that was said, each once.
+    pub roles: Vec<u8>,
     /// Host name of the FQDN capability (code 73), for people to read; never sent.
     pub hostname: Option<String>,
 }
@@ -80,6 +84,8 @@ pub struct Negotiated {
     pub four_octet_asn: bool,
     /// The peer takes ROUTE-REFRESH.
     pub route_refresh: bool,
+    /// What a refresh sends again stands between two marks (RFC 7313).
+    pub enhanced_route_refresh: bool,
     /// IPv4 prefixes may have an IPv6 next hop.
     pub extended_next_hop: bool,
     /// Messages of up to 65,535 octets may be sent.
@@ -101,8 +107,7 @@ impl Negotiated {
 }
 
 impl Capabilities {
-    /// What a peer is offered. Extended messages and enhanced route refresh are not: nothing here would do what they
-    /// promise.
+    /// What a peer is offered.
     pub fn offer(config: &PeerConfig, restart: &RestartState) -> Capabilities {
         // An IPv6 next hop for IPv4 prefixes costs nothing to accept (RFC 8950 §4): received routes are dropped.
         let extended_next_hop =
@@ -111,7 +116,9 @@ impl Capabilities {
             multiprotocol: config.families.clone(),
             four_octet_asn: Some(config.local_asn.value()),
             route_refresh: true,
+            enhanced_route_refresh: true,
             extended_next_hop,
+            extended_message: true,
             graceful_restart: config.graceful_restart.map(|offered| {
                 let forwarding = |family: &Family| (*family, restart.is_forwarding[*family as usize]);
                 GracefulRestart {
@@ -122,6 +129,8 @@ impl Capabilities {
                 }
             }),
             long_lived: long_lived(config, restart),
+            // RFC 9234 §4.2: not between speakers of one AS.
+            roles: config.role.iter().filter(|_| config.is_external()).map(|it| it.role as u8).collect(),
             ..Capabilities::default()
         }
     }
@@ -170,6 +179,7 @@ pub fn negotiate(ours: &Open, theirs: &Open, expected: PeerAsn) -> Result<Negoti
         hold_time: ours.hold_time.min(theirs.hold_time),
         four_octet_asn: our.four_octet_asn.is_some() && their.four_octet_asn.is_some(),
         route_refresh: our.route_refresh && their.route_refresh,
+        enhanced_route_refresh: our.enhanced_route_refresh && their.enhanced_route_refresh,
         extended_next_hop: families.contains(&ipv4)
             && our.extended_next_hop.contains(&ipv4)
             && their.extended_next_hop.contains(&ipv4),
@@ -177,6 +187,17 @@ pub fn negotiate(ours: &Open, theirs: &Open, expected: PeerAsn) -> Result<Negoti
         graceful_restart: their.graceful_restart.clone().filter(|_| our.graceful_restart.is_some()),
         families,
     })
+}
+
+/// RFC 9234 §4.2: the roles of both sides must go together. Without one of ours the peer's means nothing, and a peer
+/// without one is refused only where `is_strict`.
+pub fn check_roles(ours: &Capabilities, theirs: &Capabilities, is_strict: bool) -> Result<(), Notification> {
+    let Some(ours) = ours.roles.first().copied().and_then(Role::from_value) else { return Ok(()) };
+    match theirs.roles.as_slice() {
+        [] if !is_strict => Ok(()),
+        [theirs] if *theirs == ours.counterpart() as u8 => Ok(()),
+        _ => Err(Notification::new(OPEN_ROLE_MISMATCH)),
+    }
 }
 
 /// RFC 4271 §6.2, RFC 7607 §2. Numbers are compared as they are: 65536 is not 1.
@@ -293,6 +314,33 @@ mod tests {
             let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
             assert_eq!(negotiated.hold_time.secs(), expected);
         }
+    }
+
+    #[test]
+    fn roles_must_go_together_rfc_9234_section_4() {
+        let says = |roles: &[u8]| Capabilities { roles: roles.to_vec(), ..Capabilities::default() };
+        let pairs = [(0, 3), (1, 2), (2, 1), (3, 0), (4, 4)];
+        for (ours, theirs) in (0..5).flat_map(|ours| (0..6).map(move |theirs| (ours, theirs))) {
+            let result = check_roles(&says(&[ours]), &says(&[theirs]), false);
+            let expected = pairs.contains(&(ours, theirs));
+            assert_eq!(result.is_ok(), expected, "we say {ours}, the peer {theirs}");
+            assert!(result.is_ok() || result.unwrap_err().code() == OPEN_ROLE_MISMATCH);
+        }
+        assert!(check_roles(&says(&[0]), &says(&[3, 4]), false).is_err(), "two different ones");
+        assert!(check_roles(&says(&[0]), &says(&[]), false).is_ok());
+        assert!(check_roles(&says(&[0]), &says(&[]), true).is_err(), "strict mode");
+        assert!(check_roles(&says(&[]), &says(&[0, 1, 77]), true).is_ok(), "we have none to compare");
+    }
+
+    #[test]
+    fn an_offer_has_everything_that_this_speaker_does() {
+        let router_id = RouterId::new([10, 0, 0, 1].into()).unwrap();
+        let address = "192.0.2.1".parse().unwrap();
+        let config = PeerConfig::new("p", address, router_id, asn(64512), PeerAsn::External);
+        let offer = Capabilities::offer(&config, &RestartState::default());
+        assert!(offer.route_refresh && offer.enhanced_route_refresh && offer.extended_message);
+        assert_eq!((offer.multiprotocol, offer.four_octet_asn), (Family::ALL.to_vec(), Some(64512)));
+        assert_eq!((offer.graceful_restart, offer.long_lived), (None, vec![]), "where it is not configured");
     }
 
     #[test]

@@ -118,6 +118,11 @@ pub fn link_bandwidth(asn: Asn, octets_per_second: f32, is_external: bool) -> Co
     Community::Extended([kind, LINK_BANDWIDTH, high, low, a, b, c, d])
 }
 
+/// Whether it is a link bandwidth, of either kind.
+pub(crate) fn is_link_bandwidth([kind, subtype, ..]: &[u8; 8]) -> bool {
+    matches!(*kind, 0 | NON_TRANSITIVE) && *subtype == LINK_BANDWIDTH
+}
+
 impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

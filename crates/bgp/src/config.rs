@@ -72,6 +72,11 @@ pub struct PeerConfig {
     /// What is offered of graceful restart; `None`: nothing. A change counts from the next session, because
     /// ending one for it would cost what it is to save.
     pub graceful_restart: Option<GracefulRestartConfig>,
+    /// Our role towards a peer in another AS; `None`: none is said. Towards one in our own it means nothing.
+    pub role: Option<RoleConfig>,
+    /// Routes go out as those of a speaker that is about to leave (RFC 8326): with GRACEFUL_SHUTDOWN, on iBGP with
+    /// LOCAL_PREF 0. Changing it does not reset the session.
+    pub graceful_shutdown: bool,
     /// Which routes go to this peer, and with what. Changing it does not reset the session.
     pub export: ExportPolicy,
 }
@@ -103,6 +108,8 @@ impl PeerConfig {
             hops: Hops::Default,
             next_hops: OwnNextHops::default(),
             graceful_restart: None,
+            role: None,
+            graceful_shutdown: false,
             export: ExportPolicy::All,
         }
     }
@@ -137,6 +144,7 @@ impl PeerConfig {
             passive: other.passive,
             next_hops: other.next_hops,
             graceful_restart: other.graceful_restart,
+            graceful_shutdown: other.graceful_shutdown,
             export: other.export.clone(),
             ..self.clone()
         };
@@ -244,12 +252,87 @@ impl Default for GracefulRestartConfig {
     }
 }
 
+/// Our BGP Role towards a peer (RFC 9234 §4.1), by its value on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We are its provider.
+    Provider = 0,
+    /// We are a route server to it.
+    RouteServer = 1,
+    /// We are a client of it, a route server.
+    RouteServerClient = 2,
+    /// We are its customer.
+    Customer = 3,
+    /// We are its peer.
+    Peer = 4,
+}
+
+impl Role {
+    /// The role that the other side must have (RFC 9234 §4.2).
+    pub const fn counterpart(self) -> Role {
+        match self {
+            Role::Provider => Role::Customer,
+            Role::RouteServer => Role::RouteServerClient,
+            Role::RouteServerClient => Role::RouteServer,
+            Role::Customer => Role::Provider,
+            Role::Peer => Role::Peer,
+        }
+    }
+
+    /// The role of a value on the wire.
+    pub const fn from_value(value: u8) -> Option<Role> {
+        Some(match value {
+            0 => Role::Provider,
+            1 => Role::RouteServer,
+            2 => Role::RouteServerClient,
+            3 => Role::Customer,
+            4 => Role::Peer,
+            _ => return None,
+        })
+    }
+
+    /// RFC 9234 §5: routes that go out to a customer, a peer or a route server's client say that they may only go on
+    /// to customers.
+    pub const fn is_downwards(self) -> bool {
+        matches!(self, Role::Provider | Role::RouteServer | Role::Peer)
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Provider => "provider",
+            Role::RouteServer => "route server",
+            Role::RouteServerClient => "route server client",
+            Role::Customer => "customer",
+            Role::Peer => "peer",
+        })
+    }
+}
+
+/// Our role towards a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleConfig {
+    /// What we are to it.
+    pub role: Role,
+    /// A peer that says no role of its own is refused (RFC 9234 §4.2, strict mode).
+    pub is_strict: bool,
+}
+
 /// How a speaker ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShutdownMode {
     /// For good: Cease/Administrative Shutdown with this text (RFC 9003), inside a Hard Reset where the peer would
     /// keep our routes otherwise (RFC 8538 §3).
     Administrative(String),
+    /// For good, without a gap for whoever has another way (RFC 8326): routes are marked as about to leave, and when
+    /// routers have had time to take others it ends as by `Administrative`.
+    Drain {
+        /// For the peers' operators.
+        text: String,
+        /// How long routers have.
+        wait: Duration,
+    },
     /// To come back, with the routes kept by every peer that can: Cease/Administrative Reset where the peer takes
     /// it gracefully (RFC 8538) or knows no graceful restart at all, else TCP is closed without a word.
     Restart,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::{
     attributes::{Attributes, NextHop},
+    community::{Community, GRACEFUL_SHUTDOWN, is_link_bandwidth},
     config::OwnNextHops,
     route::{ExportPolicy, RouteAttributes, RouteClass},
     types::{Asn, Family},
@@ -26,6 +27,10 @@ pub(crate) struct Exporter {
     /// Families of the session.
     pub(crate) families: Vec<Family>,
     pub(crate) next_hops: OwnNextHops,
+    /// Our role is one whose routes may only go on to customers (RFC 9234 §5).
+    pub(crate) is_downwards: bool,
+    /// We are about to leave (RFC 8326).
+    pub(crate) is_leaving: bool,
     pub(crate) policy: ExportPolicy,
 }
 
@@ -97,13 +102,20 @@ impl Exporter {
         let ases = if self.is_internal { 0 } else { 1 + usize::from(prepend) };
         // RFC 4271 §5.1.5: LOCAL_PREF goes to internal peers and to no other.
         let local_pref = added.local_pref.or(route.local_pref).unwrap_or(DEFAULT_LOCAL_PREF);
+        // RFC 8326 §4.2: the community for everyone, and for those of our AS the least preference there is.
+        let local_pref = if self.is_leaving { 0 } else { local_pref };
+        let mut communities = union(&route.communities, &added.communities);
+        if let (true, Community::Standard(value)) = (self.is_leaving, GRACEFUL_SHUTDOWN) {
+            communities = union(&communities, &[value]);
+        }
         Attributes {
             as_path: vec![self.local_asn.value(); ases],
             med: added.med.or(route.med),
             local_pref: self.is_internal.then_some(local_pref),
-            communities: union(&route.communities, &added.communities),
-            extended_communities: union(&route.extended_communities, &added.extended_communities),
+            communities,
+            extended_communities: extended(&route.extended_communities, &added.extended_communities),
             large_communities: union(&route.large_communities, &added.large_communities),
+            only_to_customer: (self.is_downwards && !self.is_internal).then_some(self.local_asn.value()),
         }
     }
 
@@ -146,6 +158,14 @@ impl Exporter {
     }
 }
 
+/// Both; of link bandwidths, of which a route has one at most, that of the policy before the route's own.
+fn extended(route: &[[u8; 8]], added: &[[u8; 8]]) -> Vec<[u8; 8]> {
+    let mut all = union(route, added);
+    let bandwidth = added.iter().chain(route).find(|octets| is_link_bandwidth(octets));
+    all.retain(|octets| !is_link_bandwidth(octets) || Some(octets) == bandwidth);
+    all
+}
+
 /// Both, sorted and without duplicates.
 fn union<T: Ord + Copy>(a: &[T], b: &[T]) -> Vec<T> {
     let mut all = [a, b].concat();
@@ -159,6 +179,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::config::Role;
 
     fn exporter(local: &str) -> Exporter {
         Exporter {
@@ -168,6 +189,8 @@ mod tests {
             extended_next_hop: false,
             families: Family::ALL.to_vec(),
             next_hops: OwnNextHops::default(),
+            is_downwards: false,
+            is_leaving: false,
             policy: ExportPolicy::All,
         }
     }
@@ -184,6 +207,54 @@ mod tests {
         let route = RouteAttributes { local_pref: Some(200), med: Some(5), ..RouteAttributes::default() };
         let sent = exported(&exporter("192.0.2.1"), Family::Ipv4Unicast, &route).attributes;
         assert_eq!((sent.as_path, sent.local_pref, sent.med), (vec![64512], None, Some(5)));
+    }
+
+    #[test]
+    fn otc_goes_to_customers_peers_and_route_server_clients_and_never_to_our_own_as_rfc_9234_section_5() {
+        for (role, expected) in [
+            (Role::Provider, Some(64512)),
+            (Role::RouteServer, Some(64512)),
+            (Role::Peer, Some(64512)),
+            (Role::Customer, None),
+            (Role::RouteServerClient, None),
+        ] {
+            for (is_internal, expected) in [(false, expected), (true, None)] {
+                let is_downwards = role.is_downwards();
+                let exporter = Exporter { is_downwards, is_internal, ..exporter("192.0.2.1") };
+                let sent = exported(&exporter, Family::Ipv4Unicast, &RouteAttributes::default()).attributes;
+                assert_eq!(sent.only_to_customer, expected, "{role}, internal {is_internal}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_about_to_leave_says_so_rfc_8326_section_4() {
+        let route =
+            RouteAttributes { communities: vec![7], local_pref: Some(200), ..RouteAttributes::default() };
+        for (is_internal, local_pref) in [(false, None), (true, Some(0))] {
+            let exporter = Exporter { is_leaving: true, is_internal, ..exporter("192.0.2.1") };
+            let sent = exported(&exporter, Family::Ipv4Unicast, &route).attributes;
+            assert_eq!((sent.communities, sent.local_pref), (vec![7, 0xffff_0000], local_pref));
+        }
+    }
+
+    #[test]
+    fn a_route_has_one_link_bandwidth_the_policys_before_its_own() {
+        let octets = |kind, value: f32| {
+            let [a, b, c, d] = value.to_be_bytes();
+            [kind, 4, 0xfc, 0, a, b, c, d]
+        };
+        let target = [0, 2, 0xfc, 0, 0, 0, 0, 5];
+        let extended_communities = vec![target, octets(0, 1.0)];
+        let route = RouteAttributes { extended_communities, ..RouteAttributes::default() };
+        let sent = exported(&exporter("192.0.2.1"), Family::Ipv4Unicast, &route).attributes;
+        assert_eq!(sent.extended_communities, route.extended_communities);
+        let extended_communities = vec![octets(0x40, 2500.0)];
+        let added = RouteAttributes { extended_communities, ..RouteAttributes::default() };
+        let policy = ExportPolicy::Classes(BTreeMap::from([(RouteClass(1), added)]));
+        let exporter = Exporter { policy, ..exporter("192.0.2.1") };
+        let sent = exported(&exporter, Family::Ipv4Unicast, &route).attributes;
+        assert_eq!(sent.extended_communities, [target, octets(0x40, 2500.0)]);
     }
 
     #[test]

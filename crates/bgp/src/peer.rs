@@ -240,7 +240,7 @@ impl Peer {
             if let Outcome::Refresh(family) = self.handle(direction, event, now)
                 && let Some(session) = self.connection_mut(direction).and_then(Connection::session_mut)
             {
-                session.adj_rib_out.resend(family, loc_rib);
+                session.refresh(family, loc_rib);
             }
         }
         self.settle(now);

@@ -55,6 +55,7 @@ pub struct Speaker {
     loading: Loading,
     /// This process goes on where another has ended.
     restart: Option<Restart>,
+    ending: Ending,
     events: VecDeque<Event>,
     /// Whose octets were polled last.
     last_served: Option<PeerName>,
@@ -68,6 +69,15 @@ enum Loading {
     /// Not before the first `replace_all`, or then (Selection_Deferral_Timer, RFC 4724 §4.1).
     Until(Time),
     Complete,
+}
+
+/// How far the end has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ending {
+    Running,
+    /// Routes are marked; the sessions end then, with this text (RFC 8326 §4.2).
+    Draining(Time, String),
+    Stopped,
 }
 
 /// Something for the driver to do or to tell.
@@ -113,6 +123,7 @@ impl Speaker {
             seeds: Jitter::new(config.seed),
             loading: config.await_routes.map_or(Loading::Complete, Loading::Awaited),
             restart: None,
+            ending: Ending::Running,
             events: VecDeque::new(),
             last_served: None,
         }
@@ -170,26 +181,47 @@ impl Speaker {
                 collect(&mut peer, &mut self.loc_rib, &mut self.events);
             }
         }
-        for (name, config) in wanted {
+        let is_draining = matches!(self.ending, Ending::Draining(..));
+        for (name, mut config) in wanted {
+            config.graceful_shutdown |= is_draining;
             self.set_peer(name, config, now);
         }
         self.settle();
         Ok(())
     }
 
-    /// Ends every session; the speaker does nothing any more but send what is left.
+    /// Ends every session, at once or after having drained; then [`is_stopped`](Speaker::is_stopped), and the speaker
+    /// does nothing any more but send what is left.
     pub fn stop(&mut self, mode: &ShutdownMode, now: Time) {
-        for peer in self.peers.values_mut() {
-            match mode {
-                ShutdownMode::Administrative(text) => {
-                    peer.stop(&Notification::with_text(codes::CEASE_ADMINISTRATIVE_SHUTDOWN, text), now);
-                }
-                ShutdownMode::Restart => {
-                    peer.pause(&Notification::new(codes::CEASE_ADMINISTRATIVE_RESET), now);
-                }
+        self.ending = match mode {
+            ShutdownMode::Drain { text, wait } => {
+                self.mark_leaving(now);
+                Ending::Draining(now + *wait, text.clone())
             }
-        }
+            ShutdownMode::Administrative(text) => {
+                let notification = Notification::with_text(codes::CEASE_ADMINISTRATIVE_SHUTDOWN, text);
+                self.peers.values_mut().for_each(|peer| peer.stop(&notification, now));
+                Ending::Stopped
+            }
+            ShutdownMode::Restart => {
+                let notification = Notification::new(codes::CEASE_ADMINISTRATIVE_RESET);
+                self.peers.values_mut().for_each(|peer| peer.pause(&notification, now));
+                Ending::Stopped
+            }
+        };
         self.settle();
+    }
+
+    /// Whether everything has ended that was to end.
+    pub fn is_stopped(&self) -> bool {
+        self.ending == Ending::Stopped
+    }
+
+    fn mark_leaving(&mut self, now: Time) {
+        for peer in self.peers.values_mut() {
+            let config = PeerConfig { graceful_shutdown: true, ..PeerConfig::clone(peer.config()) };
+            peer.reconfigure(Arc::new(config), false, &self.loc_rib, &mut self.ids, now);
+        }
     }
 
     /// A dial has ended: with the address of our end, or with why not.
@@ -254,6 +286,12 @@ impl Speaker {
             self.loading = Loading::Complete;
             self.events.push_back(Event::RoutesOverdue);
         }
+        if let Ending::Draining(until, text) = &self.ending
+            && *until <= now
+        {
+            let text = text.clone();
+            self.stop(&ShutdownMode::Administrative(text), now);
+        }
         for peer in self.peers.values_mut() {
             if peer.poll_timeout().is_some_and(|at| at <= now) {
                 peer.handle_timeout(&mut self.ids, now);
@@ -265,10 +303,14 @@ impl Speaker {
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Time> {
         let deferral = match self.loading {
-            Loading::Until(time) => Some(time),
-            Loading::Awaited(_) | Loading::Complete => None,
+            Loading::Until(time) if !self.is_stopped() => Some(time),
+            _ => None,
         };
-        self.peers.values().filter_map(Peer::poll_timeout).chain(deferral).min()
+        let drained = match self.ending {
+            Ending::Draining(until, _) => Some(until),
+            Ending::Running | Ending::Stopped => None,
+        };
+        self.peers.values().filter_map(Peer::poll_timeout).chain(deferral).chain(drained).min()
     }
 
     /// The next thing to do.

@@ -16,8 +16,12 @@ pub mod router;
 mod scene;
 mod speaker;
 mod template;
+mod traffic;
 
-use std::path::Path;
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use lab::{Error, Result, Run};
 
@@ -33,18 +37,32 @@ pub struct Ground {
     pub kind: &'static Kind,
     /// Removed at the end, on panic, and on a signal.
     pub run: Run,
+    /// The program that announces as a process of its own.
+    pub announcer: PathBuf,
+    note: RefCell<Option<String>>,
 }
 
-/// Runs one cell and records what came of it below `records`.
+impl Ground {
+    /// Has something stand in the matrix behind the mark: what was measured.
+    pub fn note(&self, note: String) {
+        self.note.replace(Some(note));
+    }
+}
+
+/// Runs one cell and records what came of it below `records`. `announcer` is the program of that name.
 ///
 /// # Panics
 /// When the cell fails, while its run still exists: so the ends of all logs are printed.
-pub fn run(records: &Path, router: &str, cell: &str, body: fn(&Ground) -> Result<()>) {
+pub fn run(records: &Path, announcer: &Path, router: &str, cell: &str, body: fn(&Ground) -> Result<()>) {
     let kind = Kind::named(router);
-    let prepare = || Ok::<_, Error>(Ground { kind, run: Run::start()? });
+    let prepare = || {
+        let (run, announcer) = (Run::start()?, announcer.to_owned());
+        Ok::<_, Error>(Ground { kind, run, announcer, note: RefCell::default() })
+    };
     let ground = prepare().unwrap_or_else(|error| panic!("{router}: {error}"));
     let result = body(&ground);
-    if let Err(error) = record::write(records, kind, cell, &result) {
+    let note = ground.note.take().unwrap_or_default();
+    if let Err(error) = record::write(records, kind, cell, &result, &note) {
         panic!("the record of {router} {cell}: {error}");
     }
     if let Err(error) = result {

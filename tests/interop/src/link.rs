@@ -60,6 +60,24 @@ impl Link {
         Ok(Self { speaker, router })
     }
 
+    /// A third namespace behind the router, which forwards, with routes both ways.
+    ///
+    /// # Errors
+    /// When the kernel refuses something.
+    pub fn client(&self, run: &Run) -> Result<Host> {
+        let client = host(run, "client", addresses(9, 1))?;
+        let router = &self.router.namespace;
+        router.sysctl("net.ipv4.ip_forward", "1")?;
+        router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        join(&client, router, &client.name)?;
+        let gateway = addresses(9, FORWARDER);
+        assign(router, &client.name, gateway)?;
+        client
+            .namespace
+            .ip(&format!("route add default via {}\nroute add default via {}", gateway.v4, gateway.v6))?;
+        Ok(client)
+    }
+
     /// What is captured on.
     pub const fn interface(&self) -> &'static str {
         INTERFACE

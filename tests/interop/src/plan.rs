@@ -6,7 +6,7 @@ use std::{
 };
 
 use bgp::{
-    config::{Hops, OwnNextHops, PeerAsn, PeerConfig},
+    config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig, Role, RoleConfig},
     types::{Asn, Family, HoldTime, RouterId},
 };
 use lab::{Error, Result};
@@ -53,6 +53,14 @@ pub struct Plan {
     pub hops: Hops,
     /// The router is told to take IPv6 next hops for IPv4.
     pub extended_next_hop: bool,
+    /// Both ends do graceful restart (RFC 4724), long-lived too where it says so; the times are ours.
+    pub graceful_restart: Option<GracefulRestartConfig>,
+    /// What we are to the router (RFC 9234); the router is the counterpart.
+    pub role: Option<Role>,
+    /// The router takes messages of up to 65,535 octets (RFC 8654).
+    pub extended_message: bool,
+    /// The router puts what it learns into its kernel and forwards.
+    pub forwards: bool,
     /// Our BGP Identifier.
     pub speaker_id: Ipv4Addr,
     /// The router's BGP Identifier.
@@ -73,6 +81,10 @@ impl Default for Plan {
             hold_secs: 90,
             hops: Hops::Default,
             extended_next_hop: false,
+            graceful_restart: None,
+            role: None,
+            extended_message: false,
+            forwards: false,
             speaker_id: Ipv4Addr::new(10, 0, 0, 1),
             router_id: Ipv4Addr::new(10, 0, 0, 2),
         }
@@ -135,6 +147,8 @@ impl Plan {
             families: self.families.clone(),
             hops: self.hops,
             next_hops: OwnNextHops { ipv4: Some(own.v4), ipv6: Some(own.v6) },
+            graceful_restart: self.graceful_restart,
+            role: self.role.map(|role| RoleConfig { role, is_strict: true }),
             ..PeerConfig::new(PEER, address, router_id, asn(self.speaker_as)?, peer_asn)
         })
     }
@@ -159,6 +173,14 @@ impl Plan {
         values.flag("multihop", self.is_far());
         values.flag("ttl_security", matches!(self.hops, Hops::TtlSecurity(_)));
         values.flag("extended_next_hop", self.extended_next_hop);
+        if let Some(role) = self.role {
+            values.text("role", role.counterpart());
+        }
+        values.flag("role", self.role.is_some());
+        values.flag("extended_message", self.extended_message);
+        values.flag("graceful_restart", self.graceful_restart.is_some());
+        values.flag("long_lived", self.graceful_restart.is_some_and(|offered| offered.long_lived.is_some()));
+        values.flag("forwards", self.forwards);
         values
     }
 }

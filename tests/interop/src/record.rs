@@ -12,8 +12,8 @@ use crate::Kind;
 /// What came of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It held.
-    Passed,
+    /// It held; with what was measured, where something was.
+    Passed(String),
     /// It did not.
     Failed,
     /// Nobody has run it in this test run.
@@ -25,22 +25,24 @@ fn folder(records: &Path) -> PathBuf {
     records.join("interop").join(env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| "by-hand".into()))
 }
 
-/// Records a cell.
+/// Records a cell, with what stands behind its mark.
 ///
 /// # Errors
 /// When the file cannot be written or the router does not say its version.
-pub fn write(records: &Path, kind: &Kind, cell: &str, result: &Result<()>) -> Result<()> {
+pub fn write(records: &Path, kind: &Kind, cell: &str, result: &Result<()>, note: &str) -> Result<()> {
     let folder = folder(records).join(kind.name);
     fs::create_dir_all(&folder).map_err(Error::path(&folder))?;
-    let text = if result.is_ok() { "passed" } else { "failed" };
+    let text = if result.is_ok() { format!("passed {note}") } else { "failed".to_owned() };
     fs::write(folder.join(cell), text).map_err(Error::path(&folder))
 }
 
 /// What came of a cell in this test run.
 pub fn read(records: &Path, kind: &Kind, cell: &str) -> Outcome {
-    match fs::read_to_string(folder(records).join(kind.name).join(cell)).as_deref() {
-        Ok("passed") => Outcome::Passed,
-        Ok(_) => Outcome::Failed,
+    match fs::read_to_string(folder(records).join(kind.name).join(cell)) {
+        Ok(text) => match text.strip_prefix("passed ") {
+            Some(note) => Outcome::Passed(note.to_owned()),
+            None => Outcome::Failed,
+        },
         Err(_) => Outcome::Missing,
     }
 }

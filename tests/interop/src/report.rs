@@ -19,6 +19,9 @@ cannot do something, the number leads to the reason below the table.
 /// The beginning of the line with names and versions.
 const COLUMNS: &str = "| what is shown |";
 
+/// What stands before a measurement in a cell.
+const MEASURED: &str = "<sub>";
+
 /// The matrix of one test run.
 #[derive(Debug)]
 pub struct Report {
@@ -68,18 +71,20 @@ fn mark(
         return format!("({})", at + 1);
     }
     let outcome = read(records, kind, cell);
-    if outcome != Outcome::Passed {
+    if !matches!(outcome, Outcome::Passed(_)) {
         short.push(format!("{}::{cell}", kind.name));
     }
     match outcome {
-        Outcome::Passed => "✓",
-        Outcome::Failed => "✗",
-        Outcome::Missing => "?",
+        Outcome::Passed(note) if note.is_empty() => "✓".to_owned(),
+        Outcome::Passed(note) => format!("✓ {MEASURED}{note}</sub>"),
+        Outcome::Failed => "✗".to_owned(),
+        Outcome::Missing => "?".to_owned(),
     }
-    .to_owned()
 }
 
-/// The document without what differs between machines that are equally right: the versions.
-pub fn without_versions(document: &str) -> Vec<&str> {
-    document.lines().filter(|line| !line.starts_with(COLUMNS)).collect()
+/// The document without what differs between runs that are equally right: versions, and what was measured.
+pub fn without_versions(document: &str) -> Vec<String> {
+    let lines = document.lines().filter(|line| !line.starts_with(COLUMNS));
+    let unmeasured = |cell: &str| cell.split(MEASURED).next().unwrap_or_default().trim().to_owned();
+    lines.map(|line| line.split('|').map(unmeasured).collect::<Vec<_>>().join("|")).collect()
 }

@@ -3,12 +3,13 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, UdpSocket},
+    path::PathBuf,
     time::Duration,
 };
 
 use bgp::{config::SpeakerConfig, route::Route, types::Family};
 use ipnet::IpNet;
-use lab::{Capture, Captured, Error, Result, require, secs, until};
+use lab::{Capture, Captured, Error, Host, Result, require, secs, until};
 
 use crate::{
     Ground,
@@ -16,14 +17,16 @@ use crate::{
     plan::{Dials, Plan},
     router::{self, Place, Router},
     speaker::Speaker,
+    traffic::{Sink, Stream},
 };
 
 /// How long a cell waits for what has no timer of its own.
 pub(crate) const PATIENCE: Duration = secs(40);
 
 /// What a decoder finds wrong with a packet: malformed, or an error of BGP. Not every error of severity Error: TCP
-/// has some over segments that are sent again.
-const MALFORMED: &str = "_ws.malformed || bgp.marker_invalid || bgp.length.invalid || bgp.cap.length.bad || \
+/// has some over segments that are sent again, and `tshark` calls every length of RFC 8654 invalid.
+const MALFORMED: &str = "_ws.malformed || bgp.marker_invalid || (bgp.length.invalid && bgp.length <= 4096) || \
+                         bgp.cap.length.bad || \
                          bgp.prefix_length.invalid || bgp.ext_com.length.bad";
 
 /// What is captured: BGP, and the datagram that ends it.
@@ -32,6 +35,74 @@ const CAPTURED: &str = "tcp port 179 or udp port 9";
 /// The discard port (RFC 863), and what is said to it.
 const DISCARD: u16 = 9;
 const END: &[u8] = b"the end of this cell's capture";
+
+/// A router that forwards, and packets through it to the speaker's namespace; who announces is the cell's to start.
+pub(crate) struct Forwarding {
+    /// What the session is to be.
+    pub(crate) plan: Plan,
+    /// The wire.
+    pub(crate) link: Link,
+    /// The program that announces as a process of its own.
+    pub(crate) announcer: PathBuf,
+    /// For the outputs of programs.
+    pub(crate) logs: PathBuf,
+    router: Box<dyn Router>,
+    client: Host,
+    sink: Sink,
+}
+
+impl Forwarding {
+    /// Builds the link with a client behind the router, has these addresses taken in the speaker's namespace, and starts
+    /// the router.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub(crate) fn start(ground: &Ground, plan: Plan, addresses: &[IpNet]) -> Result<Self> {
+        let plan = Plan { forwards: true, ..plan };
+        let link = Link::build(&ground.run, plan.is_far())?;
+        let client = link.client(&ground.run)?;
+        let sink = Sink::start(&link.speaker.namespace, addresses)?;
+        let router = (ground.kind.start)(place(ground, &plan, &link)?)?;
+        let (announcer, logs) = (ground.announcer.clone(), ground.run.folder().join("logs"));
+        Ok(Self { plan, link, announcer, logs, router, client, sink })
+    }
+
+    /// Waits until packets to every address arrive.
+    ///
+    /// # Errors
+    /// When they do not in time.
+    pub(crate) fn wait_reachable(&self, addresses: &[IpNet]) -> Result<()> {
+        self.sink.wait_reachable(&self.client.namespace, addresses)
+    }
+
+    /// Waits until the router says that its session is up, or that it is not.
+    ///
+    /// # Errors
+    /// When it does not say so in time.
+    pub(crate) fn wait_session(&self, is_up: bool) -> Result<()> {
+        until(format!("the router's session to be up: {is_up}"), PATIENCE, || {
+            let state = self.router.session_state()?;
+            require!(state.eq_ignore_ascii_case("established") == is_up, "it is {state}");
+            Ok(())
+        })
+    }
+
+    /// Begins to send a thousand packets a second to these addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn stream(&self, addresses: &[IpNet]) -> Result<Stream> {
+        Stream::start(&self.client.namespace, addresses, &self.sink)
+    }
+
+    /// Ends that; returns how many packets were sent, and how many lost.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn finish(&self, stream: Stream) -> Result<(u64, u64)> {
+        stream.finish(&self.sink)
+    }
+}
 
 /// A cell being played.
 pub struct Scene {

@@ -79,9 +79,9 @@ impl Speaker {
             .map_err(|error| Error::parse("the speaker", error))
     }
 
-    /// Ends it for good, with a text for the router's operator.
-    pub fn shut_down(&self, text: &str) {
-        self.runtime.block_on(self.handle.shutdown(ShutdownMode::Administrative(text.to_owned())));
+    /// Ends it.
+    pub fn shut_down(&self, mode: ShutdownMode) {
+        self.runtime.block_on(self.handle.shutdown(mode));
     }
 
     /// The state of its one peer.

@@ -17,7 +17,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/interop.
 include!(concat!(env!("OUT_DIR"), "/tests.rs"));
 
 fn run(router: &str, cell: &str, body: fn(&Ground) -> Result<()>) {
-    interop::run(Path::new(RECORDS), router, cell, body);
+    interop::run(Path::new(RECORDS), Path::new(env!("CARGO_BIN_EXE_announcer")), router, cell, body);
 }
 
 /// Runs behind all cells (`.config/nextest.toml`) and shows what came of them. `INTEROP_WRITE=1` writes the

@@ -9,10 +9,10 @@ use std::{
 
 use api::{
     BGPPeerSpec, GoDuration, Refusal,
-    bgp_peer::{AddressFamily, DynamicAsn},
+    bgp_peer::{AddressFamily, BgpRole, DynamicAsn},
 };
 use bgp::{
-    config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig},
+    config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig, Role, RoleConfig},
     types::{Asn, Family, HoldTime, LongLivedStaleTime, RestartTime, RouterId},
 };
 use sha2::{Digest, Sha256};
@@ -43,6 +43,7 @@ pub fn parse(
     peer.families = families(spec)?;
     peer.hops = hops(spec)?;
     peer.graceful_restart = graceful_restart(spec)?;
+    peer.role = role(spec, peer.is_external())?;
     peer.next_hops = OwnNextHops { ipv4: node.ipv4, ipv6: node.ipv6 };
     Ok(peer)
 }
@@ -52,7 +53,6 @@ fn refuse_unsupported(spec: &BGPPeerSpec) -> Result<(), Refusal> {
         ("spec.interface", spec.interface.is_some() && spec.peer_address.is_none()),
         ("spec.passwordSecret", spec.password_secret.is_some()),
         ("spec.bfd", spec.bfd.is_some()),
-        ("spec.role", spec.role.is_some()),
     ];
     match set.into_iter().find(|(_, is_set)| *is_set) {
         Some((path, _)) => Err(Refusal::unsupported(path)),
@@ -209,6 +209,27 @@ fn graceful_restart(spec: &BGPPeerSpec) -> Result<Option<GracefulRestartConfig>,
     Ok(Some(GracefulRestartConfig { restart_time, long_lived: long_lived.transpose()? }))
 }
 
+fn role(spec: &BGPPeerSpec, is_external: bool) -> Result<Option<RoleConfig>, Refusal> {
+    let role = match spec.role {
+        None if spec.strict_role => {
+            let message =
+                "it asks the router for a role that goes with ours, but spec.role is not set: set both";
+            return Err(Refusal::invalid("spec.strictRole", message));
+        }
+        None => return Ok(None),
+        Some(_) if !is_external => {
+            let message = "within one AS there are no roles: leave it out, or peer with another AS";
+            return Err(Refusal::invalid("spec.role", message));
+        }
+        Some(BgpRole::Provider) => Role::Provider,
+        Some(BgpRole::RouteServer) => Role::RouteServer,
+        Some(BgpRole::RouteServerClient) => Role::RouteServerClient,
+        Some(BgpRole::Customer) => Role::Customer,
+        Some(BgpRole::Peer) => Role::Peer,
+    };
+    Ok(Some(RoleConfig { role, is_strict: spec.strict_role }))
+}
+
 fn whole_secs(time: GoDuration) -> Option<u64> {
     (time.0.subsec_nanos() == 0).then_some(time.0.as_secs())
 }
@@ -324,6 +345,16 @@ mod tests {
     }
 
     #[test]
+    fn a_role_is_said_to_routers_of_other_ases_only() {
+        let with = |yaml: &str| read(&format!("peerAddress: 192.0.2.1, {yaml}")).map(|peer| peer.role);
+        let expected = RoleConfig { role: Role::RouteServerClient, is_strict: true };
+        assert_eq!(with("peerASN: 1, role: route-server-client, strictRole: true"), Ok(Some(expected)));
+        assert_eq!(with("peerASN: 1"), Ok(None));
+        assert_eq!(with("dynamicASN: internal, role: peer").unwrap_err().path, "spec.role");
+        assert_eq!(with("peerASN: 1, strictRole: true").unwrap_err().path, "spec.strictRole");
+    }
+
+    #[test]
     fn families_come_in_one_order_whatever_the_spec_says() {
         let peer = read("peerASN: 1, peerAddress: 192.0.2.1, addressFamilies: [ipv6-unicast, ipv4-unicast]")
             .unwrap();
@@ -367,11 +398,7 @@ mod tests {
 
     #[test]
     fn fields_that_do_nothing_yet_are_refused_by_name() {
-        for (yaml, path) in [
-            ("passwordSecret: {name: s}", "spec.passwordSecret"),
-            ("bfd: {}", "spec.bfd"),
-            ("role: customer", "spec.role"),
-        ] {
+        for (yaml, path) in [("passwordSecret: {name: s}", "spec.passwordSecret"), ("bfd: {}", "spec.bfd")] {
             let refusal = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {yaml}")).unwrap_err();
             assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path), "{yaml}");
         }

@@ -107,14 +107,15 @@ enum Wake {
 
 impl Driver {
     async fn run(mut self) {
+        let mut end = None;
         self.settle();
-        loop {
+        // A speaker that drains goes on until it has.
+        while !self.speaker.is_stopped() {
             match self.wake().await {
                 Wake::Commands(batch) => {
                     if let Some((mode, answer)) = self.on_commands(batch) {
-                        self.shut_down(&mode).await;
-                        let _ = answer.map(|answer| answer.send(Ok(())));
-                        return;
+                        self.speaker.stop(&mode, self.clock.now());
+                        end = answer;
                     }
                 }
                 Wake::Sockets(ready) => {
@@ -133,6 +134,9 @@ impl Driver {
             }
             self.settle();
         }
+        self.listeners = Listeners::default();
+        while self.farewells.join_next().await.is_some() {}
+        let _ = end.map(|answer: Answer| answer.send(Ok(())));
     }
 
     async fn wake(&mut self) -> Wake {
@@ -356,13 +360,6 @@ impl Driver {
                 self.barriers.push(barrier);
             }
         }
-    }
-
-    async fn shut_down(&mut self, mode: &ShutdownMode) {
-        self.listeners = Listeners::default();
-        self.speaker.stop(mode, self.clock.now());
-        self.settle();
-        while self.farewells.join_next().await.is_some() {}
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     capabilities::{self, Capabilities, RestartState},
-    config::{PeerAsn, PeerConfig},
+    config::{PeerAsn, PeerConfig, Role},
     export::Exporter,
     message::{Open, RefreshSubtype, RouteRefresh},
     notification::{self as codes, Notification},
@@ -251,7 +251,10 @@ impl Connection {
     /// Event 19.
     fn on_open(&mut self, open: Open) -> Outcome {
         let State::OpenSent = self.state else { return self.unexpected() };
-        match capabilities::negotiate(&self.sent, &open, self.config.peer_asn) {
+        let is_strict = self.config.role.is_some_and(|role| role.is_strict);
+        let roles = capabilities::check_roles(&self.sent.capabilities, &open.capabilities, is_strict);
+        let negotiated = capabilities::negotiate(&self.sent, &open, self.config.peer_asn);
+        match negotiated.and_then(|negotiated| roles.map(|()| negotiated)) {
             Ok(negotiated) => {
                 self.state = State::OpenReceived(Opened { negotiated, open });
                 Outcome::Opened
@@ -375,6 +378,17 @@ impl Connection {
             codes::OPEN_BAD_ROUTER_ID => {
                 Some(format!("the peer has our own router ID {}", self.config.router_id))
             }
+            codes::OPEN_ROLE_MISMATCH => {
+                let ours = self.config.role?.role;
+                let said = open.capabilities.roles.iter().map(|value| match Role::from_value(*value) {
+                    Some(role) => role.to_string(),
+                    None => format!("role {value}"),
+                });
+                let theirs = said.collect::<Vec<_>>().join(" and ");
+                let theirs = if theirs.is_empty() { "none".to_owned() } else { theirs };
+                let expected = ours.counterpart();
+                Some(format!("our role is {ours}, so the peer's must be {expected}: it says {theirs}"))
+            }
             codes::OPEN_UNSUPPORTED_CAPABILITY => {
                 let ours: Vec<String> = self.config.families.iter().map(Family::to_string).collect();
                 Some(format!("the peer opens none of the configured families {}", ours.join(", ")))
@@ -391,6 +405,8 @@ impl Connection {
             extended_next_hop: opened.negotiated.extended_next_hop,
             families: opened.negotiated.families.clone(),
             next_hops: self.config.next_hops,
+            is_downwards: self.config.role.is_some_and(|it| it.role.is_downwards()),
+            is_leaving: self.config.graceful_shutdown,
             policy: self.config.export.clone(),
         }
     }

@@ -35,12 +35,12 @@ impl Connection {
 
     /// The event of the next whole message.
     pub(crate) fn received(&mut self) -> Option<Event> {
-        let max_length =
-            if self.sent.capabilities.extended_message && matches!(self.state, State::Established(_)) {
-                wire::frame::MAX_EXTENDED_LENGTH
-            } else {
-                wire::frame::MAX_LENGTH
-            };
+        // RFC 8654 §4: whoever has our OPEN may send them, and has read it where its own has come.
+        let max_length = match self.state {
+            State::OpenSent => wire::frame::MAX_LENGTH,
+            _ if self.sent.capabilities.extended_message => wire::frame::MAX_EXTENDED_LENGTH,
+            _ => wire::frame::MAX_LENGTH,
+        };
         let length = match wire::frame::next(&self.input, max_length) {
             Ok(length) => length?,
             Err(notification) => return Some(Event::MessageError(notification)),

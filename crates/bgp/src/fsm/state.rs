@@ -4,8 +4,9 @@ use crate::{
     capabilities::Negotiated,
     export::Exporter,
     message::{Open, ReceivedUpdate},
-    rib::adj_rib_out::AdjRibOut,
+    rib::{adj_rib_out::AdjRibOut, loc_rib::LocRib},
     status,
+    types::Family,
     wire::EncodeContext,
 };
 
@@ -56,6 +57,15 @@ impl Session {
             opened,
             exporter,
             counters: Counters::default(),
+        }
+    }
+
+    /// The peer wants all of a family again.
+    pub(crate) fn refresh(&mut self, family: Family, loc_rib: &LocRib) {
+        if self.opened.negotiated.enhanced_route_refresh {
+            self.adj_rib_out.refresh(family);
+        } else {
+            self.adj_rib_out.resend(family, loc_rib);
         }
     }
 

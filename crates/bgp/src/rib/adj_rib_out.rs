@@ -11,6 +11,7 @@ use super::{
     intern::{Id, Interner},
     loc_rib::{Kind, LocRib},
     pack::{Batch, Staged},
+    refresh::Refresh,
     slot_set::SlotSet,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub(crate) struct AdjRibOut {
     counts: [usize; 2],
     pub(super) staged: Staged,
     end_of_rib: EndOfRib,
+    pub(super) refresh: [Refresh; 2],
 }
 
 /// The End-of-RIB markers (RFC 4724 §2) follow the first table. They are said when there is nothing else to say: what
@@ -68,6 +70,7 @@ impl AdjRibOut {
             counts: [0; 2],
             staged: Staged::default(),
             end_of_rib: EndOfRib::TableToCome(families.to_vec()),
+            refresh: Default::default(),
         }
     }
 
@@ -118,6 +121,8 @@ impl AdjRibOut {
             EndOfRib::Sent => true,
         };
         self.dirty.is_empty() && self.staged.is_empty() && is_said
+            // Before the first table is said the refresh waits for it.
+            && !(self.is_refreshing() && self.is_end_of_rib_sent())
     }
 
     /// The session has ended: nothing is held any more.
@@ -142,6 +147,7 @@ impl AdjRibOut {
         out: &mut BytesMut,
     ) -> usize {
         let mut messages = 0;
+        self.begin_refresh(loc_rib, out);
         self.staged.prune(&self.dirty);
         while out.len() < limit {
             if !self.staged.is_empty() {
@@ -151,6 +157,7 @@ impl AdjRibOut {
             } else if is_complete && !self.is_end_of_rib_sent() {
                 messages += self.say_end_of_rib(out);
             } else {
+                self.end_refresh(out);
                 break;
             }
         }

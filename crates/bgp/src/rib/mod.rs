@@ -13,6 +13,7 @@ pub mod loc_rib;
 mod index;
 mod intern;
 mod pack;
+mod refresh;
 mod slot_set;
 #[cfg(test)]
 mod tests;

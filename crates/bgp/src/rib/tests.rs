@@ -27,6 +27,8 @@ fn exporter(policy: ExportPolicy) -> Exporter {
         extended_next_hop: false,
         families: Family::ALL.to_vec(),
         next_hops: OwnNextHops { ipv4: None, ipv6: Some("2001:db8::1".parse().unwrap()) },
+        is_downwards: false,
+        is_leaving: false,
         policy,
     }
 }

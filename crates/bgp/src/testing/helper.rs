@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::{table::router, wire::WireId};
 use crate::{
     capabilities::GracefulRestart,
-    message::Update,
+    message::{RefreshSubtype, RouteRefresh, Update},
     notification::{CEASE_HARD_RESET, Code},
     types::{Family, Time},
     wire::{self, Received, frame, update::inspect},
@@ -39,6 +39,10 @@ pub struct Helper {
     until: Option<Time>,
     /// Whether the router itself offers graceful restart, and sets the N bit.
     offers: Option<bool>,
+    /// What a refresh that has begun (RFC 7313) has not brought again.
+    refreshing: BTreeSet<IpNet>,
+    /// Refreshes that have ended.
+    pub refreshes: usize,
     /// OPENs that had the Restart State bit.
     pub restarts_seen: usize,
 }
@@ -114,7 +118,8 @@ impl Helper {
                     self.update(update);
                 }
             }
-            Received::Notification(_) | Received::RouteRefresh(_) => {}
+            Received::RouteRefresh(refresh) => self.refresh(refresh),
+            Received::Notification(_) => {}
         }
     }
 
@@ -148,6 +153,7 @@ impl Helper {
             Update::Reach { nlri, .. } => {
                 for prefix in nlri {
                     self.stale.remove(&prefix);
+                    self.refreshing.remove(&prefix);
                     self.routes.insert(prefix);
                 }
             }
@@ -161,10 +167,30 @@ impl Helper {
         }
     }
 
+    /// RFC 7313 §4.2.
+    fn refresh(&mut self, refresh: RouteRefresh) {
+        let family = Family::from_afi_safi(refresh.afi, refresh.safi).expect("only what is spoken");
+        let is_of = |prefix: &&IpNet| Family::of(prefix) == family;
+        let pending: Vec<IpNet> = self.refreshing.iter().filter(is_of).copied().collect();
+        match refresh.subtype {
+            RefreshSubtype::Begin => self.refreshing.extend(self.routes.iter().filter(is_of)),
+            RefreshSubtype::End => {
+                self.refreshes += 1;
+                for prefix in pending {
+                    self.refreshing.remove(&prefix);
+                    self.routes.remove(&prefix);
+                }
+            }
+            // Asked by a test in the name of the other end.
+            RefreshSubtype::Request | RefreshSubtype::Unknown(_) => {}
+        }
+    }
+
     /// The session is over; what the other end has told stays where both have said that it may.
     fn end(&mut self, is_graceful: bool, now: Time) {
         let restart = self.session.take().and_then(|(_, restart)| restart).filter(|_| self.offers.is_some());
         let routes = std::mem::take(&mut self.routes);
+        self.refreshing.clear();
         let Some(restart) = restart.filter(|_| is_graceful) else { return self.stale.clear() };
         let is_kept = |family| restart.families.iter().any(|(kept, _)| *kept == family);
         // What was stale already is dropped: twice in a row is too much (RFC 4724 §4.2).

@@ -25,12 +25,15 @@ pub use helper::Helper;
 pub use table::Table;
 use wire::{Segment, Wire, WireId};
 
+use bytes::BytesMut;
+
 use crate::{
     config::{PeerConfig, SpeakerConfig},
     fsm::timers::Jitter,
+    message::{RefreshSubtype, RouteRefresh},
     speaker::{ConnectionId, Event, Speaker},
     status::{PeerStatus, State},
-    types::Time,
+    types::{Family, Time},
 };
 
 /// How long a dial waits for an answer, as the driver does.
@@ -161,6 +164,20 @@ impl Network {
         let wires: Vec<WireId> = self.wires.keys().copied().collect();
         for wire in wires {
             (0..2).for_each(|to| self.schedule(wire, to));
+        }
+    }
+
+    /// Has `to` ask `by` for all of a family again (RFC 2918), as our speaker never does.
+    pub fn ask_refresh(&mut self, to: &str, by: &str, family: Family) {
+        let mut octets = BytesMut::new();
+        let subtype = RefreshSubtype::Request;
+        let request = RouteRefresh { afi: family.afi(), safi: family.safi(), subtype };
+        crate::wire::encode_route_refresh(&request, &mut octets);
+        let newest = self.wires.iter().rev().find(|(_, wire)| wire.is_between(to, by) && wire.is_open());
+        let found =
+            newest.and_then(|(id, wire)| Some((*id, wire.ends.iter().position(|end| end.node == by)?)));
+        if let Some((id, end)) = found {
+            self.send(id, end, Segment::Octets(octets.freeze()));
         }
     }
 

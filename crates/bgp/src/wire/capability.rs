@@ -2,7 +2,7 @@
 //!
 //! `zettabgp` decodes and encodes those it knows, one at a time and only after their length was checked; a capability
 //! that is unknown or broken is dropped here, because there it fails the whole OPEN (as the FQDN capability of
-//! FRR does). Extended Next Hop Encoding, Extended Message, FQDN, Long-Lived Graceful Restart and the N bit of
+//! FRR does). Extended Next Hop Encoding, Extended Message, Role, FQDN, Long-Lived Graceful Restart and the N bit of
 //! Graceful Restart are not in it.
 
 use bytes::{BufMut, BytesMut};
@@ -18,6 +18,7 @@ const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
+const ROLE: u8 = 9;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_ASN: u8 = 65;
 const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
@@ -63,6 +64,11 @@ fn decode(code: u8, value: &[u8], whole: &[u8], capabilities: &mut Capabilities)
         }
         (ROUTE_REFRESH, 0) => capabilities.route_refresh = true,
         (ENHANCED_ROUTE_REFRESH, 0) => capabilities.enhanced_route_refresh = true,
+        (ROLE, 1) => {
+            let said = value.iter().filter(|role| !capabilities.roles.contains(role)).copied();
+            let said: Vec<u8> = said.collect();
+            capabilities.roles.extend(said);
+        }
         (EXTENDED_MESSAGE, 0) => capabilities.extended_message = true,
         (EXTENDED_NEXT_HOP, length) if length % 6 == 0 => decode_extended_next_hop(value, capabilities),
         (FOUR_OCTET_ASN, 4) => {
@@ -149,6 +155,9 @@ pub(super) fn encode_all(capabilities: &Capabilities, out: &mut BytesMut) {
     encode_extended_next_hop(&capabilities.extended_next_hop, out);
     if capabilities.extended_message {
         out.put_slice(&[EXTENDED_MESSAGE, 0]);
+    }
+    for role in &capabilities.roles {
+        out.put_slice(&[ROLE, 1, *role]);
     }
     if let Some(graceful_restart) = &capabilities.graceful_restart {
         encode_graceful_restart(graceful_restart, out);

@@ -41,14 +41,18 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         vec(any::<u32>(), 0..70),
         vec(any::<[u8; 8]>(), 0..40),
         vec(any::<(u32, u32, u32)>(), 0..25),
+        option::of(any::<u32>()),
     )
-        .prop_map(|(as_path, med, local_pref, communities, extended, large)| Attributes {
-            as_path,
-            med,
-            local_pref,
-            communities: sorted(communities),
-            extended_communities: sorted(extended),
-            large_communities: sorted(large),
+        .prop_map(|(as_path, med, local_pref, communities, extended, large, only_to_customer)| {
+            Attributes {
+                as_path,
+                med,
+                local_pref,
+                communities: sorted(communities),
+                extended_communities: sorted(extended),
+                large_communities: sorted(large),
+                only_to_customer,
+            }
         })
 }
 
@@ -129,6 +133,7 @@ fn open() -> impl Strategy<Value = Open> {
                 extended_next_hop: lists.1,
                 extended_message: extended,
                 long_lived: long_lived(graceful_restart.as_ref()),
+                roles: if extended { vec![u8::from(refresh), 200] } else { Vec::new() },
                 graceful_restart,
                 ..Capabilities::default()
             },

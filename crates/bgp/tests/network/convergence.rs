@@ -1,5 +1,6 @@
 //! Random disturbance, from a seed that a failure prints: it always converges.
 
+use bgp::config::GracefulRestartConfig;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -12,6 +13,8 @@ fn check_tables(net: &Network, a: &str, b: &str) {
         let expected: BTreeSet<IpNet> =
             net.speaker(by).loc_rib().routes().map(|route| route.prefix).collect();
         assert_eq!(told(net, to, by), expected, "what {by} told {to}");
+        let helper = net.helper(to, by).unwrap();
+        assert_eq!(helper.routes(net.now()), expected, "what {to} keeps of {by}, over restarts");
         assert_eq!(table.withdrawn_unknown, 0);
         for route in net.speaker(by).loc_rib().routes() {
             let (_, attributes) = &table.routes[&route.prefix];
@@ -38,10 +41,37 @@ fn random_route(random: &mut StdRng) -> Route {
     Route { attributes: Arc::new(attributes), ..route(&prefix, random.random_range(0..3)) }
 }
 
+/// A process ends, with or without a word, and another one with the same peers and routes takes its place.
+fn restart(net: &mut Network, random: &mut StdRng, name: &str, peer: &PeerConfig) {
+    let routes: Vec<Route> = net.speaker(name).loc_rib().routes().collect();
+    match random.random_range(0..3) {
+        0 => net.with(name, |speaker, now| speaker.stop(&ShutdownMode::Restart, now)),
+        1 => net.with(name, |speaker, now| speaker.stop(&ShutdownMode::Administrative(String::new()), now)),
+        _ => {}
+    }
+    net.restart(
+        name,
+        &SpeakerConfig { await_routes: Some(Duration::from_secs(20)), ..SpeakerConfig::default() },
+    );
+    let kept: Vec<Family> = Family::ALL.into_iter().filter(|_| random.random_bool(0.7)).collect();
+    net.with(name, |speaker, now| speaker.restarted(&kept, now));
+    set_peers(net, name, std::slice::from_ref(peer));
+    let later = net.now() + Duration::from_millis(random.random_range(0..2000));
+    net.run_to(later);
+    net.with(name, |speaker, _| speaker.replace_all(&routes));
+}
+
 /// One random thing that happens to two speakers.
-fn disturb(net: &mut Network, random: &mut StdRng) {
-    let name = if random.random_bool(0.5) { "a" } else { "b" };
-    match random.random_range(0..9) {
+fn disturb(net: &mut Network, random: &mut StdRng, peers: &[PeerConfig; 2]) {
+    let which = usize::from(random.random_bool(0.5));
+    let (name, other) = [("a", "b"), ("b", "a")][which];
+    match random.random_range(0..12) {
+        9 => restart(net, random, name, &peers[which]),
+        10 => net.ask_refresh(name, other, Family::ALL[usize::from(random.random_bool(0.5))]),
+        11 => {
+            let graceful_shutdown = random.random_bool(0.5);
+            set_peers(net, name, &[PeerConfig { graceful_shutdown, ..peers[which].clone() }]);
+        }
         0 => net.cut("a", "b"),
         1 | 2 => net.heal("a", "b"),
         3 => net.reset("a", "b"),
@@ -70,12 +100,18 @@ fn converges(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut net = network(seed, &["a", "b"]);
     net.set_delay(Duration::ZERO, Duration::from_millis(random.random_range(0..300)));
-    let is_passive = random.random_bool(0.2);
-    set_peers(&mut net, "a", &[config("a", "b")]);
-    set_peers(&mut net, "b", &[PeerConfig { passive: is_passive, ..config("b", "a") }]);
+    let mut graceful = || random.random_bool(0.5).then(GracefulRestartConfig::default);
+    let a = PeerConfig { graceful_restart: graceful(), ..config("a", "b") };
+    let b = PeerConfig { graceful_restart: graceful(), passive: random.random_bool(0.2), ..config("b", "a") };
+    let peers = [a, b];
+    set_peers(&mut net, "a", &peers[..1]);
+    set_peers(&mut net, "b", &peers[1..]);
     for _ in 0..random.random_range(0..25) {
-        disturb(&mut net, &mut random);
+        disturb(&mut net, &mut random, &peers);
     }
+    // Nobody is about to leave any more.
+    set_peers(&mut net, "a", &peers[..1]);
+    set_peers(&mut net, "b", &peers[1..]);
     net.heal("a", "b");
     net.lose_none();
     net.listen("a", true);
@@ -89,12 +125,70 @@ fn converges(seed: u64) {
     check_tables(&net, "a", "b");
 }
 
+/// One after the other things happen to a speaker whose router does graceful restart; at no moment is a route missing.
+fn keeps_every_route(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut net = network(seed, &["a", "b"]);
+    net.set_delay(Duration::ZERO, Duration::from_millis(random.random_range(0..50)));
+    let graceful = |config| PeerConfig { graceful_restart: Some(GracefulRestartConfig::default()), ..config };
+    let mut peer = graceful(config("a", "b"));
+    set_peers(&mut net, "b", &[graceful(passive("b", "a"))]);
+    set_peers(&mut net, "a", std::slice::from_ref(&peer));
+    let mut routes: Vec<Route> = (0..30).map(|host| with_med(&format!("198.51.100.{host}/32"), 0)).collect();
+    routes.extend((0..30).map(|host| with_med(&format!("2001:db8:1::{host}/128"), 0)));
+    let all: BTreeSet<IpNet> = routes.iter().map(|route| route.prefix).collect();
+    net.with("a", |speaker, _| speaker.replace_all(&routes));
+    for round in 0..8 {
+        let end = net.now() + Duration::from_secs(110);
+        let is_settled = net.run_until(end, |net| {
+            let kept = net.helper("b", "a").map(|helper| helper.routes(net.now())).unwrap_or_default();
+            assert!(round == 0 || kept == all, "seed {seed}, round {round}: {} routes are left", kept.len());
+            let is_told = net.speaker("a").undrained().next().is_none();
+            net.is_up("a", "b")
+                && is_told
+                && net.table("b", "a").is_some_and(|table| table.end_of_rib.len() == 2)
+        });
+        assert!(is_settled, "seed {seed}, round {round}: {:?}", net.peer("a", "b"));
+        settle(&mut net);
+        match random.random_range(0..5) {
+            0 | 1 => {
+                if random.random_bool(0.5) {
+                    net.with("a", |speaker, now| speaker.stop(&ShutdownMode::Restart, now));
+                }
+                net.restart(
+                    "a",
+                    &SpeakerConfig { await_routes: Some(at(60).since(at(0))), ..SpeakerConfig::default() },
+                );
+                net.with("a", |speaker, now| speaker.restarted(&Family::ALL, now));
+                set_peers(&mut net, "a", std::slice::from_ref(&peer));
+                net.with("a", |speaker, _| speaker.replace_all(&routes));
+            }
+            2 => net.reset("a", "b"),
+            3 => {
+                peer.router_id = RouterId::new([10, 0, 1, random.random_range(1..255)].into()).unwrap();
+                set_peers(&mut net, "a", std::slice::from_ref(&peer));
+            }
+            _ => {
+                net.ask_refresh("b", "a", Family::ALL[usize::from(random.random_bool(0.5))]);
+                let at = random.random_range(0..routes.len());
+                routes[at] = with_med(&routes[at].prefix.to_string(), round + 1);
+                announce(&mut net, "a", &routes[at..=at]);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn two_speakers_converge_whatever_happens_between_them(seed in any::<u64>()) {
         converges(seed);
+    }
+
+    #[test]
+    fn a_router_that_does_graceful_restart_misses_no_route_at_any_moment(seed in any::<u64>()) {
+        keeps_every_route(seed);
     }
 }
 

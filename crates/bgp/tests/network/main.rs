@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod convergence;
+mod refresh;
 mod restarts;
 mod routes;
 mod sessions;
@@ -16,7 +17,7 @@ use std::{
 
 use bgp::{
     attributes::NextHop,
-    config::{OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
+    config::{OwnNextHops, PeerAsn, PeerConfig, Role, RoleConfig, ShutdownMode, SpeakerConfig},
     route::{ExportPolicy, Route, RouteAttributes, RouteClass},
     status::State,
     testing::{Network, at},

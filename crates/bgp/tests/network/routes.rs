@@ -122,7 +122,7 @@ fn attributes_that_no_message_holds_are_reported_and_what_was_told_before_is_wit
     let mut net = session();
     announce(&mut net, "a", &[with_med("198.51.100.1/32", 1), with_med("198.51.100.2/32", 1)]);
     settle(&mut net);
-    let communities = (0..1100).collect();
+    let communities = (0..20_000).collect();
     let attributes = Arc::new(RouteAttributes { communities, ..RouteAttributes::default() });
     announce(&mut net, "a", &[Route { attributes, ..route("198.51.100.1/32", 0) }]);
     settle(&mut net);

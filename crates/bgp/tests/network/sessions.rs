@@ -115,3 +115,52 @@ fn an_administrative_shutdown_reaches_the_peer_with_its_text() {
     assert_eq!(net.peer("a", "b").state, State::Idle);
     assert_eq!(net.speaker("a").poll_timeout(), None, "a stopped speaker does nothing any more");
 }
+
+#[test]
+fn a_drain_marks_every_route_gives_routers_their_time_and_then_leaves_rfc_8326() {
+    let mut net = session();
+    announce(&mut net, "a", &[route("198.51.100.1/32", 0)]);
+    settle(&mut net);
+    let mode = ShutdownMode::Drain { text: "drained".to_owned(), wait: Duration::from_secs(30) };
+    net.with("a", |speaker, now| speaker.stop(&mode, now));
+    // Whatever is set meanwhile is marked, too.
+    set_peers(&mut net, "a", &[PeerConfig { hold_time: HoldTime::new(30).unwrap(), ..config("a", "b") }]);
+    announce(&mut net, "a", &[route("198.51.100.2/32", 0)]);
+    settle(&mut net);
+    let marked = |net: &Network| {
+        let routes = &net.table("b", "a").unwrap().routes;
+        assert!(routes.values().all(|(_, attributes)| attributes.communities == [0xffff_0000]), "{routes:?}");
+        routes.len()
+    };
+    assert_eq!(marked(&net), 2);
+    assert!(!net.speaker("a").is_stopped());
+    let end = net.now() + Duration::from_secs(29);
+    net.run_to(end);
+    assert!(net.is_up("a", "b"));
+    settle(&mut net);
+    settle(&mut net);
+    assert!(net.speaker("a").is_stopped());
+    let error = net.peer("b", "a").last_error.unwrap();
+    assert!(error.contains("administrative shutdown") && error.contains("drained"), "{error}");
+}
+
+#[test]
+fn roles_that_do_not_go_together_are_refused_in_words_rfc_9234() {
+    let with = |role, config| {
+        let role = Some(RoleConfig { role, is_strict: true });
+        PeerConfig { role, ..config }
+    };
+    let mut net = network(1, &["a", "b"]);
+    set_peers(&mut net, "b", &[with(Role::Provider, passive("b", "a"))]);
+    set_peers(&mut net, "a", &[with(Role::Peer, config("a", "b"))]);
+    net.run_to(at(5));
+    let error = net.peer("a", "b").last_error.unwrap() + &net.peer("b", "a").last_error.unwrap();
+    assert!(error.contains("role mismatch (2/11)") && error.contains("must be"), "{error}");
+    set_peers(&mut net, "a", &[with(Role::Customer, config("a", "b"))]);
+    announce(&mut net, "a", &[route("198.51.100.1/32", 0)]);
+    announce(&mut net, "b", &[route("198.51.100.2/32", 0)]);
+    assert!(net.run_until(at(90), |net| net.is_up("a", "b")));
+    settle(&mut net);
+    let otc = |to, by| net.table(to, by).unwrap().routes.values().next().unwrap().1.only_to_customer;
+    assert_eq!((otc("b", "a"), otc("a", "b")), (None, Some(64513)), "only the provider's routes are marked");
+}

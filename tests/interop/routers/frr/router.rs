@@ -50,10 +50,11 @@ fn spawn(place: &Place, daemon: &str, configuration: &Path, options: &[&str]) ->
     Ok(process)
 }
 
-/// With its configuration from the start: what comes from vtysh later is held back for seconds. Nothing of what it
-/// learns goes into the kernel: only its own table is looked at.
+/// With its configuration from the start: what comes from vtysh later is held back for seconds. What it learns goes
+/// into the kernel only where packets are to be forwarded: else only its own table is looked at.
 fn spawn_bgpd(place: &Place, configuration: &Path) -> Result<Process> {
-    spawn(place, "bgpd", configuration, &["--no_kernel"])
+    let options: &[&str] = if place.values.is("forwards")? { &[] } else { &["--no_kernel"] };
+    spawn(place, "bgpd", configuration, options)
 }
 
 fn vtysh(place: &Place) -> Command {

@@ -26,7 +26,19 @@ pub(super) fn version() -> Result<String> {
 pub(super) fn start(place: Place) -> Result<Box<dyn Router>> {
     place.write("gobgpd.toml", include_str!("gobgpd.toml"))?;
     let process = spawn(&place)?;
-    Ok(Box::new(GoBgp { place, process }))
+    let fib = if place.values.is("forwards")? { spawn_fib(&place)? } else { Vec::new() };
+    Ok(Box::new(GoBgp { place, process, _fib: fib }))
+}
+
+/// What forwards, of each family.
+fn spawn_fib(place: &Place) -> Result<Vec<Process>> {
+    let script = place.write("fib.sh", include_str!("fib.sh"))?;
+    let spawn = |family: &Family| {
+        let mut shell = place.program("/bin/sh")?;
+        shell.arg("-x").arg(&script).arg(word(*family));
+        place.spawn(&format!("fib-{}", word(*family)), shell)
+    };
+    Family::ALL.iter().map(spawn).collect()
 }
 
 fn spawn(place: &Place) -> Result<Process> {
@@ -48,6 +60,7 @@ fn gobgp(place: &Place, words: &[&str]) -> Command {
 struct GoBgp {
     place: Place,
     process: Process,
+    _fib: Vec<Process>,
 }
 
 impl GoBgp {

@@ -1,6 +1,7 @@
 //! How sessions end, from either side, and come back.
 
 use bgp::{
+    config::{PeerConfig, ShutdownMode},
     notification::{
         CEASE_ADMINISTRATIVE_SHUTDOWN, CEASE_PEER_DECONFIGURED, Code, HOLD_TIMER_EXPIRED, OPEN_BAD_PEER_AS,
     },
@@ -112,7 +113,7 @@ pub fn speaker_shutdown(ground: &Ground) -> Result<()> {
     let scene = Scene::start(ground, Plan::default())?;
     scene.wait_up()?;
     scene.announce_and_see()?;
-    scene.speaker.shut_down(TEXT);
+    scene.speaker.shut_down(ShutdownMode::Administrative(TEXT.to_owned()));
     wait_received(&scene, CEASE_ADMINISTRATIVE_SHUTDOWN)?;
     scene.wait_router("to show our text", || {
         require!(scene.router.has_shutdown_text(TEXT)?, "it does not");
@@ -120,6 +121,28 @@ pub fn speaker_shutdown(ground: &Ground) -> Result<()> {
     })?;
     wait_no_routes(&scene)?;
     require_notification(scene, true, CEASE_ADMINISTRATIVE_SHUTDOWN)
+}
+
+/// We are about to leave (RFC 8326): every route comes again with GRACEFUL_SHUTDOWN, on the same session.
+pub fn graceful_shutdown(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan::internal())?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    let leaving = PeerConfig { graceful_shutdown: true, ..scene.plan.peer(&scene.link)? };
+    scene.speaker.set_peers(vec![leaving])?;
+    for family in Family::ALL {
+        scene.wait_router("to have the route marked", || {
+            let route = scene.router.route(prefix(family, 1))?;
+            let route = route.ok_or_else(|| lab::Error::unmet("the route is gone"))?;
+            let names = ["65535:0", "graceful-shutdown", "GRACEFUL_SHUTDOWN"];
+            let is_marked = names.iter().any(|name| route.communities.contains(*name));
+            require!(is_marked && route.local_pref == Some(0), "it is {route:?}");
+            Ok(())
+        })?;
+    }
+    let flaps = scene.speaker.peer()?.flaps;
+    require!(flaps == 0, "the session was lost {flaps} times");
+    scene.finish().map(drop)
 }
 
 /// A peer taken out of our configuration is told so.

@@ -4,15 +4,21 @@ mod attributes;
 mod distance;
 mod endings;
 mod opening;
+mod restarts;
 mod routes;
 mod sessions;
 
 pub use attributes::{communities, local_pref, med_and_prepend};
 pub use distance::{multihop, ttl_security, ttl_security_router_dials};
 pub use endings::{
-    as_refused_by_router, as_refused_by_speaker, peer_removed, router_frozen, router_restart,
-    router_shutdown, speaker_frozen, speaker_shutdown,
+    as_refused_by_router, as_refused_by_speaker, graceful_shutdown, peer_removed, router_frozen,
+    router_restart, router_shutdown, speaker_frozen, speaker_shutdown,
 };
 pub use opening::{both_dial, router_dials, simultaneous_open_lost, simultaneous_open_won, speaker_dials};
-pub use routes::{end_of_rib, route_refresh, ten_thousand, withdraw};
-pub use sessions::{dual_over_ipv4, dual_over_ipv6, extended_next_hop, four_octet_as, ibgp, ipv4, ipv6};
+pub use restarts::{long_lived, restart_killed, restart_terminated, restart_without};
+pub use routes::{
+    end_of_rib, enhanced_route_refresh, extended_message, route_refresh, ten_thousand, withdraw,
+};
+pub use sessions::{
+    dual_over_ipv4, dual_over_ipv6, extended_next_hop, four_octet_as, ibgp, ipv4, ipv6, roles,
+};

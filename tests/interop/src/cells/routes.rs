@@ -1,7 +1,7 @@
 //! Routes that come, go, come again, and are many.
 
 use bgp::types::Family;
-use lab::{Result, require};
+use lab::{Captured, Result, require};
 
 use crate::{
     Ground, Plan, Scene,
@@ -44,6 +44,10 @@ pub fn withdraw(ground: &Ground) -> Result<()> {
 
 /// The router asks with ROUTE-REFRESH, and every prefix is sent a second time on the same session.
 pub fn route_refresh(ground: &Ground) -> Result<()> {
+    refreshed(ground).map(drop)
+}
+
+fn refreshed(ground: &Ground) -> Result<Captured> {
     let mut scene = Scene::start(ground, Plan::default())?;
     scene.wait_up()?;
     scene.announce_and_see()?;
@@ -62,6 +66,31 @@ pub fn route_refresh(ground: &Ground) -> Result<()> {
         let is_asked = asked.iter().any(|asked| asked.split(',').any(|asked| asked == afi));
         require!(is_asked, "no ROUTE-REFRESH for AFI {afi} in the capture, only {asked:?}");
     }
+    Ok(captured)
+}
+
+/// The router asks again, and what comes stands between Beginning and End of Route Refresh (RFC 7313).
+pub fn enhanced_route_refresh(ground: &Ground) -> Result<()> {
+    let captured = refreshed(ground)?;
+    let ours = captured.packets("bgp.type == 5 && ip.src == 172.31.7.1", &["bgp.route_refresh.subtype"])?;
+    for (subtype, name) in [("1", "Beginning"), ("2", "End")] {
+        let is_said = ours.iter().any(|said| said.split(',').any(|said| said == subtype));
+        require!(is_said, "no {name} of Route Refresh of ours in the capture, only {ours:?}");
+    }
+    Ok(())
+}
+
+/// A table that fits into few messages of more than 4,096 octets (RFC 8654).
+pub fn extended_message(ground: &Ground) -> Result<()> {
+    let scene = Scene::start(ground, Plan { extended_message: true, ..Plan::default() })?;
+    scene.wait_up()?;
+    let all = (0..MANY).map(|number| prefix(Family::Ipv4Unicast, number));
+    scene.speaker.announce(all.map(plain).collect())?;
+    scene.wait_count(Family::Ipv4Unicast, usize::from(MANY))?;
+    scene.wait_route(prefix(Family::Ipv4Unicast, MANY - 1))?;
+    let captured = scene.finish()?;
+    let long = captured.packets("ip.src == 172.31.7.1 && bgp.length > 4096", &["frame.number"])?;
+    require!(!long.is_empty(), "no message of ours has more than 4,096 octets");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Sessions of each kind: what they run over, what they carry, and the AS numbers of their ends.
 
-use bgp::types::Family;
+use bgp::{config::Role, types::Family};
 use lab::{Captured, Result, require};
 
 use crate::{Ground, Plan, Scene};
@@ -40,6 +40,15 @@ pub fn extended_next_hop(ground: &Ground) -> Result<()> {
     let ours = "ipv6.src == fd00:31:7::1 && bgp.update.path_attribute.mp_reach_nlri.afi == 1";
     let updates = captured.packets(ours, &["frame.number"])?;
     require!(!updates.is_empty(), "no UPDATE of ours has IPv4 in MP_REACH_NLRI");
+    Ok(())
+}
+
+/// RFC 9234: we are the router's provider and insist on it; our routes say that they may only go to customers.
+pub fn roles(ground: &Ground) -> Result<()> {
+    let captured = carries(ground, Plan { role: Some(Role::Provider), ..Plan::default() })?;
+    let ours = "ip.src == 172.31.7.1 && bgp.update.path_attribute.type_code == 35";
+    let updates = captured.packets(ours, &["frame.number"])?;
+    require!(!updates.is_empty(), "no UPDATE of ours has ONLY_TO_CUSTOMER");
     Ok(())
 }
 

@@ -143,6 +143,21 @@ fn a_message_in_pieces_is_put_together() {
 }
 
 #[test]
+fn a_message_of_more_than_4096_octets_is_taken_behind_the_open_rfc_8654_section_4() {
+    let mut long = notification(codes::CEASE_ADMINISTRATIVE_RESET);
+    long.resize(5000, 0);
+    long[16..18].copy_from_slice(&5000_u16.to_be_bytes());
+    for state in [OpenConfirm, Established] {
+        let mut bench = Bench::in_state(state);
+        bench.receive(Direction::Outgoing, &long);
+        assert_eq!((bench.peer.state(), bench.notifications.as_slice()), (Idle, &[][..]), "{state}");
+    }
+    let mut bench = Bench::in_state(OpenSent);
+    bench.receive(Direction::Outgoing, &long);
+    assert_eq!(bench.notifications, [codes::BAD_MESSAGE_LENGTH]);
+}
+
+#[test]
 fn a_malformed_attribute_costs_the_routes_and_not_the_session() {
     // RFC 7606 §7.1: ORIGIN of value 9, in an UPDATE with one prefix.
     let mut bytes = BytesMut::new();

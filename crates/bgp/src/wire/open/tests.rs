@@ -52,6 +52,7 @@ fn everything() -> Open {
                 is_forwarding: true,
                 stale_time_secs: 0x00ff_fffe,
             }],
+            roles: vec![3],
             hostname: None,
         },
     }
@@ -72,11 +73,12 @@ fn the_octets_of_an_open_are_those_of_the_rfcs() {
     encode(&everything(), &mut out);
     #[rustfmt::skip]
     let expected = [
-        4, 0x5b, 0xa0, 0, 90, 10, 0, 0, 1, 55, 2, 53, // AS_TRANS, and one parameter
+        4, 0x5b, 0xa0, 0, 90, 10, 0, 0, 1, 58, 2, 56, // AS_TRANS, and one parameter
         1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // RFC 4760 §8
         2, 0, // RFC 2918 §2
         5, 6, 0, 1, 0, 1, 0, 2, // RFC 8950 §4
         6, 0, // RFC 8654 §3
+        9, 1, 3, // RFC 9234 §4.1
         64, 10, 0xcf, 0xff, 0, 1, 1, 0x80, 0, 2, 1, 0, // RFC 4724 §3, RFC 8538 §2
         71, 7, 0, 1, 1, 0x80, 0xff, 0xff, 0xfe, // RFC 9494 §3.1
         65, 4, 0xfa, 0x56, 0xea, 0x01, // RFC 6793 §3
@@ -160,12 +162,14 @@ fn the_four_octet_capability_replaces_the_two_octet_field() {
 
 #[test]
 fn a_broken_or_unknown_capability_is_dropped_and_the_others_count() {
-    let broken: [&[u8]; 16] = [
+    let broken: [&[u8]; 18] = [
         &[1, 3, 0, 1, 0],
         &[1, 0],
         &[2, 1, 0],
         &[5, 5, 0, 1, 0, 1, 0],
         &[6, 1, 0],
+        &[9, 0],
+        &[9, 2, 3, 3],
         &[64, 0],
         &[64, 1, 0],
         &[64, 5, 0, 0, 0, 1, 1],
@@ -207,6 +211,11 @@ fn families_that_are_said_twice_count_once() {
     assert_eq!(found.extended_next_hop, [Family::Ipv4Unicast]);
     let restart = capabilities_of(&[64, 10, 0, 9, 0, 1, 1, 0x80, 0, 1, 1, 0]).graceful_restart.unwrap();
     assert_eq!(restart.families, [(Family::Ipv4Unicast, true)]);
+}
+
+#[test]
+fn every_role_that_is_said_counts_once() {
+    assert_eq!(capabilities_of(&[9, 1, 3, 9, 1, 3, 9, 1, 200]).roles, [3, 200]);
 }
 
 #[test]

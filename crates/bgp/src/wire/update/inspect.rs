@@ -62,6 +62,7 @@ fn read(body: &[u8], context: &DecodeContext) -> Option<Vec<Update>> {
             code::MP_UNREACH_NLRI => unreach = Some(mp_unreach(attribute.value)?),
             code::NEXT_HOP => classic = Some(NextHop::V4(Reader::new(attribute.value).array()?.into())),
             code::AS4_PATH => as4_path = as_path(&session_params(true), &attribute)?,
+            code::ONLY_TO_CUSTOMER => attributes.only_to_customer = Some(Reader::new(attribute.value).u32()?),
             code::AS_PATH => attributes.as_path = as_path(&params, &attribute)?,
             _ => value(&params, &attribute, &mut attributes)?,
         }

@@ -53,6 +53,11 @@ pub(super) fn encode(
         put_segments(code::AS4_PATH, flags::OPTIONAL_TRANSITIVE, &attributes.as_path, true, out);
     }
     put_large_communities(attributes, out);
+    // Four octets on every session (RFC 9234 §5).
+    if let Some(asn) = attributes.only_to_customer {
+        put_header(code::ONLY_TO_CUSTOMER, flags::OPTIONAL_TRANSITIVE, 4, out);
+        out.put_u32(asn);
+    }
 }
 
 fn put_communities(attributes: &Attributes, out: &mut BytesMut) {

@@ -1,0 +1,142 @@
+//! Packets through the router to the addresses of the speaker, a thousand a second and each one counted: by the sender,
+//! and by the kernel at the other end, so that no program that reads slowly counts for a loss.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use lab::{Error, Namespace, Result, command, require, secs, until};
+
+/// Between two packets.
+const PACE: Duration = Duration::from_millis(1);
+/// Where they go.
+const PORT: u16 = 4789;
+/// Counts them.
+const TABLE: &str = "table inet traffic";
+
+/// Counts what arrives in a namespace.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    namespace: Namespace,
+}
+
+/// Packets under way, to one address after the other.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+    before: u64,
+}
+
+impl Sink {
+    /// Puts the addresses into a namespace, and counts what comes for them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn start(namespace: &Namespace, addresses: &[IpNet]) -> Result<Self> {
+        for address in addresses {
+            let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
+            namespace.ip(&format!("address add {address} dev lo{nodad}"))?;
+        }
+        let rule = format!("udp dport {PORT} counter drop");
+        let chain = format!("chain input {{ type filter hook input priority 0; {rule}; }}");
+        let table = format!("{TABLE} {{\n{chain}\n}}\n");
+        command::run_with_input(namespace.command("nft").args(["-f", "-"]), &table)?;
+        Ok(Self { namespace: namespace.clone() })
+    }
+
+    /// How many packets have come.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn count(&self) -> Result<u64> {
+        let mut ask = self.namespace.command("nft");
+        let shown = command::run(ask.args(["list", "table", "inet", "traffic"]))?;
+        // "udp dport 4789 counter packets 12 bytes 480 drop"
+        let count =
+            shown.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        count.ok_or_else(|| Error::parse("nft list table", shown))
+    }
+
+    /// Waits until the way from a namespace to every address is there.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub(crate) fn wait_reachable(&self, from: &Namespace, addresses: &[IpNet]) -> Result<()> {
+        for address in addresses {
+            let to = SocketAddr::new(address.addr(), PORT);
+            until(format!("packets to {to} to arrive"), secs(40), || {
+                let before = self.count()?;
+                from.enter(|| socket(to).and_then(|socket| socket.send_to(b"there?", to)))?
+                    .map_err(Error::io("a first packet"))?;
+                thread::sleep(Duration::from_millis(5));
+                require!(self.count()? > before, "none has");
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// Begins to send from a namespace.
+    ///
+    /// # Errors
+    /// When the sink cannot be asked.
+    pub(crate) fn start(from: &Namespace, addresses: &[IpNet], sink: &Sink) -> Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let before = sink.count()?;
+        let (namespace, stop) = (from.clone(), Arc::clone(&is_over));
+        let targets: Vec<SocketAddr> =
+            addresses.iter().map(|address| SocketAddr::new(address.addr(), PORT)).collect();
+        let thread = thread::spawn(move || namespace.enter(|| send(&targets, &stop))?);
+        Ok(Self { is_over, thread, before })
+    }
+
+    /// Ends it, and returns how many packets were sent and how many of them have not arrived.
+    ///
+    /// # Errors
+    /// When a packet could not be sent.
+    pub(crate) fn finish(self, sink: &Sink) -> Result<(u64, u64)> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let sent = self.thread.join().map_err(|_| Error::unmet("the sender has panicked"))??;
+        // Those under way arrive within a moment, the others never: as soon as none is missing that is known.
+        let end = Instant::now() + secs(1);
+        loop {
+            let lost = sent.saturating_sub(sink.count()? - self.before);
+            if lost == 0 || Instant::now() > end {
+                return Ok((sent, lost));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn socket(to: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    UdpSocket::bind((any, 0))
+}
+
+/// On time: where the machine was busy the missed packets follow at once.
+fn send(targets: &[SocketAddr], is_over: &AtomicBool) -> Result<u64> {
+    let sockets = targets.iter().map(|to| socket(*to)).collect::<std::io::Result<Vec<_>>>();
+    let sockets = sockets.map_err(Error::io("a socket of the sender"))?;
+    let start = Instant::now();
+    let mut sent = 0_u32;
+    for (to, socket) in targets.iter().zip(&sockets).cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        socket.send_to(&sent.to_be_bytes(), to).map_err(Error::io("a packet of the sender"))?;
+        sent += 1;
+        thread::sleep((PACE * sent).saturating_sub(start.elapsed()));
+    }
+    Ok(u64::from(sent))
+}
