@@ -1,9 +1,12 @@
-//! What the desk has to do with IPAM providers: it takes their answers, and says what a Service may have of them.
+//! What the desk has to do with IPAM providers: it takes their answers, and says what comes next for an account.
 
 use std::net::IpAddr;
 
 use super::Desk;
-use crate::{external::Answer, inputs::ServiceKey};
+use crate::{
+    external::{Account, Action, Answer},
+    inputs::ServiceKey,
+};
 
 impl Desk {
     /// What came of [`super::Effect::Ask`]: the Service is decided about again.
@@ -14,16 +17,43 @@ impl Desk {
         }
     }
 
+    /// What a Service publishes of a group.
+    pub fn published(&self, service: &ServiceKey, group: &str) -> &[IpAddr] {
+        let facts = self.entries.get(service).map(|entry| &entry.service.facts);
+        let facts = facts.filter(|facts| facts.brand.allocated_from.as_deref() == Some(group));
+        facts.map_or(&[], |facts| &facts.ingress)
+    }
+
+    /// What comes next for the account of a Service at the provider of a group. `is_recorded`: its name stands in
+    /// the group's status.
+    pub fn next_action(
+        &self,
+        service: &ServiceKey,
+        group: &str,
+        account: &mut Account,
+        is_recorded: bool,
+    ) -> Action {
+        let published = self.published(service, group);
+        account.publishes(published);
+        if !self.entries.contains_key(service) {
+            account.wants_nothing();
+            account.decided();
+        }
+        let mut kept = published.to_vec();
+        kept.extend(self.may_publish(service).filter(|address| account.given().contains(address)));
+        account.next(self.is_settled(service).then_some(&kept), is_recorded)
+    }
+
     /// Whether what is known of a Service is what there is: it is decided about, no write is under way, none came
     /// too late.
-    pub fn is_settled(&self, service: &ServiceKey) -> bool {
+    fn is_settled(&self, service: &ServiceKey) -> bool {
         let entry = self.entries.get(service);
         !self.dirty.queued.contains(service)
             && entry.is_none_or(|entry| !entry.in_flight && entry.behind.is_none())
     }
 
     /// What a Service does not publish yet, and may by a write of ours.
-    pub fn may_publish(&self, service: &ServiceKey) -> impl Iterator<Item = IpAddr> {
+    fn may_publish(&self, service: &ServiceKey) -> impl Iterator<Item = IpAddr> {
         let published = self.entries.get(service).map_or(&[][..], |entry| &entry.service.facts.ingress);
         self.ledger().held_by(service).iter().copied().filter(move |address| !published.contains(address))
     }

@@ -38,6 +38,8 @@ pub struct Account {
     given: BTreeSet<IpAddr>,
     /// It may have given more: a call whose fate is unknown, or the record of an earlier term.
     unknown: bool,
+    /// It has refused several addresses at once. All or nothing is what it has promised; that is made sure of.
+    in_doubt: bool,
     /// What is to be asked.
     ask: Option<Ask>,
     /// The answer is there and not yet decided about.
@@ -108,7 +110,7 @@ impl Account {
         }
         let Some(kept) = kept.filter(|_| !self.answered) else { return Action::Wait };
         if kept.is_empty() {
-            let holds = self.unknown || !self.given.is_empty();
+            let holds = self.unknown || self.in_doubt || !self.given.is_empty();
             return if holds { Action::Release(Released::All) } else { Action::Close };
         }
         let superfluous = self.given.iter().find(|address| !kept.contains(address));
@@ -124,8 +126,8 @@ impl Account {
     pub fn on_answer(&mut self, answer: &Answer, is_fate_known: bool) -> bool {
         self.in_flight = false;
         self.given.extend(&answer.given);
-        // A refusal of several may have left one of them with the Service.
-        self.unknown |= !is_fate_known || (answer.problem.is_some() && answer.ask.len() > 1);
+        self.unknown |= !is_fate_known;
+        self.in_doubt |= answer.problem.is_some() && answer.ask.len() > 1;
         let is_wanted = self.ask.as_ref() == Some(&answer.ask);
         if is_wanted {
             self.ask = None;
@@ -139,24 +141,28 @@ impl Account {
         self.in_flight = false;
     }
 
-    /// The answer to a release.
-    pub fn on_released(&mut self, released: Released, is_confirmed: bool) {
+    /// The answer to a release. Whether somebody else may have what was released: where that is only what a refusal
+    /// may have left, whoever was refused would ask, be refused and release for ever.
+    pub fn on_released(&mut self, released: Released, is_confirmed: bool) -> bool {
         self.in_flight = false;
         if !is_confirmed {
             self.unconfirmed = Some(released);
             self.is_paused = true;
             self.failures = self.failures.saturating_add(1);
-            return;
+            return false;
         }
         self.unconfirmed = None;
         self.failures = 0;
         match released {
             Released::All => {
+                let is_freed = self.unknown || !self.given.is_empty();
                 self.given.clear();
-                self.unknown = false;
+                (self.unknown, self.in_doubt) = (false, false);
+                is_freed
             }
             Released::One(address) => {
                 self.given.remove(&address);
+                true
             }
         }
     }

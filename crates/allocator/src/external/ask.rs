@@ -89,7 +89,8 @@ impl Provided {
     /// One address of a family.
     pub fn pick(&self, service: &Service, group: &Group, family: IpFamily) -> Result<IpAddr, Problem> {
         let mut wanted = self.wanted.borrow_mut();
-        let ask = wanted.ask.get_or_insert_with(|| ask(service, group, Want::Families(Vec::new())));
+        let ask =
+            wanted.ask.get_or_insert_with(|| ask(service, group, Want::Families(needed(service, group))));
         if let Want::Families(families) = &mut ask.want
             && !families.contains(&family)
         {
@@ -120,6 +121,18 @@ impl Provided {
     fn answer_of(&self, group: &Group) -> Option<&Answer> {
         self.answer.as_ref().filter(|answer| answer.ask.group == group.name)
     }
+}
+
+/// What is certain to be wanted as soon as anything is: with RequireDualStack each family that is not there yet, in
+/// one question, because one without the other is of no use.
+fn needed(service: &Service, group: &Group) -> Vec<IpFamily> {
+    let facts = &service.facts;
+    if facts.policy != FamilyPolicy::RequireDualStack {
+        return Vec::new();
+    }
+    let is_from_group = facts.brand.allocated_from.as_deref() == Some(&*group.name);
+    let is_there = |family| is_from_group && facts.ingress.iter().any(|ip| IpFamily::of(*ip) == family);
+    facts.families.iter().filter(|family| !is_there(*family)).collect()
 }
 
 fn ask(service: &Service, group: &Group, want: Want) -> Ask {

@@ -26,6 +26,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Pauses),
         1 => Just(Step::Restart),
         1 => (0..GROUPS).prop_map(Step::Groups),
+        8 => (name(), prop::bool::weighted(0.9)).prop_map(|(name, is_answered)| Step::Provide(name, is_answered)),
     ]
 }
 

@@ -8,12 +8,16 @@ use std::{
 use api::IpFamily;
 use serde_json::Value;
 
-use super::world::{World, key};
+use super::{
+    provider::GROUP,
+    world::{World, key},
+};
 use crate::{
     assign::{Decision, Edge},
     engine::Engine,
     inputs::{Service, service::Ownership},
     testing::read,
+    waiting::Wait,
 };
 
 /// Versions of the Services that there are, and every word against the way in which they came about.
@@ -115,6 +119,12 @@ impl World {
                     return Err(format!("{address} of s{name} is published and not in the books"));
                 }
             }
+            let of_provider = read(object).filter(|s| s.facts.brand.allocated_from.as_deref() == Some(GROUP));
+            for address in of_provider.iter().flat_map(|service| &service.facts.ingress) {
+                if !self.provider.has_given(*address, &key(*name)) {
+                    return Err(format!("{address} of s{name} is published and free at the IPAM provider"));
+                }
+            }
         }
         Ok(())
     }
@@ -126,6 +136,7 @@ impl World {
         }
         self.check()?;
         self.check_owners()?;
+        self.check_provider()?;
         let mut fresh = Engine::default();
         fresh.set_groups(self.desk.groups().clone());
         let mut services = self.services();
@@ -146,6 +157,28 @@ impl World {
                 if let Decision::Write(write) = engine.clone().decide(service, Edge::default()).decision {
                     return Err(format!("{} is written {when}: {write:?}", service.key));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is left with the provider that nobody publishes, and nobody waits for what it has.
+    fn check_provider(&mut self) -> Result<(), String> {
+        if let Some(holder) = self.provider.holders().find(|h| self.desk.published(h, GROUP).is_empty()) {
+            return Err(format!("{holder} publishes nothing that the IPAM provider has given it"));
+        }
+        for service in self.services() {
+            let Some(Wait::Room(group, _)) = self.desk.engine.waiting().wait_of(&service.key) else {
+                continue;
+            };
+            if &**group != GROUP {
+                continue;
+            }
+            let decision = self.desk.engine.clone().decide(&service, Edge::default()).decision;
+            if let Decision::Ask(ask) = decision
+                && self.provider.could(&service.key, &ask)
+            {
+                return Err(format!("{} waits for what the IPAM provider has: {ask:?}", service.key));
             }
         }
         Ok(())

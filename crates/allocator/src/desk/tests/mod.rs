@@ -3,5 +3,6 @@
 mod histories;
 mod invariants;
 mod named;
+mod provider;
 mod spec;
 mod world;

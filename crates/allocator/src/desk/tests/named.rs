@@ -5,7 +5,7 @@ use super::{
     spec::Spec,
     world::{
         Fate::{self, AnswerLost, Answered, Lost},
-        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Send, Watch},
+        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Provide, Send, Watch},
     },
 };
 
@@ -115,4 +115,17 @@ fn a_lost_request_is_repeated_whatever_else_happens() {
             &[Apply(0, Spec { local: true, ..PLAIN }), Watch(9)],
         ]);
     }
+}
+
+#[test]
+fn whoever_is_refused_two_addresses_does_not_ask_for_ever() {
+    let external = Spec { group: Some("ext"), ..PLAIN };
+    let require = Spec { families: super::spec::Families::Require, ..external };
+    check(&[&[Apply(0, external), Apply(1, external), Apply(2, require)]]);
+}
+
+#[test]
+fn a_provider_whose_answer_is_lost_is_asked_again() {
+    let require = Spec { families: super::spec::Families::Require, group: Some("ext"), ..PLAIN };
+    check(&[&[Apply(1, require), Watch(1), Decide, Provide(1, false), Provide(1, false)]]);
 }

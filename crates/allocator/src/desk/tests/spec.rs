@@ -73,10 +73,11 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
     let addresses = prop_oneof![
         6 => Just(None), 2 => Just(Some("192.0.2.1")), 1 => Just(Some("192.0.2.2,fd00:1::1")),
         1 => Just(Some("fd00:1::1")), 1 => Just(Some("198.51.100.1")),
+        1 => Just(Some("10.9.0.1")),
     ];
     let group = prop_oneof![
         6 => Just(None), 1 => Just(Some("v4only")), 1 => Just(Some("onlink")), 1 => Just(Some("default")),
-        1 => Just(Some("missing")),
+        1 => Just(Some("missing")), 3 => Just(Some("ext")),
     ];
     let key = prop_oneof![4 => Just(None), 3 => Just(Some("k")), 1 => Just(Some("j"))];
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3), prop::bool::weighted(0.1));
@@ -110,9 +111,10 @@ fn made_groups(variant: usize) -> Groups {
     let onlink = "local: {v4pool: {pool: 198.51.100.1-198.51.100.2, subnet: 198.51.100.0/24}}";
     let two = "v4pools: [{pool: 192.0.2.1-192.0.2.2, subnet: 192.0.2.0/24, aggregation: /32}, \
                {pool: 203.0.113.1-203.0.113.2, subnet: 203.0.113.0/24, aggregation: /32}]";
+    let ext = "external: {provider: p, socket: /s, announce: remote}";
     match variant {
-        0 => groups(&[("default", default), ("v4only", v4only), ("onlink", onlink)]),
-        1 => groups(&[("default", smaller), ("v4only", v4only), ("onlink", onlink)]),
+        0 => groups(&[("default", default), ("v4only", v4only), ("onlink", onlink), ("ext", ext)]),
+        1 => groups(&[("default", smaller), ("v4only", v4only), ("onlink", onlink), ("ext", ext)]),
         2 => groups(&[("v4only", v4only), ("other", default)]),
         3 => groups(&[("default", onlink), ("missing", v4only)]),
         4 => groups(&[("default", &format!("remote: {{multiPool: true, {two}}}")), ("onlink", onlink)]),

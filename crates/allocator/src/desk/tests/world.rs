@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     invariants::History,
+    provider::Provider,
     spec::{NAMES, Spec, groups_variant},
 };
 use crate::{
@@ -44,6 +45,8 @@ pub(super) enum Step {
     /// The allocator is killed, or another replica takes over.
     Restart,
     Groups(usize),
+    /// The next thing between this Service and the IPAM provider; `false`: the answer, if it is one, is lost.
+    Provide(usize, bool),
 }
 
 /// What becomes of a request.
@@ -70,6 +73,7 @@ pub(super) struct World {
     pub(super) server: BTreeMap<usize, Value>,
     pub(super) desk: Desk,
     pub(super) groups: usize,
+    pub(super) provider: Provider,
     pub(super) history: History,
     version: u64,
     watch: VecDeque<(usize, Option<Value>)>,
@@ -108,6 +112,9 @@ impl World {
             Step::Late => self.late(),
             Step::Pauses => self.pauses(),
             Step::Restart => self.restart(),
+            Step::Provide(name, is_answered) => {
+                self.provider.step(&key(*name), &mut self.desk, *is_answered);
+            }
             Step::Groups(variant) => {
                 self.groups = *variant;
                 self.desk.set_groups(groups_variant(*variant), Instant::now());
@@ -260,6 +267,7 @@ impl World {
         if let Some(key) = self.retries.pop_front() {
             self.desk.on_retry(&key);
         }
+        Provider::wake(&mut self.desk);
         if let Some(key) = self.looks.pop_front() {
             let found = self.server.get(&name(&key)).and_then(read).map(Arc::new);
             self.desk.on_looked(&key, found, Instant::now());
@@ -273,6 +281,7 @@ impl World {
         self.delayed.clear();
         self.retries.clear();
         self.looks.clear();
+        self.provider.on_restart();
         self.desk.set_groups(groups_variant(self.groups), Instant::now());
         self.list();
         self.carry_out();
@@ -285,8 +294,9 @@ impl World {
                 Effect::Retry(key, _) => self.retries.push_back(key),
                 Effect::Look(key) => self.looks.push_back(key),
                 Effect::Rejected(..) | Effect::Confirmed(_) | Effect::Conflict => {}
-                Effect::Touched(_) | Effect::Decided(_) => {}
-                Effect::Ask(_, ask) => unreachable!("no group of this world is external: {ask:?}"),
+                Effect::Touched(_) => {}
+                Effect::Decided(key) => self.provider.on_decided(&key),
+                Effect::Ask(service, ask) => self.provider.on_ask(&service.key, ask),
             }
         }
     }
@@ -304,9 +314,15 @@ impl World {
             }
             self.watch(usize::MAX);
             self.pauses();
-            while self.desk.decide_next() {}
+            while self.desk.decide_next() {
+                self.carry_out();
+            }
             self.carry_out();
-            let is_quiet = self.orders.is_empty() && self.watch.is_empty();
+            let mut is_asked = Provider::wake(&mut self.desk);
+            for name in 0..NAMES {
+                is_asked |= self.provider.step(&key(name), &mut self.desk, true);
+            }
+            let is_quiet = !is_asked && self.orders.is_empty() && self.watch.is_empty();
             if is_quiet && self.retries.is_empty() && self.looks.is_empty() {
                 return true;
             }

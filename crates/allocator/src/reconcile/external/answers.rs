@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::{
     super::{Done, Term},
-    Call, CallResult, Socket, kept,
+    Call, CallResult, Socket,
 };
 use crate::{
     external::{
@@ -105,8 +105,7 @@ impl Term {
 
     fn on_allocated(&mut self, service: &ServiceKey, socket: &Arc<str>, ask: Ask, allocated: Allocated) {
         let is_fate_known = allocated.status.as_ref().is_none_or(is_answer);
-        let held: Vec<IpAddr> =
-            self.desk.service(service).map_or(Vec::new(), |known| kept(known, &ask.group).to_vec());
+        let held: Vec<IpAddr> = self.desk.published(service, &ask.group).to_vec();
         let Some(group) = self.external.groups.get_mut(&ask.group) else { return };
         let (Some(external), Some(account)) = (group.external.as_ref(), group.accounts.get_mut(service))
         else {
@@ -152,13 +151,15 @@ impl Term {
     ) {
         let Some(group) = self.external.groups.get_mut(name) else { return };
         let Some(account) = group.accounts.get_mut(service) else { return };
-        account.on_released(released, answer.is_ok());
+        let is_freed = account.on_released(released, answer.is_ok());
         match answer {
             Ok(()) => {
                 tracing::info!(%service, group = %name, ?released, "released at the IPAM provider");
                 group.stats_due = group.stats_due.map(|due| due.min(Instant::now() + STATS_SOON));
                 self.external.touch(service);
-                self.wake_for_room(name);
+                if is_freed {
+                    self.wake_for_room(name);
+                }
             }
             Err(status) => {
                 let why = answer::text(&status);

@@ -7,7 +7,6 @@ mod record;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
     sync::Arc,
     time::Instant,
 };
@@ -108,12 +107,6 @@ impl Externals {
         let is_there = |group: &ExternalGroup| group.external.as_ref().is_some_and(|e| &*e.socket == socket);
         self.groups.iter().filter(|(_, group)| is_there(group)).map(|(name, _)| name.clone()).collect()
     }
-}
-
-/// What a Service publishes of a group.
-fn kept<'a>(service: &'a Service, group: &str) -> &'a [IpAddr] {
-    let is_from = service.facts.brand.allocated_from.as_deref() == Some(group);
-    if is_from { &service.facts.ingress } else { &[] }
 }
 
 fn key(name: &str) -> Option<ServiceKey> {
@@ -308,23 +301,14 @@ impl Term {
     /// What comes next for a Service at a group's provider, as things are now.
     fn next_action(&mut self, group: &Arc<str>, service: &ServiceKey) -> Option<Action> {
         let group_entry = self.external.groups.get_mut(group)?;
-        let known = self.desk.service(service);
-        let published = known.map_or(&[][..], |known| kept(known, group));
-        if !published.is_empty() && !group_entry.accounts.contains_key(service) {
-            let created = known.map_or(i64::MIN, |known| known.created);
+        let is_publishing = !self.desk.published(service, group).is_empty();
+        if is_publishing && !group_entry.accounts.contains_key(service) {
+            let created = self.desk.service(service).map_or(i64::MIN, |known| known.created);
             group_entry.accounts.insert(service.clone(), Account::publishing(created, &[]));
         }
         let account = group_entry.accounts.get_mut(service)?;
-        account.publishes(published);
-        if known.is_none() {
-            account.wants_nothing();
-            account.decided();
-        }
-        let mut kept = published.to_vec();
-        kept.extend(self.desk.may_publish(service).filter(|address| account.given().contains(address)));
-        let is_certain = self.desk.is_settled(service);
         // A group that is gone has no status to write names into.
         let is_recorded = group_entry.recorded.contains(service) || !self.groups.contains_key(group);
-        Some(account.next(is_certain.then_some(&kept), is_recorded))
+        Some(self.desk.next_action(service, group, account, is_recorded))
     }
 }

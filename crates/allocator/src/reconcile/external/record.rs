@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::ServiceGroupStatus;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{super::Term, kept};
+use super::super::Term;
 use crate::{
     external::{
         provider::Provider,
@@ -28,8 +28,7 @@ impl Term {
         let Some(external) = group.external.as_ref().filter(|_| group.is_accepted) else { return };
         let (mut held, mut namespaces) = ([BTreeSet::new(), BTreeSet::new()], BTreeSet::new());
         for service in group.accounts.keys() {
-            let published = self.desk.service(service).map_or(&[][..], |known| kept(known, name));
-            for address in published {
+            for address in self.desk.published(service, name) {
                 held[usize::from(address.is_ipv6())].insert(*address);
                 namespaces.insert(service.namespace().to_owned());
             }
