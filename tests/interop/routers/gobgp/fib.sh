@@ -1,5 +1,5 @@
 # GoBGP puts nothing into a kernel: this does, as it tells of each change of its best paths.
-exec gobgp monitor global rib --current -a "$1" | while read -r what prefix _ hop _; do
+exec gobgp monitor global rib --current -a "$1" | while read -r _ what prefix _ hop _; do
     case "$what" in
     "[ROUTE]") ip route replace "$prefix" via "$hop" ;;
     "[DELROUTE]") ip route del "$prefix" ;;
