@@ -242,9 +242,9 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
-        let is_served = problem(&decision).is_none();
+        let has_left = waited_on.as_ref() != self.waiting.wait_of(&service.key);
         let turn = Some(service.seniority());
-        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn, is_served));
+        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn, has_left));
         let mut woken: Vec<ServiceKey> = next.into_iter().collect();
         if is_reserved {
             // Whoever has its sharing key has an address to share from now on.
@@ -254,16 +254,17 @@ impl Engine {
     }
 
     /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.
-    /// Whether a provider has more is known only from what became of whoever had the turn before.
+    /// Whether a provider has more is not known: as long as whoever has its turn leaves the queue, served or not, the
+    /// next one tries.
     fn next_in_room(
         &self,
         wait: &Wait,
         after: Option<(i64, &ServiceKey)>,
-        was_of_use: bool,
+        has_left: bool,
     ) -> Option<ServiceKey> {
         let group = if let Wait::Room(name, _) = wait { self.groups.get(name) } else { None };
         let is_external = group.is_some_and(|group| group.external.is_some());
-        let has_room = if is_external { was_of_use } else { self.has_room(wait) };
+        let has_room = if is_external { has_left } else { self.has_room(wait) };
         has_room.then(|| self.waiting.next_on(wait, after))?
     }
 
