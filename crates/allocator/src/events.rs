@@ -2,9 +2,14 @@
 //!
 //! Events are told after the fact and never hold up a decision: they queue, they make way for writes, and where
 //! too many queue the newest are dropped and counted.
+//!
+//! An event is named after what it says of whom. So the replica that takes over does not tell anew what its
+//! predecessor has told: the API server has an event of that name already.
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    mem,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,7 +45,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same event again within this time is counted, not told anew.
 const SERIES: Duration = Duration::from_secs(360);
-/// How many events are remembered before the old ones are forgotten.
+/// So many events, and as many before them, are remembered.
 const REMEMBERED: usize = 4_096;
 /// Longest note that the API server takes, in octets.
 const NOTE_LIMIT: usize = 1024;
@@ -65,39 +70,53 @@ struct Told {
 
 /// What is sent.
 enum Message {
-    New(Box<Event>),
+    /// New to this process, or told so long ago that the API server may have forgotten it: how often by now.
+    New(Box<Event>, i32),
     /// One of a series: namespace, name and how often by now.
     Again(String, String, i32),
 }
 
-/// What has been told, so that a repetition is recognised.
+/// An event: what it is about, its reason and its note.
+type Subject = (String, &'static str, String);
+
+/// How often an event was told, and when it was last.
+#[derive(Clone, Copy)]
+struct Count {
+    times: i32,
+    last: Instant,
+}
+
+/// What has been told, so that a repetition is recognised: the latest, and those before them. Nothing is searched,
+/// and there are never more than twice [`REMEMBERED`].
 struct Memory {
     instance: String,
-    told: HashMap<(String, &'static str, String), (String, i32, Instant)>,
+    latest: HashMap<Subject, Count>,
+    before: HashMap<Subject, Count>,
 }
 
 impl Memory {
+    fn new(instance: String) -> Memory {
+        Memory { instance, latest: HashMap::new(), before: HashMap::new() }
+    }
+
     fn message(&mut self, told: Told) -> Message {
         let namespace = told.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        if self.told.len() > REMEMBERED {
-            self.told.retain(|_, (_, _, last)| last.elapsed() < SERIES);
+        let about = told.about.uid.clone().or_else(|| told.about.name.clone()).unwrap_or_default();
+        let subject = (about, told.reason, told.note.clone());
+        let name = event_name(told.about.name.as_deref().unwrap_or_default(), &subject);
+        let now = Instant::now();
+        let known = self.latest.remove(&subject).or_else(|| self.before.remove(&subject));
+        let times = known.map_or(1, |known| known.times.saturating_add(1));
+        if self.latest.len() >= REMEMBERED {
+            self.before = mem::take(&mut self.latest);
         }
-        let subject = told.about.uid.clone().or_else(|| told.about.name.clone()).unwrap_or_default();
-        let key = (subject, told.reason, told.note.clone());
-        if let Some((name, count, last)) = self.told.get_mut(&key)
-            && last.elapsed() < SERIES
-        {
-            (*count, *last) = (count.saturating_add(1), Instant::now());
-            return Message::Again(namespace, name.clone(), *count);
+        self.latest.insert(subject, Count { times, last: now });
+        if known.is_some_and(|known| now.duration_since(known.last) < SERIES) {
+            return Message::Again(namespace, name, times);
         }
-        let now = Timestamp::now();
-        let mut name = told.about.name.clone().unwrap_or_default();
-        name.truncate(200);
-        let name = format!("{name}.{:x}", now.as_nanosecond());
-        self.told.insert(key, (name.clone(), 1, Instant::now()));
-        Message::New(Box::new(Event {
+        let event = Event {
             metadata: ObjectMeta { namespace: Some(namespace), name: Some(name), ..ObjectMeta::default() },
-            event_time: Some(MicroTime(now)),
+            event_time: Some(MicroTime(Timestamp::now())),
             action: Some("Allocate".to_owned()),
             reason: Some(told.reason.to_owned()),
             note: Some(told.note),
@@ -106,8 +125,17 @@ impl Memory {
             reporting_instance: Some(self.instance.clone()),
             type_: Some(format!("{:?}", told.type_)),
             ..Event::default()
-        }))
+        };
+        Message::New(Box::new(event), times)
     }
+}
+
+/// The same in every process of one version; another version tells anew at worst.
+fn event_name(about: &str, subject: &Subject) -> String {
+    let mut hasher = DefaultHasher::new();
+    subject.hash(&mut hasher);
+    let about: String = about.chars().take(200).collect();
+    format!("{about}.{:016x}", hasher.finish())
 }
 
 /// Where events go in.
@@ -128,7 +156,7 @@ impl Events {
         let (sender, receiver) = mpsc::channel(QUEUE);
         // An instance is at most 128 octets.
         let instance = instance.chars().take(63).collect();
-        let mut memory = Memory { instance, told: HashMap::new() };
+        let mut memory = Memory::new(instance);
         let queued = metrics.events_queued.clone();
         let task = async move {
             ReceiverStream::new(receiver)
@@ -185,18 +213,29 @@ async fn publish(client: &Client, mut busy: watch::Receiver<bool>, message: Mess
 
 async fn send(client: &Client, message: Message) -> Result<(), kube::Error> {
     match message {
-        Message::New(event) => {
-            let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
-            let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-            events.create(&PostParams::default(), &event).await.map(drop)
-        }
-        Message::Again(namespace, name, count) => {
+        Message::New(event, times) => {
+            let ObjectMeta { namespace, name, .. } = &event.metadata;
+            let (namespace, name) = (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default());
             let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-            let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
-            let patch = Patch::Merge(json!({ "series": series }));
-            events.patch(&name, &PatchParams::default(), &patch).await.map(drop)
+            match events.create(&PostParams::default(), &event).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    // Told by our predecessor: a warning still holds, anything else has happened once more.
+                    let is_known = times == 1 && event.type_.as_deref() == Some("Warning");
+                    if is_known { Ok(()) } else { count(client, &namespace, &name, times.max(2)).await }
+                }
+                answer => answer.map(drop),
+            }
         }
+        Message::Again(namespace, name, times) => count(client, &namespace, &name, times).await,
     }
+}
+
+/// Makes a series of an event, or goes on with it.
+async fn count(client: &Client, namespace: &str, name: &str, times: i32) -> Result<(), kube::Error> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let series = EventSeries { count: times, last_observed_time: MicroTime(Timestamp::now()) };
+    let patch = Patch::Merge(json!({ "series": series }));
+    events.patch(name, &PatchParams::default(), &patch).await.map(drop)
 }
 
 fn cut(mut note: String) -> String {
@@ -238,13 +277,41 @@ mod tests {
 
     #[test]
     fn the_same_again_is_counted_and_another_note_is_told_anew() {
-        let mut memory = Memory { instance: "pod".into(), told: HashMap::new() };
-        let Message::New(first) = memory.message(told("full")) else { panic!("the first is a repetition") };
+        let mut memory = Memory::new("pod".into());
+        let Message::New(first, 1) = memory.message(told("full")) else {
+            panic!("the first is a repetition")
+        };
         assert_eq!((first.note.as_deref(), first.type_.as_deref()), (Some("full"), Some("Warning")));
         let Message::Again(_, name, 2) = memory.message(told("full")) else { panic!("not counted") };
         assert_eq!(Some(name), first.metadata.name);
-        let Message::New(other) = memory.message(told("banana")) else { panic!("the new note is lost") };
+        let Message::New(other, 1) = memory.message(told("banana")) else { panic!("the new note is lost") };
         assert_eq!(other.note.as_deref(), Some("banana"));
+    }
+
+    #[test]
+    fn two_replicas_give_the_same_event_the_same_name_and_others_others() {
+        let name = |instance: &str, told: Told| {
+            let Message::New(event, _) = Memory::new(instance.into()).message(told) else {
+                panic!("the first is a repetition")
+            };
+            event.metadata.name.unwrap()
+        };
+        assert_eq!(name("a", told("full")), name("b", told("full")));
+        assert_ne!(name("a", told("full")), name("a", told("banana")));
+        let mut again = told("full");
+        again.about.uid = Some("created again".into());
+        assert_ne!(name("a", told("full")), name("a", again));
+    }
+
+    #[test]
+    fn memory_is_bounded_however_much_is_told_at_once() {
+        let mut memory = Memory::new("pod".into());
+        for number in 0..5 * REMEMBERED {
+            memory.message(told(&number.to_string()));
+            assert!(memory.latest.len() + memory.before.len() <= 2 * REMEMBERED);
+        }
+        let latest = told(&(5 * REMEMBERED - 1).to_string());
+        assert!(matches!(memory.message(latest), Message::Again(_, _, 2)));
     }
 
     #[test]
