@@ -249,6 +249,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_for_a_group_is_told_when_it_comes_and_is_refused_and_when_the_reason_is_another() {
+        let of = |pool: &str| {
+            groups(&[("a", &format!("remote: {{v4pool: {{pool: {pool}, subnet: 192.0.2.0/24}}}}"))])
+        };
+        let mut waiting = Waiting::default();
+        waiting.add(&service("s", ""), &problem(Some(Wait::Group("a".into())), "there is no group a"));
+        for (before, after, is_woken) in [
+            (Groups::default(), of("banana"), true),
+            (of("banana"), of("apple"), true),
+            (of("banana"), of("banana"), false),
+            (of("banana"), Groups::default(), true),
+        ] {
+            assert_eq!(!waiting.on_groups(&after.changes_since(&before)).is_empty(), is_woken);
+        }
+    }
+
+    #[test]
     fn a_message_is_news_once() {
         let mut waiting = Waiting::default();
         let a = service("a", "");

@@ -108,12 +108,14 @@ pub struct Groups {
     ranges: BTreeMap<IpAddr, (IpAddr, Arc<Group>)>,
     /// What accepted and refused groups say about namespaces.
     namespaces: Namespaces,
+    is_any_sticky: bool,
 }
 
 /// What is different between the groups before and after an edit.
 #[derive(Clone, Debug, Default)]
 pub struct GroupChanges {
-    /// The groups that are different, as they were and as they are, as far as they are accepted.
+    /// The groups that are different, as they were and as they are, as far as they are accepted. One that is
+    /// refused for another reason than before, or that is refused and was not there, is different, too.
     groups: BTreeMap<Arc<str>, [Option<Arc<Group>>; 2]>,
     /// The namespaces about which groups say something else.
     namespaces: BTreeSet<Arc<str>>,
@@ -146,13 +148,16 @@ impl Groups {
     pub fn new<'a>(objects: impl IntoIterator<Item = &'a GroupObject>) -> Groups {
         let mut objects: Vec<&GroupObject> = objects.into_iter().collect();
         objects.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        let created: HashMap<&str, i64> =
+            objects.iter().map(|object| (object.name.as_ref(), object.created)).collect();
         let mut groups = Groups::default();
         for object in objects {
+            let is_as_old = |other: &str| created.get(other) == Some(&object.created);
             let scope = object.spec.as_ref().map_err(Clone::clone).and_then(Scope::parse);
             if let Ok(scope) = &scope {
                 groups.namespaces.add(&object.name, scope);
             }
-            match scope.and_then(|scope| groups.judge(object, scope)) {
+            match scope.and_then(|scope| groups.judge(object, scope, is_as_old)) {
                 Ok(group) => groups.accept(group),
                 Err(refusal) => {
                     groups.refused.insert(object.name.clone(), refusal);
@@ -162,7 +167,12 @@ impl Groups {
         groups
     }
 
-    fn judge(&self, object: &GroupObject, scope: Scope) -> Result<Group, Refusal> {
+    fn judge(
+        &self,
+        object: &GroupObject,
+        scope: Scope,
+        is_as_old: impl Fn(&str) -> bool,
+    ) -> Result<Group, Refusal> {
         let spec = object.spec.as_ref().map_err(Clone::clone)?;
         if let Some(path) = unsupported(spec).into_iter().next() {
             return Err(Refusal::unsupported(path));
@@ -172,10 +182,14 @@ impl Groups {
         let paths = view.iter().flat_map(|view| &view.pools).map(|(path, ..)| path);
         for (pool, path) in pools.iter().zip(paths) {
             if let Some((group, range)) = self.overlapping(&pool.range) {
-                let message = format!(
-                    "{} overlaps with {range} of the older ServiceGroup {}: choose other addresses",
-                    pool.range, group.name
-                );
+                let other = match is_as_old(&group.name) {
+                    true => {
+                        format!("ServiceGroup {}, created in the same second and first by name", group.name)
+                    }
+                    false => format!("the older ServiceGroup {}", group.name),
+                };
+                let message =
+                    format!("{} overlaps with {range} of {other}: choose other addresses", pool.range);
                 return Err(Refusal { reason: reason::OVERLAP, path: format!("{path}.pool"), message });
             }
         }
@@ -205,6 +219,7 @@ impl Groups {
     }
 
     fn accept(&mut self, group: Group) {
+        self.is_any_sticky |= group.sticky_for.is_some();
         let group = Arc::new(group);
         for range in group.ranges() {
             self.ranges.insert(range.first(), (range.last(), group.clone()));
@@ -215,6 +230,11 @@ impl Groups {
     /// The accepted group of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Group>> {
         self.accepted.get(name)
+    }
+
+    /// Whether any group has `stickyFor`.
+    pub fn is_any_sticky(&self) -> bool {
+        self.is_any_sticky
     }
 
     /// Why the group of this name is refused.
@@ -243,9 +263,11 @@ impl Groups {
 
     /// What is different from what was before.
     pub fn changes_since(&self, old: &Groups) -> GroupChanges {
-        let names: BTreeSet<&Arc<str>> = old.accepted.keys().chain(self.accepted.keys()).collect();
+        let accepted = old.accepted.keys().chain(self.accepted.keys());
+        let names: BTreeSet<&Arc<str>> =
+            accepted.chain(old.refused.keys()).chain(self.refused.keys()).collect();
         let pairs = names.into_iter().map(|name| (name, [old.get(name), self.get(name)]));
-        let changed = pairs.filter(|(_, [was, is])| was != is);
+        let changed = pairs.filter(|(name, [was, is])| was != is || old.refusal(name) != self.refusal(name));
         GroupChanges {
             groups: changed.map(|(name, pair)| (name.clone(), pair.map(|group| group.cloned()))).collect(),
             namespaces: self.namespaces.differences(&old.namespaces),
@@ -304,6 +326,14 @@ mod tests {
             assert_eq!(refusal.path, "spec.remote.v4pool.pool");
             assert!(refusal.message.contains("older ServiceGroup old"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn of_two_groups_of_the_same_second_the_first_by_name_wins_and_the_other_is_told_so() {
+        let groups = Groups::new([&remote("b", 1, "192.0.2.0/28"), &remote("a", 1, "192.0.2.0/28")]);
+        let refusal = groups.refusal("b").unwrap();
+        assert!(refusal.message.contains("ServiceGroup a, created in the same second"), "{refusal}");
+        assert!(!refusal.message.contains("older"), "{refusal}");
     }
 
     #[test]
