@@ -63,6 +63,8 @@ pub enum Change {
     Live(Live),
     /// A ServiceGroup of another namespace: nobody reads it there.
     Stray(Box<ObjectReference>),
+    /// A ServiceGroup of another namespace that is gone: its UID.
+    StrayGone(String),
 }
 
 /// How many changes may wait for the loop.
@@ -138,7 +140,9 @@ async fn groups(api: Api<DeserializeGuard<ServiceGroup>>, namespace: String, cha
             }
             Ok(Event::InitDone) => Change::Groups(mem::take(&mut listed)),
             Ok(Event::Apply(object)) => Change::Group(Box::new(record(&object))),
-            Ok(Event::Delete(object)) if is_stray(&object) => continue,
+            Ok(Event::Delete(object)) if is_stray(&object) => {
+                Change::StrayGone(object.meta().uid.clone().unwrap_or_default())
+            }
             Ok(Event::Delete(object)) => Change::GroupGone(object.name_any()),
             Err(error) => {
                 tracing::warn!(%error, "the watch of ServiceGroups starts again");

@@ -7,14 +7,14 @@ use api::{
     names::{PURELB, annotation},
 };
 
-use super::{Decision, Note, Text, Write, target::Target};
+use super::{Context, Decision, Note, Text, Write, target::Target};
 use crate::inputs::Service;
 
 /// What an owner and an operator have to know of a local pool.
 pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this version announces none of them yet: remote pools are announced";
 
 /// The difference between what a Service should have and what it has.
-pub(super) fn write(service: &Service, target: Target) -> Decision {
+pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> Decision {
     let facts = &service.facts;
     let mut annotations = Vec::with_capacity(4);
     let mut set = |differs: bool, name: &'static str, value: Option<Text>| {
@@ -41,6 +41,7 @@ pub(super) fn write(service: &Service, target: Target) -> Decision {
         set(true, annotation::ANNOUNCING_IPV4, None);
         set(true, annotation::ANNOUNCING_IPV6, None);
     }
+    let cluster_policy = cluster_policy(service, &target, context);
     let mut notes = target.notes;
     let minus = |a: &[IpAddr], b: &[IpAddr]| -> Vec<IpAddr> {
         a.iter().copied().filter(|address| !b.contains(address)).collect()
@@ -58,7 +59,7 @@ pub(super) fn write(service: &Service, target: Target) -> Decision {
     let write = Write {
         ingress: (target.addresses != facts.ingress).then_some(target.addresses),
         annotations,
-        cluster_policy: cluster_policy(service, pool_type),
+        cluster_policy,
         notes,
         problem: target.problem,
     };
@@ -68,17 +69,21 @@ pub(super) fn write(service: &Service, target: Target) -> Decision {
     write.problem.map_or(Decision::Keep, Decision::Refuse)
 }
 
-/// Why policy `Local` cannot stay.
-fn cluster_policy(service: &Service, pool_type: PoolType) -> Option<&'static str> {
+/// Why policy `Local` cannot stay. An address is shared, too, where a Service whose key was taken away is still
+/// beside others that have theirs.
+fn cluster_policy(service: &Service, target: &Target, context: Context<'_>) -> Option<&'static str> {
     let facts = &service.facts;
     if !facts.traffic_policy_local {
         return None;
     }
-    if facts.requests.sharing_key.is_some() {
+    let mut holders = target.addresses.iter().flat_map(|address| context.ledger.holders(*address));
+    if facts.requests.sharing_key.is_some()
+        || holders.any(|holder| holder.service != service.key && holder.sharing_key.is_some())
+    {
         return Some("a shared address works only with Cluster");
     }
-    let is_local = pool_type == PoolType::Local && !facts.requests.allow_local;
+    let is_local = target.pool_type == PoolType::Local && !facts.requests.allow_local;
     is_local.then_some(
-        "the address is from a local pool, which one node announces; purelb.io/allow-local keeps Local",
+        "the address is from a local pool, which one node announces; purelb.io/allow-local: \"true\" keeps Local",
     )
 }

@@ -2,11 +2,13 @@
 //!
 //! Every rule of what a Service owner sees is here, and each is a row of a table test.
 
+mod advice;
 mod difference;
 mod target;
 #[cfg(test)]
 mod tests;
 
+pub use advice::advice;
 pub use difference::UNANNOUNCED;
 
 use std::{net::IpAddr, sync::Arc};
@@ -80,6 +82,8 @@ pub struct Edge {
     pub families_grew: bool,
     /// The Service was ours before.
     pub was_ours: bool,
+    /// Its owner has just asked for `multiPool`, by annotation.
+    pub multi_pool_asked: bool,
 }
 
 /// What is to happen to a Service.
@@ -152,7 +156,7 @@ pub fn assign(service: &Service, context: Context<'_>, edge: Edge) -> Decision {
                 return Decision::Refuse(problem);
             }
             match target(service, context, edge) {
-                Ok(target) => write(service, target),
+                Ok(target) => write(service, target, context),
                 Err(problem) => refuse(service, context, problem),
             }
         }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Desk, Effect, Order, entry::is_older};
-use crate::inputs::{Service, ServiceKey};
+use crate::{
+    inputs::{Service, ServiceKey},
+    select::Problem,
+};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -80,6 +83,7 @@ impl Desk {
 
     fn on_conflict(&mut self, order: &Order) {
         self.effects.push_back(Effect::Conflict);
+        self.report_policy(order);
         let key = &order.service.key;
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.edge = order.edge.and(entry.edge);
@@ -93,10 +97,26 @@ impl Desk {
         }
     }
 
+    /// Of a policy that was reset the owner is told even where the write that was to follow it is decided anew: by
+    /// then there is nothing left to reset.
+    fn report_policy(&mut self, order: &Order) {
+        if let Some(why) = order.write.cluster_policy.filter(|_| order.policy_done) {
+            self.effects.push_back(Effect::Overridden(order.service.clone(), why));
+        }
+    }
+
     fn on_refused(&mut self, order: &Order, message: &str) {
         let key = &order.service.key;
         tracing::error!(service = %key, message, "the API server refuses the write");
+        self.report_policy(order);
         let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.failures == 0 {
+            let message = format!(
+                "the API server refuses what is to be written on the Service, which is tried again: {message}"
+            );
+            let problem = Problem::of_owner("write_refused", message);
+            self.effects.push_back(Effect::Rejected(order.service.clone(), problem));
+        }
         entry.edge = order.edge.and(entry.edge);
         if mem::take(&mut entry.again) {
             self.look_again(key);

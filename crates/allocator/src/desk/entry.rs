@@ -111,6 +111,9 @@ impl Edge {
             was_ours: is_same_object
                 && old.facts.ownership == Ownership::Ours
                 && old.facts.brand.allocated_by_us,
+            multi_pool_asked: is_same_object
+                && new.facts.requests.multi_pool == Ok(Some(true))
+                && old.facts.requests.multi_pool != Ok(Some(true)),
         }
     }
 
@@ -118,6 +121,7 @@ impl Edge {
         Edge {
             families_grew: self.families_grew || later.families_grew,
             was_ours: self.was_ours || later.was_ours,
+            multi_pool_asked: self.multi_pool_asked || later.multi_pool_asked,
         }
     }
 }

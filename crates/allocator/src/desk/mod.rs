@@ -29,7 +29,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use crate::{
-    assign::{Decision, Edge},
+    assign::{Decision, Edge, Note},
     engine::{self, Engine},
     external::Ask,
     inputs::{Groups, Live, Service, ServiceKey, words::Words},
@@ -59,6 +59,10 @@ pub enum Effect {
     Look(ServiceKey),
     /// The owner is to be told that the Service is not served.
     Rejected(Arc<Service>, Problem),
+    /// The owner is to be told this of an edit.
+    Advised(Arc<Service>, Note),
+    /// The traffic policy of the Service was reset for this reason, and what was to follow did not.
+    Overridden(Arc<Service>, &'static str),
     /// The write is confirmed.
     Confirmed(Box<Order>),
     /// A write came too late.
@@ -353,6 +357,9 @@ impl Desk {
             && outcome.is_news
         {
             self.effects.push_back(Effect::Rejected(service.clone(), problem.clone()));
+        }
+        if let Some(advice) = outcome.advice {
+            self.effects.push_back(Effect::Advised(service.clone(), advice));
         }
         match outcome.decision {
             Decision::Ask(ask) => {

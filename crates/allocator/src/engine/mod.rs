@@ -16,7 +16,7 @@ use api::{IpFamily, Pool, PoolType};
 pub use bound::Bound;
 
 use crate::{
-    assign::{Context, Decision, Edge, assign},
+    assign::{Context, Decision, Edge, Note, advice, assign},
     external::{Answer, Provided},
     inputs::{Groups, Live, Service, ServiceKey, service::Ownership},
     ledger::Ledger,
@@ -33,6 +33,8 @@ pub struct Engine {
     live: Live,
     waiting: Waiting,
     reservations: Reservations,
+    /// What a write may publish for a Service and nobody has seen yet; only where `stickyFor` is on.
+    unpublished: HashMap<ServiceKey, Vec<IpAddr>>,
     bound: Bound,
     /// Seconds since 1970, as far as we have been told.
     now: i64,
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub decision: Decision,
     /// The problem of the decision is news to the Service's owner.
     pub is_news: bool,
+    /// What the owner has to be told of an edit, beside that.
+    pub advice: Option<Note>,
     /// Who is to be decided about next because of it.
     pub woken: Vec<ServiceKey>,
 }
@@ -135,6 +139,7 @@ impl Engine {
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
         let mut freed = self.end_reservations_of(service);
+        let unpublished = self.take_unpublished(service);
         // What our own write has published was reserved before.
         if self.ledger.is_in_step(service) {
             return self.cured_by_leaving(&freed, &freed);
@@ -157,7 +162,9 @@ impl Engine {
         // Created again before it was known to be deleted, it publishes nothing, too.
         let has_gone = service.facts.ownership == Ownership::Ended || service.facts.ingress.is_empty();
         if has_gone {
-            self.reserve_for(&service.key, &empty);
+            let mut published = empty.clone();
+            published.retain(|address| !unpublished.contains(address));
+            freed.extend(self.reserve_for(&service.key, &published));
         }
         freed.extend(self.not_reserved(empty));
         if is_changed || !left.is_empty() {
@@ -203,6 +210,7 @@ impl Engine {
 
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
+        self.unpublished.remove(service);
         let waiter = self.waiting.remove(service);
         self.answers.remove(service);
         let mut woken = Vec::new();
@@ -225,14 +233,18 @@ impl Engine {
     pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
         let provided = Provided::new(self.answers.remove(&service.key));
         let decision = assign(service, self.context(&provided), edge);
+        let advice = advice(service, self.context(&provided), edge);
         if let Some(ask) = provided.into_ask() {
             // It waits for what it waited for until the answer is there.
-            return Outcome { decision: Decision::Ask(ask), is_news: false, woken: Vec::new() };
+            return Outcome { decision: Decision::Ask(ask), is_news: false, advice: None, woken: Vec::new() };
         }
         let mut is_reserved = false;
         if let Decision::Write(write) = &decision {
             for address in write.ingress.iter().flatten() {
                 is_reserved |= self.hold(*address, service);
+                if !service.facts.ingress.contains(address) {
+                    self.note_unpublished(*address, &service.key);
+                }
             }
         }
         let (waited_on, is_news) = match problem(&decision) {
@@ -250,7 +262,7 @@ impl Engine {
             // Whoever has its sharing key has an address to share from now on.
             woken.extend(self.on_keys(&service.key, service.facts.requests.sharing_key.iter().cloned()));
         }
-        Outcome { decision, is_news, woken }
+        Outcome { decision, is_news, advice, woken }
     }
 
     /// One free address wakes one Service; where it leaves room, the next in the queue has its turn.

@@ -4,6 +4,9 @@
 //! when its time is over, when the Service is served again, when somebody publishes the address after all, and
 //! when its group, or `stickyFor` of it, goes. Whoever waited for the address is woken then as by a release.
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::IpAddr, time::Duration};
 
 use api::GoDuration;
@@ -65,41 +68,66 @@ impl Engine {
     /// Forgets a Service that is gone; what it published waits for it. Who may be cured by it.
     pub fn retire(&mut self, service: &Service) -> Vec<ServiceKey> {
         let facts = &service.facts;
+        let mut freed = Vec::new();
         if facts.ownership != Ownership::OtherClass {
             let held = self.ledger.held_by(&service.key).iter().copied();
             let left: Vec<IpAddr> = held.filter(|address| facts.ingress.contains(address)).collect();
-            self.reserve_for(&service.key, &left);
+            freed = self.reserve_for(&service.key, &left);
         }
-        self.forget(&service.key)
+        let mut woken = self.forget(&service.key);
+        woken.extend(self.cured_by_leaving(&freed, &freed));
+        woken
     }
 
-    /// Reserves addresses that a Service is about to leave or has just left, where nobody else is on them.
-    pub(super) fn reserve_for(&mut self, service: &ServiceKey, addresses: &[IpAddr]) {
+    /// Notes that a write may publish the address for the Service and that nobody has seen it published yet: should
+    /// it never be, nothing waits for the Service to come back. Nothing is noted where nothing waits anyway.
+    pub(super) fn note_unpublished(&mut self, address: IpAddr, service: &ServiceKey) {
+        if self.groups.is_any_sticky() {
+            self.unpublished.entry(service.clone()).or_default().push(address);
+        }
+    }
+
+    /// The addresses that were noted and of which the Service publishes none.
+    pub(super) fn take_unpublished(&mut self, service: &Service) -> Vec<IpAddr> {
+        if self.unpublished.is_empty() {
+            return Vec::new();
+        }
+        let mut unpublished = self.unpublished.remove(&service.key).unwrap_or_default();
+        unpublished.retain(|address| !service.facts.ingress.contains(address));
+        unpublished
+    }
+
+    /// Reserves addresses that a Service is about to leave or has just left, where nobody else is on them. What is
+    /// free because more are reserved of a group than its status can hold.
+    pub(super) fn reserve_for(&mut self, service: &ServiceKey, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let mut freed = Vec::new();
         for address in addresses {
             let stays = self.ledger.holders(*address).any(|holder| holder.service != *service);
             let secs = sticky_secs(&self.groups, *address);
             if secs > 0 && !stays {
                 let until = self.now.saturating_add(secs);
-                self.reserve(Reservation { address: *address, service: service.clone(), until });
+                let reservation = Reservation { address: *address, service: service.clone(), until };
+                freed.extend(self.reserve(reservation));
             }
         }
+        freed
     }
 
-    fn reserve(&mut self, reservation: Reservation) {
+    /// The address that is free because of it: of the oldest reservation of the group, if there are too many.
+    fn reserve(&mut self, reservation: Reservation) -> Option<IpAddr> {
         let address = reservation.address;
         self.touched.push(address);
         self.ledger.block(address);
         self.reservations.add(reservation);
-        let Some(group) = self.groups.of_address(address) else { return };
-        let of_group =
-            || group.ranges().flat_map(|range| self.reservations.within(&range).collect::<Vec<_>>());
-        if of_group().count() > MAX_PER_GROUP
-            && let Some(oldest) =
-                of_group().min_by_key(|reservation| (reservation.until, reservation.address))
-        {
-            let oldest = oldest.address;
-            self.end_reservation(oldest);
+        let group = self.groups.of_address(address)?;
+        let of_group: Vec<&Reservation> =
+            group.ranges().flat_map(|range| self.reservations.within(&range).collect::<Vec<_>>()).collect();
+        if of_group.len() <= MAX_PER_GROUP {
+            return None;
         }
+        let oldest = of_group.iter().min_by_key(|reservation| (reservation.until, reservation.address))?;
+        let oldest = oldest.address;
+        self.end_reservation(oldest)
     }
 
     /// Ends a reservation. The address, if it is free because of it.
@@ -154,214 +182,5 @@ impl Engine {
         let mut ranges: Vec<_> = group.ranges().collect();
         ranges.sort_unstable();
         ranges.into_iter().flat_map(|range| self.reservations.within(&range).collect::<Vec<_>>())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        apply::status_patch,
-        assign::{Decision, Edge},
-        engine::problem,
-        group_status,
-        testing::{self, groups, ip, ips, merge, object, read, service},
-        waiting::Wait,
-    };
-
-    const POOL: &str = "remote: {v4pool: {pool: 192.0.2.0/30, subnet: 192.0.2.0/24, aggregation: /32}}";
-
-    fn sticky_groups(sticky: &str) -> Groups {
-        groups(&[("default", &format!("{{{POOL}, stickyFor: {sticky}}}"))])
-    }
-
-    /// At second 1000; `stickyFor` is a minute.
-    fn engine() -> Engine {
-        let mut engine = Engine::default();
-        engine.set_groups(sticky_groups("1m"));
-        engine.advance_to(1000);
-        engine
-    }
-
-    /// A Service that is served, confirmed, and what it is then.
-    fn served(engine: &mut Engine, name: &str, changes: &str) -> Service {
-        let mut object = object(name, changes);
-        let Decision::Write(write) = engine.decide(&read(&object).unwrap(), Edge::default()).decision else {
-            panic!("{name} is not served")
-        };
-        merge(&mut object, status_patch("2", &write));
-        let service = read(&object).unwrap();
-        engine.sync(&service);
-        service
-    }
-
-    fn key(name: &str) -> ServiceKey {
-        ServiceKey::new("ns", name)
-    }
-
-    #[test]
-    fn a_service_that_comes_back_in_time_gets_its_address_and_nobody_else_meanwhile() {
-        let mut engine = engine();
-        let a = served(&mut engine, "a", "");
-        engine.retire(&a);
-        assert_eq!(engine.next_deadline(), Some(1060));
-        assert_eq!(served(&mut engine, "b", "").facts.ingress, ips("192.0.2.1"));
-        let asking = service("c", "metadata: {annotations: {purelb.io/addresses: 192.0.2.0}}");
-        let outcome = engine.decide(&asking, Edge::default());
-        let problem = problem(&outcome.decision).unwrap();
-        assert_eq!(
-            (problem.reason, &problem.wait),
-            ("address_reserved", &Some(Wait::Address(ip("192.0.2.0"))))
-        );
-        assert!(problem.message.contains("1970-01-01T00:17:40Z for ns/a"), "{}", problem.message);
-        engine.advance_to(1059);
-        assert_eq!(served(&mut engine, "a", "").facts.ingress, ips("192.0.2.0"));
-        assert!(engine.reservations().is_empty());
-        assert_eq!(engine.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_reservation_that_is_over_frees_its_address_and_wakes_who_waits() {
-        let mut engine = engine();
-        let gone: Vec<Service> = ["a", "b", "c", "d"].map(|name| served(&mut engine, name, "")).into();
-        gone.iter().for_each(|service| drop(engine.retire(service)));
-        let asking = "metadata: {annotations: {purelb.io/addresses: 192.0.2.3}}";
-        engine.decide(&service("for-room", ""), Edge::default());
-        engine.decide(&service("for-the-address", asking), Edge::default());
-        assert!(engine.advance_to(1059).is_empty());
-        let mut woken = engine.advance_to(1060);
-        woken.sort();
-        woken.dedup();
-        assert_eq!(woken, [key("for-room"), key("for-the-address")]);
-        assert_eq!(served(&mut engine, "e", "").facts.ingress, ips("192.0.2.0"));
-    }
-
-    #[test]
-    fn whoever_leaves_type_load_balancer_or_is_created_again_unseen_leaves_a_reservation() {
-        for changes in [
-            json!({"spec": {"type": "ClusterIP"}, "status": null}),
-            json!({"metadata": {"uid": "other", "annotations": null}, "status": null}),
-        ] {
-            let mut engine = engine();
-            let mut object = object("a", "");
-            let Decision::Write(write) = engine.decide(&read(&object).unwrap(), Edge::default()).decision
-            else {
-                panic!("not served")
-            };
-            merge(&mut object, status_patch("2", &write));
-            engine.sync(&read(&object).unwrap());
-            merge(&mut object, changes);
-            engine.sync(&read(&object).unwrap());
-            assert_eq!(engine.reservations().of(&key("a")), ips("192.0.2.0"));
-            assert_eq!(served(&mut engine, "b", "").facts.ingress, ips("192.0.2.1"));
-            assert_eq!(served(&mut engine, "a", "").facts.ingress, ips("192.0.2.0"));
-        }
-    }
-
-    #[test]
-    fn a_move_and_a_shared_address_leave_no_reservation() {
-        let mut engine = engine();
-        let asking = "metadata: {annotations: {purelb.io/addresses: 192.0.2.2}}";
-        served(&mut engine, "a", "");
-        let moved = served(&mut engine, "a", asking);
-        assert_eq!(moved.facts.ingress, ips("192.0.2.2"));
-        assert!(engine.reservations().is_empty());
-        let shared = |port: u16| {
-            format!(
-                "{{metadata: {{annotations: {{purelb.io/allow-shared-ip: k}}}}, spec: {{ports: [{{port: {port}}}]}}}}"
-            )
-        };
-        let one = served(&mut engine, "one", &shared(1));
-        served(&mut engine, "two", &shared(2));
-        engine.retire(&one);
-        assert!(engine.reservations().is_empty(), "the other is still there");
-        assert_eq!(served(&mut engine, "one", &shared(1)).facts.ingress, one.facts.ingress);
-    }
-
-    #[test]
-    fn a_service_that_comes_back_for_other_addresses_gives_its_reservation_up() {
-        let mut engine = engine();
-        let a = served(&mut engine, "a", "");
-        engine.retire(&a);
-        served(&mut engine, "a", "metadata: {annotations: {purelb.io/addresses: 192.0.2.3}}");
-        assert!(engine.reservations().is_empty());
-        assert_eq!(served(&mut engine, "b", "").facts.ingress, ips("192.0.2.0"));
-    }
-
-    #[test]
-    fn lowering_or_removing_sticky_for_or_the_group_ends_reservations() {
-        for (after, is_kept) in [
-            (sticky_groups("1h"), true),
-            (sticky_groups("1m"), true),
-            (sticky_groups("10s"), false),
-            (groups(&[("default", POOL)]), false),
-            (Groups::default(), false),
-        ] {
-            let mut engine = engine();
-            let a = served(&mut engine, "a", "");
-            engine.retire(&a);
-            engine.set_groups(after);
-            assert_eq!(!engine.reservations().is_empty(), is_kept);
-            engine.set_groups(sticky_groups("1m"));
-            let next = served(&mut engine, "b", "").facts.ingress;
-            assert_eq!(next, ips(if is_kept { "192.0.2.1" } else { "192.0.2.0" }));
-        }
-    }
-
-    #[test]
-    fn reservations_outlive_a_restart_in_the_status_of_their_group() {
-        let mut before = engine();
-        let held = served(&mut before, "held", "");
-        let gone = served(&mut before, "gone", "");
-        before.retire(&gone);
-        let now = k8s_openapi::jiff::Timestamp::from_second(1000).unwrap();
-        let status = group_status::status("default", None, &Default::default(), &before, now);
-        assert_eq!((status.allocated_ipv4, status.available_ipv4), (2, Some(2)));
-        let text = serde_json::to_value(&status).unwrap();
-        let shown = json!([{"address": "192.0.2.1", "service": "ns/gone", "until": "1970-01-01T00:17:40Z"}]);
-        assert_eq!(text["reservations"], shown);
-
-        let mut after = Engine::default();
-        after.set_groups(sticky_groups("1m"));
-        after.advance_to(1030);
-        after.sync(&held);
-        after.restore(group_status::reservations(&serde_json::from_value(text).unwrap()));
-        assert_eq!(group_status::status("default", None, &status, &after, now), status);
-        assert_eq!(served(&mut after, "new", "").facts.ingress, ips("192.0.2.2"));
-        assert_eq!(served(&mut after, "gone", "").facts.ingress, ips("192.0.2.1"));
-    }
-
-    #[test]
-    fn what_somebody_publishes_or_what_is_over_is_not_restored() {
-        let mut engine = testing::engine();
-        engine.set_groups(sticky_groups("1m"));
-        engine.advance_to(1000);
-        served(&mut engine, "a", "");
-        let reservation =
-            |address: &str, until| Reservation { address: ip(address), service: key("gone"), until };
-        engine.restore([
-            reservation("192.0.2.0", 1030),
-            reservation("192.0.2.1", 1000),
-            reservation("192.0.2.2", 9999),
-            reservation("10.0.0.1", 1030),
-        ]);
-        let left: Vec<_> = engine.reservations().iter().cloned().collect();
-        assert_eq!(left, [reservation("192.0.2.2", 1060)], "no longer than the group says by now");
-    }
-
-    #[test]
-    fn of_one_group_no_more_wait_than_its_status_can_hold() {
-        let mut engine = Engine::default();
-        let pool = "remote: {v4pool: {pool: 10.0.0.0/16, subnet: 10.0.0.0/16, aggregation: /32}}";
-        engine.set_groups(groups(&[("default", &format!("{{{pool}, stickyFor: 1h}}"))]));
-        for number in 0..=MAX_PER_GROUP {
-            let service = served(&mut engine, &format!("s{number}"), "");
-            engine.advance_to(i64::try_from(number).unwrap());
-            engine.retire(&service);
-        }
-        assert_eq!(engine.reservations().iter().count(), MAX_PER_GROUP);
-        assert!(engine.reservations().of(&key("s0")).is_empty(), "the oldest has ended");
     }
 }

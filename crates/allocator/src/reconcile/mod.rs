@@ -193,6 +193,7 @@ impl Term {
             Change::GroupGone(name) => self.on_group_gone(&name),
             Change::Live(live) => self.on_live(live),
             Change::Stray(group) => self.on_stray(*group),
+            Change::StrayGone(uid) => drop(self.strays.remove(&uid)),
         }
         if !was_listed && self.is_listed() {
             self.restore_reservations();

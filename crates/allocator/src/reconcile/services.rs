@@ -35,6 +35,8 @@ impl Term {
                 }
                 Effect::Look(service) => self.look(service),
                 Effect::Rejected(service, problem) => self.tell_problem(&service, &problem),
+                Effect::Advised(service, note) => self.surroundings.events.note(&service, &note),
+                Effect::Overridden(service, why) => self.tell_policy(&service, why),
                 Effect::Confirmed(order) => {
                     self.report(&order);
                     if let Some(service) = self.desk.service(&order.service.key).cloned() {
@@ -98,6 +100,11 @@ impl Term {
         self.surroundings.metrics.allocation_rejected.get_or_create(&labels).inc();
     }
 
+    fn tell_policy(&self, service: &Service, why: &str) {
+        let note = format!("externalTrafficPolicy is reset to Cluster: {why}");
+        self.surroundings.events.service(service, EventType::Normal, event::LOCAL_OVERRIDDEN, note);
+    }
+
     /// Tells everybody about a write that is confirmed.
     fn report(&self, order: &Order) {
         let surroundings = &self.surroundings;
@@ -114,8 +121,7 @@ impl Term {
             "written"
         );
         if let Some(why) = write.cluster_policy {
-            let note = format!("externalTrafficPolicy is reset to Cluster: {why}");
-            surroundings.events.service(service, EventType::Normal, event::LOCAL_OVERRIDDEN, note);
+            self.tell_policy(service, why);
         }
         for note in &write.notes {
             surroundings.events.note(service, note);

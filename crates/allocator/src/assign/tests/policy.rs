@@ -90,6 +90,27 @@ fn sharing_that_is_added_to_a_live_service_resets_local_to_cluster_at_once() {
 }
 
 #[test]
+fn a_service_whose_key_is_removed_stays_with_cluster_while_others_share_its_address() {
+    let local = |key: &str| {
+        let changes = format!(
+            "{{metadata: {{annotations: {{{key}}}}}, spec: {{externalTrafficPolicy: Local, ports: [{{port: 1}}]}}}}"
+        );
+        held("a", "192.0.2.0", "default", "remote", &changes)
+    };
+    let mut engine = engine();
+    let b = shared("b", "192.0.2.0", 2, SHARED);
+    engine.sync(&b);
+    assert!(
+        written(decide(&mut engine, &local(""))).cluster_policy.is_some_and(|why| why.contains("shared"))
+    );
+    engine.retire(&b);
+    assert_eq!(decide(&mut engine, &local("")), Decision::Keep, "alone there it may have Local");
+    // Somebody else on the address who has never shared it is about to leave: no reason to change anything.
+    engine.sync(&shared("z", "192.0.2.0", 2, ""));
+    assert_eq!(decide(&mut engine, &local("")), Decision::Keep);
+}
+
+#[test]
 fn local_on_a_live_service_is_judged_by_the_pool_that_it_has() {
     for (ingress, group, pool_type, is_reset) in
         [("192.0.2.3", "default", "remote", false), ("198.51.100.10", "onlink", "local", true)]

@@ -27,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => (0..GROUPS).prop_map(Step::Groups),
         8 => (name(), prop::bool::weighted(0.9)).prop_map(|(name, is_answered)| Step::Provide(name, is_answered)),
+        1 => (1_i64..40).prop_map(Step::Later),
     ]
 }
 

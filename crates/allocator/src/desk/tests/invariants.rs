@@ -15,7 +15,8 @@ use super::{
 use crate::{
     assign::{Decision, Edge},
     engine::Engine,
-    inputs::{Service, service::Ownership},
+    inputs::{Service, ServiceKey, service::Ownership},
+    reservation::Reservations,
     testing::read,
     waiting::Wait,
 };
@@ -42,7 +43,13 @@ impl History {
     }
 
     /// A version of a Service is stored: whoever has written it.
-    pub(super) fn on_stored(&mut self, name: usize, old: Option<&Value>, new: &Value) {
+    pub(super) fn on_stored(
+        &mut self,
+        name: usize,
+        old: Option<&Value>,
+        new: &Value,
+        reservations: &Reservations,
+    ) {
         let old = old.and_then(read);
         let Some(new) = read(new) else {
             self.versions.remove(&name);
@@ -51,6 +58,10 @@ impl History {
         let held = old.as_ref().map_or(&[][..], |old| old.facts.ingress.as_slice());
         for address in new.facts.ingress.iter().filter(|address| !held.contains(address)) {
             self.on_gained(name, &new, *address);
+            if let Some(reservation) = reservations.get(*address).filter(|r| r.service != new.key) {
+                let owner = &reservation.service;
+                self.violations.push(format!("{address} is given to s{name} and reserved for {owner}"));
+            }
             self.publishers.entry(*address).or_default().insert(name);
         }
         let lost = held.iter().filter(|address| !new.facts.ingress.contains(address));
@@ -73,6 +84,10 @@ impl History {
                 self.violations.push(format!("{address} is given to s{name} while s{other} has it"));
             }
         }
+    }
+
+    fn has_published(&self, service: &ServiceKey, address: IpAddr) -> bool {
+        self.publishers.get(&address).is_some_and(|names| names.iter().any(|name| key(*name) == *service))
     }
 
     fn is_given_up(&self, name: usize, service: &Service, address: IpAddr) -> bool {
@@ -124,6 +139,11 @@ impl World {
                 if !self.provider.has_given(*address, &key(*name)) {
                     return Err(format!("{address} of s{name} is published and free at the IPAM provider"));
                 }
+            }
+        }
+        for reservation in self.desk.engine.reservations().iter() {
+            if !self.history.has_published(&reservation.service, reservation.address) {
+                return Err(format!("{reservation:?} is for somebody who never had the address"));
             }
         }
         Ok(())

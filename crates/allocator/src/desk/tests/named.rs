@@ -4,8 +4,9 @@ use super::{
     histories::run,
     spec::Spec,
     world::{
-        Fate::{self, AnswerLost, Answered, Lost},
-        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Provide, Send, Watch},
+        Fate::{self, AnswerLost, Answered, Lost, Refused},
+        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Pauses, Provide, Send, Touch, Watch},
+        World, key,
     },
 };
 
@@ -18,6 +19,7 @@ const PLAIN: Spec = Spec {
     ports: 1,
     local: false,
     re_evaluate: false,
+    multi_pool: None,
 };
 
 /// Made, seen, decided about and written.
@@ -128,4 +130,45 @@ fn whoever_is_refused_two_addresses_does_not_ask_for_ever() {
 fn a_provider_whose_answer_is_lost_is_asked_again() {
     let require = Spec { families: super::spec::Families::Require, group: Some("ext"), ..PLAIN };
     check(&[&[Apply(1, require), Watch(1), Decide, Provide(1, false), Provide(1, false)]]);
+}
+
+/// Everything that owners are told, but for what is told with a write that is confirmed.
+fn told(parts: &[&[Step]]) -> Vec<String> {
+    let mut world = World::new();
+    parts.concat().iter().for_each(|step| world.run(step));
+    assert!(world.told.iter().all(|(service, _)| *service == key(0)), "{:?}", world.told);
+    world.told.into_iter().map(|(_, text)| text).collect()
+}
+
+#[test]
+fn multi_pool_on_a_service_that_has_addresses_is_told_to_wait_for_re_evaluate_once() {
+    const ASKS: Spec = Spec { multi_pool: Some("true"), ..PLAIN };
+    let two_pools = [Groups(5)];
+    let edited = |spec| [Apply(0, spec), Watch(9), Decide, Touch(0), Watch(9), Decide];
+    let texts = told(&[&two_pools, &served(0, PLAIN), &edited(ASKS)]);
+    assert!(
+        matches!(&texts[..], [text] if text.contains("purelb.io/re-evaluate: \\\"true\\\"")),
+        "{texts:?}"
+    );
+    // Not where it is evaluated anyway, where there is only one pool, or where it is as it was.
+    let evaluated = Spec { re_evaluate: true, ..ASKS };
+    assert_eq!(told(&[&two_pools, &served(0, PLAIN), &edited(evaluated)]), [""; 0]);
+    assert_eq!(told(&[&served(0, PLAIN), &edited(ASKS)]), [""; 0]);
+    assert_eq!(told(&[&two_pools, &served(0, ASKS), &edited(Spec { ports: 2, ..ASKS })]), [""; 0]);
+}
+
+#[test]
+fn a_policy_that_was_reset_is_told_of_even_where_the_write_after_it_comes_too_late() {
+    let local = Spec { key: Some("k"), local: true, ..PLAIN };
+    let first = [Apply(0, local), Watch(9), Decide, Send(0, AnswerLost), Answer(0), Touch(0)];
+    let texts =
+        told(&[&first, &[Send(0, Answered), Answer(0), Watch(9), Decide, Send(0, Answered), Answer(0)]]);
+    assert!(matches!(&texts[..], [text] if text.contains("only with Cluster")), "{texts:?}");
+}
+
+#[test]
+fn a_write_that_the_api_server_refuses_is_told_of_once() {
+    let again = [Pauses, Decide, Send(0, Refused), Answer(0)];
+    let texts = told(&[&[Apply(0, PLAIN), Watch(9), Decide, Send(0, Refused), Answer(0)], &again, &again]);
+    assert!(matches!(&texts[..], [text] if text.contains("refuses") && text.contains("no")), "{texts:?}");
 }

@@ -21,6 +21,7 @@ pub(super) struct Spec {
     pub(super) ports: u8,
     pub(super) local: bool,
     pub(super) re_evaluate: bool,
+    pub(super) multi_pool: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,7 @@ impl Spec {
         set("service-group", self.group);
         set("allow-shared-ip", self.key);
         set("re-evaluate", self.re_evaluate.then_some("true"));
+        set("multi-pool", self.multi_pool);
         annotations
     }
 
@@ -80,9 +82,10 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
         1 => Just(Some("missing")), 3 => Just(Some("ext")),
     ];
     let key = prop_oneof![4 => Just(None), 3 => Just(Some("k")), 1 => Just(Some("j"))];
+    let multi_pool = prop_oneof![8 => Just(None), 1 => Just(Some("true")), 1 => Just(Some("false"))];
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3), prop::bool::weighted(0.1));
-    (families, addresses, group, key, 1_u8..4, flags).prop_map(
-        |(families, addresses, group, key, ports, (cluster_ip, local, re_evaluate))| Spec {
+    (families, addresses, group, key, 1_u8..4, flags, multi_pool).prop_map(
+        |(families, addresses, group, key, ports, (cluster_ip, local, re_evaluate), multi_pool)| Spec {
             cluster_ip,
             families,
             addresses,
@@ -91,11 +94,12 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
             ports,
             local,
             re_evaluate,
+            multi_pool,
         },
     )
 }
 
-pub(super) const GROUPS: usize = 8;
+pub(super) const GROUPS: usize = 9;
 
 /// The groups that there may be: so few addresses that they run out.
 pub(super) fn groups_variant(variant: usize) -> Groups {
@@ -122,6 +126,10 @@ fn made_groups(variant: usize) -> Groups {
         6 => groups(&[
             ("default", default),
             ("v4only", &format!("{{{v4only}, namespaces: [ns], enforceNamespaces: true}}")),
+        ]),
+        7 => groups(&[
+            ("default", &format!("{{{default}, stickyFor: 1m}}")),
+            ("v4only", &format!("{{{v4only}, stickyFor: 20s}}")),
         ]),
         _ => groups(&[]),
     }

@@ -47,6 +47,8 @@ pub(super) enum Step {
     Groups(usize),
     /// The next thing between this Service and the IPAM provider; `false`: the answer, if it is one, is lost.
     Provide(usize, bool),
+    /// So many seconds later.
+    Later(i64),
 }
 
 /// What becomes of a request.
@@ -75,6 +77,8 @@ pub(super) struct World {
     pub(super) groups: usize,
     pub(super) provider: Provider,
     pub(super) history: History,
+    /// Seconds.
+    now: i64,
     version: u64,
     watch: VecDeque<(usize, Option<Value>)>,
     /// Under way, and what the API server has said.
@@ -82,6 +86,8 @@ pub(super) struct World {
     delayed: VecDeque<Request>,
     retries: VecDeque<ServiceKey>,
     looks: VecDeque<ServiceKey>,
+    /// What owners are told, but for what is told with a write that is confirmed.
+    pub(super) told: Vec<(ServiceKey, String)>,
 }
 
 pub(super) fn key(name: usize) -> ServiceKey {
@@ -115,6 +121,7 @@ impl World {
             Step::Provide(name, is_answered) => {
                 self.provider.step(&key(*name), &mut self.desk, *is_answered);
             }
+            Step::Later(secs) => self.later(*secs),
             Step::Groups(variant) => {
                 self.groups = *variant;
                 self.desk.set_groups(groups_variant(*variant), Instant::now());
@@ -126,7 +133,7 @@ impl World {
     fn store(&mut self, name: usize, mut object: Value) {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.history.on_stored(name, self.server.get(&name), &object);
+        self.history.on_stored(name, self.server.get(&name), &object, self.desk.engine.reservations());
         self.watch.push_back((name, Some(object.clone())));
         self.server.insert(name, object);
     }
@@ -141,7 +148,7 @@ impl World {
             object
         });
         if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-            for annotation in ["addresses", "service-group", "allow-shared-ip", "re-evaluate"] {
+            for annotation in ["addresses", "service-group", "allow-shared-ip", "re-evaluate", "multi-pool"] {
                 annotations.remove(&format!("purelb.io/{annotation}"));
             }
         }
@@ -274,8 +281,15 @@ impl World {
         }
     }
 
-    /// The requests of the old process are applied or lost: that is what the Lease is for.
+    fn later(&mut self, secs: i64) {
+        self.now += secs;
+        self.desk.advance_to(self.now, Instant::now());
+    }
+
+    /// The requests of the old process are applied or lost: that is what the Lease is for. Its reservations are in
+    /// the status of the groups.
     pub(super) fn restart(&mut self) {
+        let reservations: Vec<_> = self.desk.engine.reservations().iter().cloned().collect();
         self.desk = Desk::default();
         self.orders.clear();
         self.delayed.clear();
@@ -284,6 +298,8 @@ impl World {
         self.provider.on_restart();
         self.desk.set_groups(groups_variant(self.groups), Instant::now());
         self.list();
+        self.later(0);
+        self.desk.restore(reservations);
         self.carry_out();
     }
 
@@ -293,15 +309,18 @@ impl World {
                 Effect::Send(order, _) => drop(self.orders.insert(name(&order.service.key), (order, None))),
                 Effect::Retry(key, _) => self.retries.push_back(key),
                 Effect::Look(key) => self.looks.push_back(key),
-                Effect::Rejected(..) | Effect::Confirmed(_) | Effect::Conflict => {}
-                Effect::Touched(_) => {}
+                Effect::Rejected(service, problem) => self.told.push((service.key.clone(), problem.message)),
+                Effect::Advised(service, note) => self.told.push((service.key.clone(), format!("{note:?}"))),
+                Effect::Overridden(service, why) => self.told.push((service.key.clone(), why.to_owned())),
+                Effect::Confirmed(_) | Effect::Conflict | Effect::Touched(_) => {}
                 Effect::Decided(key) => self.provider.on_decided(&key),
                 Effect::Ask(service, ask) => self.provider.on_ask(&service.key, ask),
             }
         }
     }
 
-    /// Everything is answered and delivered, until nothing is left to do. Whether that ends.
+    /// Everything is answered and delivered, until nothing is left to do and nothing is reserved any more. Whether
+    /// that ends.
     pub(super) fn settle(&mut self) -> bool {
         for _ in 0..200 {
             while !self.delayed.is_empty() {
@@ -324,7 +343,10 @@ impl World {
             }
             let is_quiet = !is_asked && self.orders.is_empty() && self.watch.is_empty();
             if is_quiet && self.retries.is_empty() && self.looks.is_empty() {
-                return true;
+                if self.desk.next_deadline().is_none() {
+                    return true;
+                }
+                self.later(60);
             }
         }
         false
