@@ -128,7 +128,9 @@ pub struct ServiceGroupSpec {
     /// How long the addresses of a Service that is deleted, or that is no longer of type LoadBalancer, wait for it:
     /// created again under the same namespace and name within that time, it gets the same ones. Meanwhile nobody
     /// else does. As 10m; absent or 0: not at all. Of one group at most 500 addresses wait; beyond that those
-    /// that have waited longest are freed.
+    /// that have waited longest are freed. It is a convenience, not a promise: nothing waits after a deletion that
+    /// no allocator has seen, because none was running or because the one that decides was killed within a second
+    /// of it. An address that must stay is asked for with purelb.io/addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky_for: Option<GoDuration>,
 }

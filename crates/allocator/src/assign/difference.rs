@@ -53,6 +53,7 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
         }
         notes.push(Note::Assigned(gained, target.group.clone()));
     }
+    notes.extend(lost.iter().filter_map(|address| left_to(*address, service, context)));
     if !lost.is_empty() {
         notes.push(Note::Released(lost));
     }
@@ -67,6 +68,17 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
         return Decision::Write(write);
     }
     write.problem.map_or(Decision::Keep, Decision::Refuse)
+}
+
+/// Why a Service loses an address that its owner has not given up.
+pub(super) fn left_to(address: IpAddr, service: &Service, context: Context<'_>) -> Option<Note> {
+    let holder = context.ledger.must_yield_to(address, service)?;
+    Some(Note::Warning(format!(
+        "{address} is left to {}, the older of two Services that had it and may not share it: to share it set {} on \
+         both to the same key and let their ports differ",
+        holder.service,
+        annotation::ALLOW_SHARED_IP
+    )))
 }
 
 /// Why policy `Local` cannot stay. An address is shared, too, where a Service whose key was taken away is still

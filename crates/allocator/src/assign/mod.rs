@@ -28,7 +28,7 @@ use crate::{
     waiting::Wait,
 };
 
-use difference::write;
+use difference::{left_to, write};
 use target::{staying, target};
 
 /// What the decision reads beside the Service.
@@ -232,10 +232,13 @@ fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision
     }
     let mut annotations = if staying.is_empty() { remove_annotations(service) } else { Vec::new() };
     annotations.extend(one_shot);
+    let mut notes: Vec<Note> =
+        yielded.iter().filter_map(|address| left_to(*address, service, context)).collect();
+    notes.push(Note::Released(yielded));
     Decision::Write(Write {
         ingress: Some(staying),
         annotations,
-        notes: vec![Note::Released(yielded)],
+        notes,
         problem: Some(problem),
         ..Write::default()
     })

@@ -13,6 +13,7 @@
 //! changes of one object come in order.
 
 mod answers;
+mod dirty;
 mod entry;
 mod provided;
 #[cfg(test)]
@@ -39,14 +40,13 @@ use crate::{
 };
 
 pub use answers::Written;
+use dirty::Dirty;
 pub use entry::Order;
 use entry::{Entry, is_older};
 
 /// How many writes may be decided and not answered yet; more would only cost memory. Those that have to be
 /// repeated do not count: what holds up one Service must not hold up the others.
 const MAX_IN_FLIGHT: usize = 512;
-/// A queue with room for more than this is given up when it is empty.
-const LARGE_QUEUE: usize = 4096;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -91,33 +91,6 @@ pub struct Desk {
     effects: VecDeque<Effect>,
 }
 
-/// Services that have to be decided about, each once, in the order in which they came.
-#[derive(Default)]
-struct Dirty {
-    queue: VecDeque<ServiceKey>,
-    queued: HashSet<ServiceKey, RandomState>,
-}
-
-impl Dirty {
-    fn push(&mut self, service: ServiceKey) {
-        if self.queued.insert(service.clone()) {
-            self.queue.push_back(service);
-        }
-    }
-
-    fn pop(&mut self) -> Option<ServiceKey> {
-        let Some(service) = self.queue.pop_front() else {
-            // After a list of everything the room for it is not needed any more.
-            if self.queue.capacity() > LARGE_QUEUE {
-                *self = Dirty::default();
-            }
-            return None;
-        };
-        self.queued.remove(&service);
-        Some(service)
-    }
-}
-
 impl Desk {
     /// Accepted and refused groups.
     pub fn groups(&self) -> &Groups {
@@ -151,7 +124,7 @@ impl Desk {
 
     /// How many Services have to be decided about.
     pub fn dirty_len(&self) -> usize {
-        self.dirty.queue.len()
+        self.dirty.len()
     }
 
     /// How many Services are known.
@@ -284,6 +257,12 @@ impl Desk {
 
     /// Other groups.
     pub fn set_groups(&mut self, groups: Groups, now: Instant) {
+        if groups.is_any_sticky() && !self.engine.groups().is_any_sticky() {
+            // What writes may publish that are under way was not noted before.
+            for entry in self.entries.values().filter(|entry| entry.in_flight || entry.behind.is_some()) {
+                self.engine.note_held_as_unpublished(&entry.service);
+            }
+        }
         let woken = self.engine.set_groups(groups);
         self.wake(woken, now);
     }

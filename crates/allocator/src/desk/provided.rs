@@ -48,8 +48,7 @@ impl Desk {
     /// too late.
     fn is_settled(&self, service: &ServiceKey) -> bool {
         let entry = self.entries.get(service);
-        !self.dirty.queued.contains(service)
-            && entry.is_none_or(|entry| !entry.in_flight && entry.behind.is_none())
+        !self.dirty.contains(service) && entry.is_none_or(|entry| !entry.in_flight && entry.behind.is_none())
     }
 
     /// What a Service does not publish yet, and may by a write of ours.

@@ -87,6 +87,16 @@ impl Engine {
         }
     }
 
+    /// Notes what the Service holds and is not known to publish.
+    pub fn note_held_as_unpublished(&mut self, service: &Service) {
+        let held = self.ledger.held_by(&service.key).iter().copied();
+        let unpublished: Vec<IpAddr> =
+            held.filter(|address| !service.facts.ingress.contains(address)).collect();
+        if !unpublished.is_empty() {
+            self.unpublished.insert(service.key.clone(), unpublished);
+        }
+    }
+
     /// The addresses that were noted and of which the Service publishes none.
     pub(super) fn take_unpublished(&mut self, service: &Service) -> Vec<IpAddr> {
         if self.unpublished.is_empty() {

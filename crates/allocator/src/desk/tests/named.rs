@@ -172,3 +172,11 @@ fn a_write_that_the_api_server_refuses_is_told_of_once() {
     let texts = told(&[&[Apply(0, PLAIN), Watch(9), Decide, Send(0, Refused), Answer(0)], &again, &again]);
     assert!(matches!(&texts[..], [text] if text.contains("refuses") && text.contains("no")), "{texts:?}");
 }
+
+#[test]
+fn what_a_write_that_came_too_late_would_have_published_waits_for_nobody() {
+    let late = [Apply(0, PLAIN), Watch(9), Apply(0, PLAIN), Decide, Send(0, Answered), Answer(0)];
+    // The group has stickyFor when it is decided, or only afterwards.
+    check(&[&[Groups(7)], &late, &[Watch(9), Delete(0), Watch(9)]]);
+    check(&[&late, &[Groups(7), Watch(9), Delete(0), Watch(9)]]);
+}

@@ -232,10 +232,8 @@ fn an_address_that_was_never_published_waits_for_nobody() {
     let b = served(&mut engine, "b", "");
     assert_eq!(b.facts.ingress, ips("192.0.2.0"));
     let dual = service("b", "metadata: {annotations: {purelb.io/addresses: 192.0.2.2}}");
-    let dual = Service {
-        facts: crate::inputs::service::Facts { ingress: b.facts.ingress.clone(), ..dual.facts },
-        ..dual
-    };
+    let dual =
+        Service { facts: crate::inputs::service::Facts { ingress: b.facts.ingress, ..dual.facts }, ..dual };
     assert!(matches!(engine.decide(&dual, Edge::default()).decision, Decision::Write(_)));
     let mut gone = object("b", "");
     merge(&mut gone, json!({"metadata": {"uid": "other"}}));
