@@ -254,6 +254,11 @@ pub struct GracefulRestart {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('16777215s')").message("longLivedStaleTime is 1s to 16777215s"))]
     pub long_lived_stale_time: Option<GoDuration>,
+    /// Whether the router keeps our routes, too, when the session ends by the hold timer or a NOTIFICATION (RFC 8538).
+    /// Then only BFD tells it that a node has died, else it sends packets there for restartTime. Absent: where bfd
+    /// is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification: Option<bool>,
 }
 
 /// Our role towards a router (RFC 9234).

@@ -90,14 +90,14 @@ pub struct Negotiated {
     pub extended_next_hop: bool,
     /// Messages of up to 65,535 octets may be sent.
     pub extended_message: bool,
-    /// What the peer said of graceful restart, where both offered it.
+    /// What the peer said of graceful restart, where both offered it; the N bit, where both have set it.
     pub graceful_restart: Option<GracefulRestart>,
 }
 
 impl Negotiated {
     /// NOTIFICATIONs but a Hard Reset leave routes as they are: both have set the N bit (RFC 8538 §2).
     pub fn takes_notifications_gracefully(&self) -> bool {
-        self.graceful_restart.as_ref().is_some_and(|theirs| theirs.notification)
+        self.graceful_restart.as_ref().is_some_and(|agreed| agreed.notification)
     }
 
     /// A new connection of the peer means that it has restarted: it keeps forwarding state (RFC 4724 §4.2).
@@ -123,7 +123,7 @@ impl Capabilities {
                 let forwarding = |family: &Family| (*family, restart.is_forwarding[*family as usize]);
                 GracefulRestart {
                     restarting: restart.is_restarting,
-                    notification: true,
+                    notification: offered.notification,
                     restart_time_secs: offered.restart_time.secs(),
                     families: config.families.iter().map(forwarding).collect(),
                 }
@@ -184,7 +184,12 @@ pub fn negotiate(ours: &Open, theirs: &Open, expected: PeerAsn) -> Result<Negoti
             && our.extended_next_hop.contains(&ipv4)
             && their.extended_next_hop.contains(&ipv4),
         extended_message: our.extended_message && their.extended_message,
-        graceful_restart: their.graceful_restart.clone().filter(|_| our.graceful_restart.is_some()),
+        graceful_restart: their.graceful_restart.clone().zip(our.graceful_restart.as_ref()).map(
+            |(theirs, ours)| GracefulRestart {
+                notification: theirs.notification && ours.notification,
+                ..theirs
+            },
+        ),
         families,
     })
 }
@@ -357,5 +362,20 @@ mod tests {
         ours.capabilities = theirs.capabilities.clone();
         let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
         assert!(negotiated.extended_message && negotiated.graceful_restart.is_some());
+    }
+
+    #[test]
+    fn notifications_are_graceful_only_where_both_say_so() {
+        for (ours_says, theirs_says) in [(false, false), (false, true), (true, false), (true, true)] {
+            let open = |says, asn, id| {
+                let mut open = open(asn, id, &Family::ALL);
+                let restart = GracefulRestart { notification: says, ..GracefulRestart::default() };
+                open.capabilities.graceful_restart = Some(restart);
+                open
+            };
+            let (ours, theirs) = (open(ours_says, 64512, 1), open(theirs_says, 64513, 2));
+            let negotiated = negotiate(&ours, &theirs, PeerAsn::External).unwrap();
+            assert_eq!(negotiated.takes_notifications_gracefully(), ours_says && theirs_says);
+        }
     }
 }

@@ -243,12 +243,15 @@ pub struct GracefulRestartConfig {
     pub restart_time: RestartTime,
     /// How long it keeps them beyond that, for want of better ones (RFC 9494); `None`: not offered.
     pub long_lived: Option<LongLivedStaleTime>,
+    /// It also keeps them when the session ends by the hold timer or a NOTIFICATION that is no Hard Reset (RFC 8538).
+    /// Then nothing but BFD tells the peer that this node has died.
+    pub notification: bool,
 }
 
 impl Default for GracefulRestartConfig {
-    /// Two minutes and no longer.
+    /// Two minutes and no longer, NOTIFICATIONs included.
     fn default() -> GracefulRestartConfig {
-        GracefulRestartConfig { restart_time: RestartTime::DEFAULT, long_lived: None }
+        GracefulRestartConfig { restart_time: RestartTime::DEFAULT, long_lived: None, notification: true }
     }
 }
 

@@ -79,16 +79,17 @@ fn an_api_server_that_hangs_costs_no_route() {
 }
 
 #[test]
-fn a_killed_agent_adopts_its_addresses_and_removes_those_that_were_given_up_meanwhile() {
+fn a_killed_agent_adopts_its_addresses_and_removes_those_that_were_given_up_meanwhile_and_the_router_never_misses_it()
+ {
     let run = Run::start().unwrap();
     let mut lab = with_one_router(&run, 2).unwrap();
     let (kept, given_up) = (announced(&lab, "kept"), announced(&lab, "given-up"));
     lab.cluster.agent("node1").unwrap().kill().unwrap();
-    lab.wait_routes(&kept, &["node2"]).unwrap();
-    // What a killed agent leaves stays on the node.
-    lab.wait_on_nodes(kept[0], &NODES).unwrap();
     lab.cluster.kubectl().run(&["delete", "service", "given-up"]).unwrap();
+    // What a killed agent leaves stays on the node, and the router forwards to it (RFC 4724).
     lab.wait_on_nodes(given_up[0], &["node1"]).unwrap();
+    lab.wait_routes(&given_up, &["node1"]).unwrap();
+    routes_stay(&lab, &kept, &NODES, secs(5));
     lab.start_agent("node1").unwrap();
     lab.wait_routes(&kept, &NODES).unwrap();
     lab.wait_on_nodes(kept[0], &NODES).unwrap();

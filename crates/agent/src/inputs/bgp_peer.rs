@@ -189,7 +189,11 @@ fn keepalive_time(spec: &BGPPeerSpec) -> Result<Option<Duration>, Refusal> {
 
 /// On unless it is turned off.
 fn graceful_restart(spec: &BGPPeerSpec) -> Result<Option<GracefulRestartConfig>, Refusal> {
-    let Some(asked) = &spec.graceful_restart else { return Ok(Some(GracefulRestartConfig::default())) };
+    // Without BFD the hold timer is what tells the router that a node has died: it has to end the routes.
+    let has_bfd = spec.bfd.is_some();
+    let Some(asked) = &spec.graceful_restart else {
+        return Ok(Some(GracefulRestartConfig { notification: has_bfd, ..GracefulRestartConfig::default() }));
+    };
     if !asked.enabled {
         return Ok(None);
     }
@@ -206,7 +210,8 @@ fn graceful_restart(spec: &BGPPeerSpec) -> Result<Option<GracefulRestartConfig>,
             Refusal::invalid("spec.gracefulRestart.longLivedStaleTime", message)
         })
     });
-    Ok(Some(GracefulRestartConfig { restart_time, long_lived: long_lived.transpose()? }))
+    let notification = asked.notification.unwrap_or(has_bfd);
+    Ok(Some(GracefulRestartConfig { restart_time, long_lived: long_lived.transpose()?, notification }))
 }
 
 fn role(spec: &BGPPeerSpec, is_external: bool) -> Result<Option<RoleConfig>, Refusal> {
@@ -292,7 +297,10 @@ mod tests {
         let peer = read("peerASN: 64513, peerAddress: 192.0.2.1").unwrap();
         let expected = PeerConfig {
             connect_retry_time: Duration::from_secs(10),
-            graceful_restart: Some(GracefulRestartConfig::default()),
+            graceful_restart: Some(GracefulRestartConfig {
+                notification: false,
+                ..GracefulRestartConfig::default()
+            }),
             next_hops: OwnNextHops { ipv4: node().ipv4, ipv6: node().ipv6 },
             ..PeerConfig::new(
                 "tor1",

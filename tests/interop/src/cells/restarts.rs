@@ -85,6 +85,7 @@ pub fn long_lived(ground: &Ground) -> Result<()> {
     let offered = GracefulRestartConfig {
         restart_time: RestartTime::new(3).expect("three seconds"),
         long_lived: LongLivedStaleTime::new(600),
+        ..GracefulRestartConfig::default()
     };
     let scene = Scene::start(ground, Plan { graceful_restart: Some(offered), ..Plan::default() })?;
     scene.wait_up()?;
