@@ -4,11 +4,11 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
     apply::{events::Events, node_lease, node_status, peer_status},
-    facts::subnets,
+    facts::{routers, subnets},
     inputs,
     metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
-    reconcile::{Outputs, Reconciler},
+    reconcile::{Outputs, Reconciler, Watches},
     replay,
     settings::{Command, CommandLine, OnShutdown, Settings},
     shutdown::shut_down,
@@ -20,7 +20,7 @@ use api::{BGPPeer, LBNodeAgent, ServiceGroup};
 use bgp::config::SpeakerConfig;
 use clap::Parser;
 use k8s_openapi::api::{
-    core::v1::{Node, Service},
+    core::v1::{Node, Secret, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher::Config};
@@ -116,13 +116,10 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
 
     let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
     let outputs = Outputs { peers, membership, applied_at, events, metrics };
-    let slices = {
-        let (client, node_name) = (client, node_name.clone());
-        Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())))
-    };
+    let watches = on_demand(client, &settings, changes);
     let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
     tracing::info!(node = %node_name, "agent started");
-    let reconciler = Reconciler::new(settings, inputs, slices, speaker.clone(), outputs)?;
+    let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), outputs)?;
     let applied = tokio::select! {
         applied = reconciler.run(stop) => applied?,
         served = server => {
@@ -202,6 +199,31 @@ fn start_watches(client: &Client, settings: &Settings, changes: &mpsc::Sender<St
         Input::Node,
         changes.clone(),
     ));
+}
+
+fn on_demand(client: Client, settings: &Settings, changes: mpsc::Sender<Stamped<Input>>) -> Watches {
+    let secret = {
+        let (client, changes) = (client.clone(), changes.clone());
+        let namespace = settings.namespace.clone();
+        Box::new(move |name: &str| {
+            let name = name.to_owned();
+            tokio::spawn(watch_kind(
+                Api::<Secret>::namespaced(client.clone(), &namespace),
+                Config::default().fields(&format!("metadata.name={name}")),
+                |secret| Some(inputs::secret::parse(secret)),
+                move |change| Input::Secret(name.clone(), change),
+                changes.clone(),
+            ))
+        })
+    };
+    let router = {
+        let changes = changes.clone();
+        Box::new(move |interface: &str| tokio::spawn(routers::watch(interface.to_owned(), changes.clone())))
+    };
+    let node_name = settings.node_name.clone();
+    let slices =
+        Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())));
+    Watches { slices, secret, router }
 }
 
 async fn watch_slices(client: Client, node_name: String, changes: mpsc::Sender<Stamped<Input>>) {

@@ -158,6 +158,18 @@ impl Collector for SpeakerCollector {
         Self::each(encoder, &status, counter("purelb_bgp_updates_sent", "UPDATE messages sent"), |peer| {
             peer.updates_sent.try_into().unwrap_or(i64::MAX)
         })?;
+        let mut bfd = encoder.encode_descriptor(
+            "purelb_bfd_session_state",
+            "State of the BFD session: 0 AdminDown, 1 Down, 2 Init, 3 Up; absent where there is none",
+            None,
+            MetricType::Gauge,
+        )?;
+        for peer in &status.peers {
+            if let Some(state) = peer.bfd {
+                let label = [("peer", &*peer.name)];
+                ConstGauge::new(state as i64).encode(bfd.encode_family(&label)?)?;
+            }
+        }
         let mut advertised = encoder.encode_descriptor(
             "purelb_bgp_prefixes_advertised",
             "Prefixes that the peer has been sent",

@@ -9,7 +9,7 @@ use crate::{
     advertising::{Advertising, Classes},
     inputs::{
         advertisement::{self, Advertisement},
-        bgp_peer,
+        bgp_peer::{self, Surroundings},
         node::NodeInput,
     },
 };
@@ -55,16 +55,12 @@ impl PeerSet {
 }
 
 /// Reads all peers of a node. Of several with one address the first by name is taken.
-pub fn resolve(
-    node: &NodeInput,
-    specs: &[(&str, &BGPPeerSpec)],
-    interface_index: impl Fn(&str) -> Option<u32> + Copy,
-) -> PeerSet {
+pub fn resolve(node: &NodeInput, specs: &[(&str, &BGPPeerSpec)], surroundings: Surroundings<'_>) -> PeerSet {
     let mut taken = HashMap::new();
     let mut peers = Vec::with_capacity(specs.len());
     for (name, spec) in specs {
         let advertisements = advertisement::parse(&spec.advertisements);
-        let config = bgp_peer::parse(name, spec, node, interface_index).and_then(|config| {
+        let config = bgp_peer::parse(name, spec, node, surroundings).and_then(|config| {
             advertisements.as_ref().map_err(Clone::clone)?;
             match taken.entry((config.address, config.scope)) {
                 Entry::Vacant(free) => {
@@ -103,7 +99,7 @@ mod tests {
         let bad = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.300}");
         let other = spec("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.2}");
         let specs = [("a", &good), ("b", &double), ("c", &bad), ("d", &other)];
-        let set = resolve(&NodeInput::default(), &specs, |_| None);
+        let set = resolve(&NodeInput::default(), &specs, Surroundings::ANYWHERE);
         let names: Vec<_> = set
             .configs(&set.advertising(), &Classes::default())
             .iter()

@@ -424,7 +424,13 @@ mod tests {
             serde_norway::from_str("[{linkBandwidth: endpoints}]").unwrap();
         let advertisements = crate::inputs::advertisement::parse(&specs).unwrap();
         let spec = serde_norway::from_str("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}").unwrap();
-        let config = crate::inputs::bgp_peer::parse("tor1", &spec, &NodeInput::default(), |_| None).unwrap();
+        let config = crate::inputs::bgp_peer::parse(
+            "tor1",
+            &spec,
+            &NodeInput::default(),
+            crate::inputs::bgp_peer::Surroundings::ANYWHERE,
+        )
+        .unwrap();
         Advertising::new([(&config, advertisements.as_slice())])
     }
 }

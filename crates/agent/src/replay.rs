@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    inputs,
+    inputs::{self, bgp_peer::Surroundings},
     key::ObjectKey,
     peers,
     planner::{Planner, Timing},
@@ -77,7 +77,10 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     let timing = Timing { linger: Duration::ZERO, weight_damping: Duration::ZERO, asks_kube_proxy: false };
     let mut planner = Planner::new(timing);
     let node = world.node().cloned().unwrap_or_default();
-    let set = peers::resolve(&node, &world.peers(), |_| None);
+    // Passwords are in no recording.
+    let surroundings =
+        Surroundings { interface_index: &|_| None, router: &|_| None, ..Surroundings::ANYWHERE };
+    let set = peers::resolve(&node, &world.peers(), surroundings);
     planner.set_advertising(set.advertising());
     let mut keys = world.service_keys();
     keys.sort();

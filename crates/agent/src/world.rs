@@ -1,7 +1,8 @@
 //! Everything that the agent knows of the cluster: the stores of all kinds, and what a change makes dirty.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::Ipv6Addr,
     sync::Arc,
 };
 
@@ -13,6 +14,7 @@ use crate::{
         group::{self, Group},
         node::NodeInput,
         node_agent::{self, DummyConfig, Selection},
+        secret::{Known, Password},
         service::{ServiceInput, TrafficPolicy},
     },
     key::ObjectKey,
@@ -29,6 +31,10 @@ pub enum Input {
     LBNodeAgent(Change<LBNodeAgentSpec>),
     BGPPeer(Change<BGPPeerSpec>),
     Node(Change<NodeInput>),
+    /// Of the watch of one Secret, by its name.
+    Secret(String, Change<Password>),
+    /// The router that is heard on an interface.
+    Router(String, Ipv6Addr),
 }
 
 /// What has to be looked at again.
@@ -57,6 +63,10 @@ pub struct World {
     groups: HashMap<Arc<str>, Group>,
     agents: Store<LBNodeAgentSpec>,
     peers: Store<BGPPeerSpec>,
+    /// One a Secret that is watched, by its name.
+    secrets: HashMap<String, Store<Password>>,
+    /// By interface.
+    routers: HashMap<String, Ipv6Addr>,
     node: Option<NodeInput>,
 }
 
@@ -72,6 +82,11 @@ impl World {
             }
             Input::BGPPeer(change) => Dirty { peers: !self.peers.on(change).is_empty(), ..Dirty::default() },
             Input::Node(change) => self.on_node(change),
+            Input::Secret(name, change) => self.on_secret(name, change),
+            Input::Router(interface, router) => {
+                let before = self.routers.insert(interface, router);
+                Dirty { peers: before != Some(router), ..Dirty::default() }
+            }
         }
     }
 
@@ -168,6 +183,47 @@ impl World {
         let all_services = was_excluded != node.is_excluded();
         self.node = Some(node);
         Dirty { all_services, peers: is_changed, dummy: is_changed, ..Dirty::default() }
+    }
+
+    fn on_secret(&mut self, name: String, change: Change<Password>) -> Dirty {
+        let store = self.secrets.entry(name).or_default();
+        let was_listed = store.is_listed();
+        let is_changed = !store.on(change).is_empty();
+        // The first list also says that there is none.
+        Dirty { peers: is_changed || was_listed != store.is_listed(), ..Dirty::default() }
+    }
+
+    /// What BGPPeers for this node name in a field.
+    pub fn named_by_peers<'a>(
+        &'a self,
+        field: impl Fn(&'a BGPPeerSpec) -> Option<&'a String>,
+    ) -> BTreeSet<String> {
+        self.peers().into_iter().filter_map(|(_, spec)| field(spec)).cloned().collect()
+    }
+
+    /// Link-local address of the router that is heard on an interface.
+    pub fn router(&self, interface: &str) -> Option<Ipv6Addr> {
+        self.routers.get(interface).copied()
+    }
+
+    /// Stops knowing the router on an interface: nobody listens there any more.
+    pub fn forget_router(&mut self, interface: &str) {
+        self.routers.remove(interface);
+    }
+
+    /// What is known of a Secret.
+    pub fn secret(&self, name: &str) -> Known<'_> {
+        let Some(store) = self.secrets.get(name) else { return Known::NotYet };
+        match store.iter().next() {
+            Some((_, password)) => Known::There(password),
+            None if store.is_listed() => Known::Missing,
+            None => Known::NotYet,
+        }
+    }
+
+    /// Stops knowing a Secret: nobody watches it any more.
+    pub fn forget_secret(&mut self, name: &str) {
+        self.secrets.remove(name);
     }
 
     /// Stops knowing EndpointSlices: nobody watches them any more.
@@ -351,6 +407,26 @@ mod tests {
         assert!(!world.is_complete(), "now EndpointSlices matter");
         world.on(Input::EndpointSlice(Change::Listed));
         assert!(world.is_complete());
+    }
+
+    #[test]
+    fn a_secret_is_unknown_then_missing_then_there_and_each_change_dirties_the_peers_once() {
+        let mut world = World::default();
+        let key = |octets: &[u8]| Password::Key(bgp::md5::Md5Key::new(octets).unwrap());
+        let mut on = |change| {
+            let dirty = world.on(Input::Secret("s".to_owned(), change)).peers;
+            (dirty, world.secret("s").key("s").map_err(|refusal| refusal.message))
+        };
+        let (dirty, known) = on(Change::Listing);
+        assert!(!dirty && known.unwrap_err().contains("not been read"));
+        let (dirty, known) = on(Change::Listed);
+        assert!(dirty && known.unwrap_err().contains("there is no Secret s"));
+        let applied = |octets: &[u8]| Change::Applied(ObjectKey::new("purelb-system", "s"), key(octets));
+        assert!(matches!(on(applied(b"a")), (true, Ok(_))));
+        assert!(matches!(on(applied(b"a")), (false, Ok(_))));
+        assert!(matches!(on(applied(b"b")), (true, Ok(_))), "rotated");
+        let (dirty, known) = on(Change::Deleted(ObjectKey::new("purelb-system", "s")));
+        assert!(dirty && known.unwrap_err().contains("there is no Secret s"));
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn an_api_server_that_goes_away_costs_no_route() {
 fn conditions_and_node_status_tell_of_good_and_bad_peers_and_settle() {
     in_namespace(async || {
         let mut lab = Lab::start().await;
-        lab.peer("bad", json!({"peerAddress": "172.30.0.8", "bfd": {}})).await;
+        lab.peer("bad", json!({"peerAddress": "172.30.0.8", "sourceAddress": "2001:db8::1"})).await;
         lab.node_agent(json!({"local": {"garpConfig": {"count": 5}}})).await;
         lab.start_agent(&[]);
         lab.service("web", "Cluster", &["192.0.2.1"]).await;
@@ -174,7 +174,10 @@ fn conditions_and_node_status_tell_of_good_and_bad_peers_and_settle() {
         assert_eq!((status.matched_nodes, status.established_nodes), (1, 1));
         let bad = lab.read_peer("bad").await.status.unwrap_or_default();
         let accepted = bad.conditions.iter().find(|c| c.type_ == condition::ACCEPTED).unwrap();
-        assert!(accepted.status == "False" && accepted.message.contains("spec.bfd"), "{accepted:?}");
+        assert!(
+            accepted.status == "False" && accepted.message.contains("spec.sourceAddress"),
+            "{accepted:?}"
+        );
         let node = loop {
             let status = lab.node_status().await.and_then(|node| node.status).unwrap_or_default();
             if status.peers.iter().any(|peer| peer.advertised.ipv4 == 1) {

@@ -147,7 +147,9 @@ pub struct BGPPeerSpec {
     /// Never connects, but waits for the router to.
     #[serde(default)]
     pub passive: bool,
-    /// Secret of type kubernetes.io/basic-auth in the same namespace whose password is the TCP MD5 key (RFC 2385).
+    /// Secret of type kubernetes.io/basic-auth in the same namespace whose password, of at most 80 octets, is the
+    /// TCP MD5 key (RFC 2385). While it cannot be used there is no session; when it changes, this session alone
+    /// is established anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<SecretReference>,
     /// How many hops away an eBGP router may be. Absent: directly connected.
@@ -232,7 +234,8 @@ pub struct BfdConfig {
     /// Sends nothing until the router does.
     #[serde(default)]
     pub passive: bool,
-    /// Multihop only (RFC 5883): lowest TTL of packets that are accepted.
+    /// The router is several hops away (RFC 5883), and this is the lowest TTL of its packets that is accepted.
+    /// Absent: as many hops away as ebgpMultiHop says, or one, with TTL 255 (RFC 5881).
     #[serde(rename = "minimumTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 254))]
     pub minimum_ttl: Option<u8>,

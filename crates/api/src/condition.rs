@@ -24,6 +24,8 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// A field that this version does not act on is set.
     pub const UNSUPPORTED_FIELD: &str = "UnsupportedField";
+    /// The Secret of a password is missing, or is none that can be used.
+    pub const SECRET_NOT_USABLE: &str = "SecretNotUsable";
     /// A pool overlaps with one of a group accepted before.
     pub const OVERLAP: &str = "Overlap";
     /// A live node reports strangers.

@@ -7,6 +7,8 @@ use std::{
 };
 
 use crate::{
+    bfd,
+    md5::Md5Key,
     route::ExportPolicy,
     types::{Asn, Family, HoldTime, LongLivedStaleTime, RestartTime, RouterId},
 };
@@ -77,6 +79,10 @@ pub struct PeerConfig {
     /// Routes go out as those of a speaker that is about to leave (RFC 8326): with GRACEFUL_SHUTDOWN, on iBGP with
     /// LOCAL_PREF 0. Changing it does not reset the session.
     pub graceful_shutdown: bool,
+    /// Key of the TCP MD5 signatures (RFC 2385); `None`: unsigned. Another one is another session.
+    pub md5_key: Option<Md5Key>,
+    /// Watch the path with BFD; `None`: do not. Changing it does not reset the session.
+    pub bfd: Option<bfd::Config>,
     /// Which routes go to this peer, and with what. Changing it does not reset the session.
     pub export: ExportPolicy,
 }
@@ -110,6 +116,8 @@ impl PeerConfig {
             graceful_restart: None,
             role: None,
             graceful_shutdown: false,
+            md5_key: None,
+            bfd: None,
             export: ExportPolicy::All,
         }
     }
@@ -145,6 +153,7 @@ impl PeerConfig {
             next_hops: other.next_hops,
             graceful_restart: other.graceful_restart,
             graceful_shutdown: other.graceful_shutdown,
+            bfd: other.bfd.clone(),
             export: other.export.clone(),
             ..self.clone()
         };
@@ -158,6 +167,29 @@ impl PeerConfig {
             _ => self.scope,
         };
         self.address.to_canonical() == from.ip().to_canonical() && self.scope == scope
+    }
+
+    /// That nothing answers, in words.
+    pub(crate) fn silence(&self, waited: Duration) -> String {
+        let secs = waited.as_secs_f64();
+        let hint = match self.md5_key {
+            Some(_) => {
+                ", which is also what a router looks like whose TCP MD5 password is another one or none"
+            }
+            None => "",
+        };
+        format!("no answer within {secs:.0} s{hint}")
+    }
+
+    /// What BFD is to watch for this peer.
+    pub(crate) fn bfd_target(&self) -> Option<bfd::Target> {
+        Some(bfd::Target {
+            name: PeerName::clone(&self.name),
+            address: self.address,
+            scope: self.scope,
+            source_address: self.source_address,
+            config: self.bfd.clone()?,
+        })
     }
 
     /// Whether the peer is in another AS.

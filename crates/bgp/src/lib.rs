@@ -8,6 +8,7 @@
 //! Received routes are counted and dropped, so memory does not grow with what a router sends.
 
 pub mod attributes;
+pub mod bfd;
 pub mod capabilities;
 pub mod community;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod driver;
 mod export;
 mod fsm;
+pub mod md5;
 pub mod message;
 pub mod notification;
 mod peer;

@@ -23,10 +23,12 @@ use crate::{
 use continuity::Continuity;
 pub(crate) use continuity::Restart;
 use history::History;
+use path::Path;
 
 mod collision;
 mod continuity;
 mod history;
+mod path;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -77,6 +79,7 @@ pub(crate) struct Peer {
     /// How often in a row the peer was lost without a stable session between.
     losses: u32,
     continuity: Continuity,
+    path: Path,
     history: History,
     /// To be done by the driver.
     pub(crate) actions: Vec<Action>,
@@ -95,6 +98,7 @@ impl Peer {
             jitter: Jitter::new(seed),
             losses: 0,
             continuity: Continuity::new(restart),
+            path: Path::default(),
             history: History::new(now),
             actions: Vec::new(),
             ended: Vec::new(),
@@ -129,6 +133,7 @@ impl Peer {
     pub(crate) fn start(&mut self, ids: &mut Ids, now: Time) {
         if self.acquire == Acquire::Idle {
             self.timers.stop(Timer::IdleHold);
+            self.path.is_held_down = false;
             self.acquire = Acquire::Active;
             if !self.config.passive {
                 self.dial(ids, now);
@@ -166,6 +171,9 @@ impl Peer {
         ids: &mut Ids,
         now: Time,
     ) {
+        if config.bfd.is_none() {
+            self.forget_path(ids, now);
+        }
         if is_reset {
             if (config.address, config.scope) == (self.config.address, self.config.scope) {
                 self.pause(&Notification::new(codes::CEASE_OTHER_CONFIGURATION_CHANGE), now);
@@ -173,6 +181,7 @@ impl Peer {
                 self.stop(&Notification::new(codes::CEASE_PEER_DECONFIGURED), now);
                 self.continuity = Continuity::new(None);
             }
+            self.path.is_held_down = false;
             self.config = config;
             self.losses = 0;
             return self.start(ids, now);
@@ -271,7 +280,10 @@ impl Peer {
         while let Some(timer) = self.timers.take_expired(now) {
             match timer {
                 // Event 9: in Connect the dial is dropped for a new one, in Active one is begun.
-                Timer::ConnectRetry => self.dial(ids, now),
+                Timer::ConnectRetry => {
+                    self.on_unanswered();
+                    self.dial(ids, now);
+                }
                 // Event 13.
                 Timer::IdleHold => self.start(ids, now),
                 Timer::Hold | Timer::Keepalive | Timer::SendHold => {}
@@ -397,6 +409,15 @@ impl Peer {
         self.actions.push(Action::Dial(id));
         let time = self.connect_retry_time();
         self.timers.start(Timer::ConnectRetry, now + time);
+    }
+
+    /// ConnectRetryTimer has expired while a dial was under way.
+    fn on_unanswered(&mut self) {
+        if let Acquire::Connect(_) = self.acquire {
+            let (address, port) = (self.config.address, self.config.port);
+            let silence = self.config.silence(self.config.connect_retry_time);
+            self.history.on_obstacle(format!("cannot connect to {address} port {port}: {silence}"));
+        }
     }
 
     fn abort_dial(&mut self) {

@@ -13,8 +13,10 @@ use ipnet::IpNet;
 
 pub use crate::fsm::connection::ConnectionId;
 use crate::{
+    bfd,
     config::{PeerConfig, PeerName, PeerSetError, ShutdownMode, SpeakerConfig},
     fsm::timers::Jitter,
+    md5::Md5Key,
     notification::{self as codes, Notification},
     peer::{Action, Ids, Peer, Restart},
     rib::{adj_rib_out::AdjRibOut, changes::Changes, loc_rib::LocRib},
@@ -29,7 +31,7 @@ use crate::{
 /// - **In**, what happened: [`handle_dialed`](Speaker::handle_dialed),
 ///   [`handle_accepted`](Speaker::handle_accepted), [`handle_received`](Speaker::handle_received),
 ///   [`handle_transmitted`](Speaker::handle_transmitted), [`handle_closed`](Speaker::handle_closed),
-///   [`handle_timeout`](Speaker::handle_timeout).
+///   [`handle_bfd`](Speaker::handle_bfd), [`handle_timeout`](Speaker::handle_timeout).
 /// - **Commands**, what is wanted: [`restarted`](Speaker::restarted), [`set_peers`](Speaker::set_peers),
 ///   [`announce`](Speaker::announce), [`withdraw`](Speaker::withdraw), [`apply`](Speaker::apply),
 ///   [`replace_all`](Speaker::replace_all),
@@ -38,7 +40,7 @@ use crate::{
 ///   [`poll_event`](Speaker::poll_event), [`poll_transmit`](Speaker::poll_transmit), and then
 ///   [`poll_timeout`](Speaker::poll_timeout) for when to call `handle_timeout`.
 /// - **Read**: [`status`](Speaker::status), [`undrained`](Speaker::undrained),
-///   [`passive_peers`](Speaker::passive_peers).
+///   [`passive_peers`](Speaker::passive_peers), [`bfd_targets`](Speaker::bfd_targets).
 ///
 /// # Guarantees
 /// No call blocks, reads a clock or panics on what a peer sends. Memory does not grow with what a peer sends, nor
@@ -280,6 +282,25 @@ impl Speaker {
         self.settle();
     }
 
+    /// How the BFD session of a peer stands.
+    pub fn handle_bfd(&mut self, name: &str, report: bfd::Report, now: Time) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.handle_bfd(report, &mut self.ids, now);
+        }
+        self.settle();
+    }
+
+    /// The keys of those peers that sign (RFC 2385), by address.
+    pub fn md5_keys(&self) -> BTreeMap<IpAddr, Md5Key> {
+        let configs = self.peers.values().map(|peer| peer.config());
+        configs.filter_map(|it| Some((it.address.to_canonical(), it.md5_key.clone()?))).collect()
+    }
+
+    /// The peers whose path BFD is to watch.
+    pub fn bfd_targets(&self) -> Vec<bfd::Target> {
+        self.peers.values().filter_map(|peer| peer.config().bfd_target()).collect()
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         if matches!(self.loading, Loading::Until(time) if time <= now) {
@@ -343,6 +364,7 @@ impl Speaker {
             peers: self.peers.values().map(Peer::status).collect(),
             loc_rib: self.loc_rib.counts(),
             listen_error: None,
+            bfd_error: None,
         }
     }
 

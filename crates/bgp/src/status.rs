@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bfd,
     config::PeerName,
     types::{Asn, Family, HoldTime, RouterId, Time},
 };
@@ -18,6 +19,8 @@ pub struct SpeakerStatus {
     pub loc_rib: [usize; 2],
     /// Why passive peers cannot connect: what the kernel says to our listening.
     pub listen_error: Option<String>,
+    /// Why no BFD session can come up: what the kernel says to our receiving.
+    pub bfd_error: Option<String>,
 }
 
 /// State of the FSM (RFC 4271 §8.2.2).
@@ -71,6 +74,10 @@ pub struct PeerStatus {
     pub hold_time: Option<HoldTime>,
     /// Graceful restart was negotiated.
     pub graceful_restart: bool,
+    /// State of the BFD session, where there is one.
+    pub bfd: Option<bfd::State>,
+    /// What keeps it from coming up, where something does.
+    pub bfd_obstacle: Option<String>,
     /// End-of-RIB of every family has been handed to the socket.
     pub end_of_rib_sent: bool,
     /// The last error, in words: a NOTIFICATION sent or received, or what TCP said. It stays when the session is

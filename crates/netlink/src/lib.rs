@@ -1,4 +1,5 @@
-//! Linux links, addresses and routes over rtnetlink(7), and a monitor of what changes them.
+//! Linux links, addresses and routes over rtnetlink(7), a monitor of what changes them, and the router at the
+//! other end of a link.
 //!
 //! It knows neither Kubernetes nor what an address is for: callers say which link, which prefix, and get a
 //! typed error that names the step and the object. It keeps no state: what is there is asked of the kernel.
@@ -18,6 +19,7 @@ mod error;
 mod link;
 mod monitor;
 mod route;
+mod router;
 
 pub use address::{Address, AddressFlags, Addressing, Lifetime, Outcome};
 pub use connection::Netlink;
@@ -25,6 +27,7 @@ pub use error::{Error, Step};
 pub use link::{DummyKind, Link};
 pub use monitor::{Event, Monitor, MonitorError};
 pub use route::DefaultRoute;
+pub use router::RouterDiscovery;
 
 /// The mark of what this software put into the kernel: `IFA_PROTO` of addresses and `rtm_protocol` of routes.
 /// Not among the numbers that the kernel or a known routing daemon uses (`/etc/iproute2/rt_protos`).

@@ -117,6 +117,25 @@ impl Link {
             .map(drop)
     }
 
+    /// Nothing gets through any more, and nobody is told, until [`Link::heal`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter.
+    pub fn cut(&self) -> Result<()> {
+        let chain =
+            |hook: &str| format!("chain {hook} {{ type filter hook {hook} priority 0; policy drop; }}");
+        let filter = format!("table inet cut {{ {}\n{}\n}}\n", chain("input"), chain("output"));
+        command::run_with_input(self.speaker.namespace.command("nft").args(["-f", "-"]), &filter).map(drop)
+    }
+
+    /// Ends [`Link::cut`].
+    ///
+    /// # Errors
+    /// When it was not cut.
+    pub fn heal(&self) -> Result<()> {
+        command::run(self.speaker.namespace.command("nft").args(["delete", "table", "inet", "cut"])).map(drop)
+    }
+
     /// How many BGP connections there are at the speaker: those it opened, and those that were opened to it.
     ///
     /// # Errors

@@ -2,14 +2,18 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU8,
     time::Duration,
 };
 
 use bgp::{
+    bfd,
     config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig, Role, RoleConfig},
+    md5::Md5Key,
     types::{Asn, Family, HoldTime, RouterId},
 };
-use lab::{Error, Result};
+use lab::{Error, Host, Result};
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     link::{Link, address_of},
@@ -18,6 +22,11 @@ use crate::{
 
 /// The one peer of the speaker.
 pub(crate) const PEER: &str = "router";
+
+/// How often BFD packets go out in both directions: slow enough for a machine that runs several cells at once.
+pub(crate) const BFD_INTERVAL: Duration = Duration::from_millis(200);
+/// How many of them may be lost.
+pub(crate) const BFD_MULTIPLIER: NonZeroU8 = NonZeroU8::new(5).expect("5 is not 0");
 
 /// Who opens the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +70,14 @@ pub struct Plan {
     pub extended_message: bool,
     /// The router puts what it learns into its kernel and forwards.
     pub forwards: bool,
+    /// Neither side is told the other's address: both learn it on the interface.
+    pub unnumbered: bool,
+    /// Our TCP MD5 key.
+    pub md5: Option<&'static str>,
+    /// The router's.
+    pub router_md5: Option<&'static str>,
+    /// Both sides watch the path with BFD.
+    pub bfd: bool,
     /// Our BGP Identifier.
     pub speaker_id: Ipv4Addr,
     /// The router's BGP Identifier.
@@ -85,6 +102,10 @@ impl Default for Plan {
             role: None,
             extended_message: false,
             forwards: false,
+            unnumbered: false,
+            md5: None,
+            router_md5: None,
+            bfd: false,
             speaker_id: Ipv4Addr::new(10, 0, 0, 1),
             router_id: Ipv4Addr::new(10, 0, 0, 2),
         }
@@ -119,6 +140,11 @@ impl Plan {
         matches!(self.hops, Hops::Multihop(_))
     }
 
+    /// Where an end of the session is.
+    pub(crate) fn address(&self, end: &Host) -> IpAddr {
+        if self.unnumbered { end.addresses.link_local.into() } else { address_of(end, self.over) }
+    }
+
     /// The AS_PATH that the router is to see.
     pub fn as_path(&self) -> Vec<u32> {
         if self.speaker_as == self.router_as { Vec::new() } else { vec![self.speaker_as] }
@@ -137,10 +163,34 @@ impl Plan {
         let router_id =
             RouterId::new(self.speaker_id).ok_or_else(|| Error::unmet("router ID 0 in a plan"))?;
         let hold_time = HoldTime::new(self.hold_secs).ok_or_else(|| Error::unmet("a hold time of 1 or 2"))?;
-        let address = address_of(&link.router, self.over);
-        let peer_asn = PeerAsn::Exactly(asn(self.router_as_at_speaker)?);
+        let address = self.address(&link.router);
+        let peer_asn = match self.unnumbered {
+            true => PeerAsn::External,
+            false => PeerAsn::Exactly(asn(self.router_as_at_speaker)?),
+        };
+        let index = || link.speaker.namespace.enter(|| if_nametoindex(link.interface()));
+        let scope = match self.unnumbered {
+            true => index()?.map_err(|error| Error::parse("the speaker's interface", error))?,
+            false => 0,
+        };
         let own = link.speaker.addresses;
+        let md5_key = self.md5.map(|key| Md5Key::new(key.as_bytes())).transpose();
+        let path = match self.hops {
+            // RFC 5883 asks for no TTL of 255, and BIRD sends with the kernel's 64.
+            Hops::Multihop(_) => bfd::Path::Multihop { min_ttl: 60 },
+            _ => bfd::Path::SingleHop,
+        };
+        let bfd = bfd::Config {
+            transmit_interval: BFD_INTERVAL,
+            receive_interval: BFD_INTERVAL,
+            detect_mult: BFD_MULTIPLIER,
+            path,
+            ..bfd::Config::default()
+        };
         Ok(PeerConfig {
+            md5_key: md5_key.map_err(|error| Error::parse("a plan's MD5 key", error))?,
+            bfd: self.bfd.then_some(bfd),
+            scope,
             hold_time,
             connect_retry_time: Duration::from_secs(1),
             passive: self.dials == Dials::Router,
@@ -156,7 +206,13 @@ impl Plan {
     /// What templates may name.
     pub(crate) fn values(&self, link: &Link) -> Values {
         let mut values = Values::default();
-        values.text("speaker", address_of(&link.speaker, self.over));
+        let speaker = self.address(&link.speaker);
+        values.text("speaker", speaker);
+        values.text(
+            "neighbor",
+            if self.unnumbered { link.interface().to_owned() } else { speaker.to_string() },
+        );
+        values.flag("unnumbered", self.unnumbered);
         values.text("router", address_of(&link.router, self.over));
         values.text("speaker_as", self.speaker_as_at_router);
         values.text("router_as", self.router_as);
@@ -166,6 +222,12 @@ impl Plan {
         if let Hops::Multihop(hops) = self.hops {
             values.text("hops", hops);
         }
+        values.text("interface", link.interface());
+        values.text("password", self.router_md5.unwrap_or_default());
+        values.flag("password", self.router_md5.is_some());
+        values.text("bfd_millis", BFD_INTERVAL.as_millis());
+        values.text("bfd_multiplier", BFD_MULTIPLIER);
+        values.flag("bfd", self.bfd);
         values.flag("ipv4", self.families.contains(&Family::Ipv4Unicast));
         values.flag("ipv6", self.families.contains(&Family::Ipv6Unicast));
         values.flag("passive", self.dials == Dials::Speaker);

@@ -99,6 +99,14 @@ pub trait Router {
     /// When it cannot be asked.
     fn has_shutdown_text(&self, text: &str) -> Result<bool>;
 
+    /// The state of its BFD session with the speaker, in its own words.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or has none.
+    fn bfd_state(&self) -> Result<String> {
+        Err(Error::unmet("it speaks no BFD"))
+    }
+
     /// Asks it to ask for all routes again.
     ///
     /// # Errors

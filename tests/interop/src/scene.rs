@@ -29,8 +29,8 @@ const MALFORMED: &str = "_ws.malformed || bgp.marker_invalid || bgp.length.inval
                          bgp.cap.length.bad || \
                          bgp.prefix_length.invalid || bgp.ext_com.length.bad";
 
-/// What is captured: BGP, and the datagram that ends it.
-const CAPTURED: &str = "tcp port 179 or udp port 9";
+/// What is captured: BGP, BFD, and the datagram that ends it.
+const CAPTURED: &str = "tcp port 179 or udp port 9 or udp port 3784 or udp port 4784";
 
 /// The discard port (RFC 863), and what is said to it.
 const DISCARD: u16 = 9;
@@ -142,6 +142,11 @@ impl Scene {
         let address = address_of(&link.speaker, plan.over);
         let listen = if plan.dials == Dials::Speaker { Vec::new() } else { vec![(address, 179).into()] };
         let speaker = Speaker::start(&link.speaker, SpeakerConfig { listen, ..SpeakerConfig::default() })?;
+        if plan.unnumbered {
+            let found = speaker.discover(link.interface(), PATIENCE)?;
+            let router = plan.address(&link.router);
+            require!(IpAddr::from(found) == router, "{found} was heard, not {router}");
+        }
         speaker.set_peers(vec![plan.peer(&link)?])?;
         Ok(Self { speaker, router, plan, link, capture })
     }
@@ -233,13 +238,13 @@ impl Scene {
     pub fn finish(self) -> Result<Captured> {
         self.wait_captured()?;
         let captured = self.capture.finish()?;
-        let ours = source(address_of(&self.link.speaker, self.plan.over));
+        let ours = source(self.plan.address(&self.link.speaker));
         let fields = ["frame.number", "bgp.type", "_ws.expert.message"];
         let mut malformed = captured.packets(&format!("({MALFORMED}) && {ours}"), &fields)?;
         malformed.retain(|shown| !is_long_message(shown));
         require!(malformed.is_empty(), "tshark finds these packets of ours wrong: {malformed:?}");
         for (who, host) in [("the speaker", &self.link.speaker), ("the router", &self.link.router)] {
-            let filter = format!("bgp.type == 1 && {}", source(address_of(host, self.plan.over)));
+            let filter = format!("bgp.type == 1 && {}", source(self.plan.address(host)));
             let opens = captured.packets(&filter, &["frame.number"])?;
             require!(!opens.is_empty(), "the capture has no OPEN from {who}");
         }
@@ -269,7 +274,8 @@ pub(crate) fn is_long_message(shown: &str) -> bool {
     length.is_some_and(|length| (4097..=65_535).contains(&length))
 }
 
-fn source(address: IpAddr) -> String {
+/// The filter for packets from an address.
+pub(crate) fn source(address: IpAddr) -> String {
     format!("{} == {address}", if address.is_ipv4() { "ip.src" } else { "ipv6.src" })
 }
 
@@ -282,7 +288,7 @@ fn place(ground: &Ground, plan: &Plan, link: &Link) -> Result<Place> {
         namespace: link.router.namespace.clone(),
         folder,
         logs: ground.run.folder().join("logs"),
-        speaker: address_of(&link.speaker, plan.over),
+        speaker: plan.address(&link.speaker),
         values,
     })
 }

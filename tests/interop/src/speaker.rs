@@ -1,6 +1,7 @@
 //! Our side: a speaker of `bgp` with its tokio driver, on a thread in its own namespace.
 
 use std::{
+    net::Ipv6Addr,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use bgp::{
 };
 use ipnet::IpNet;
 use lab::{Error, Host, Result, require, until};
+use netlink::RouterDiscovery;
 use tokio::runtime::{Builder, Runtime};
 
 /// A running speaker.
@@ -47,6 +49,26 @@ impl Speaker {
         let handle =
             spawned.map_err(|error| Error::parse("the runtime", error))?.map_err(Error::io("listening"))?;
         Ok(Self { handle, runtime })
+    }
+
+    /// Listens to Router Advertisements on an interface, and advertises there, from now on; the router's address.
+    ///
+    /// # Errors
+    /// When none is heard in time.
+    pub fn discover(&self, interface: &'static str, timeout: Duration) -> Result<Ipv6Addr> {
+        let (heard, found) = mpsc::channel();
+        self.runtime.spawn(async move {
+            let mut discovery = RouterDiscovery::open(interface)?;
+            loop {
+                let router = discovery.changed().await?;
+                if heard.send(router).is_err() {
+                    // Nobody asks any more, but the router still wants to hear us.
+                    while discovery.changed().await.is_ok() {}
+                    return std::io::Result::Ok(());
+                }
+            }
+        });
+        found.recv_timeout(timeout).map_err(|error| Error::parse("Router Advertisements", error))
     }
 
     /// Makes these the only peers.

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use api::{
     BGPNodeStatus, BGPNodeStatusStatus, GoDuration, NodePeerStatus,
-    bgp_node_status::{BGPNodeStatusSpec, PrefixCounts, SessionState},
+    bgp_node_status::{BGPNodeStatusSpec, BfdState, PrefixCounts, SessionState},
     bgp_peer::AddressFamily,
     condition,
 };
 use bgp::{
+    config::PeerConfig,
     driver::Handle,
     status::{PeerStatus, SpeakerStatus, State},
     types::{Family, Time},
@@ -30,6 +31,8 @@ use crate::{
     peers::{Peer, PeerSet},
 };
 
+/// How the last error of a peer begins that is refused.
+pub(crate) const REFUSED: &str = "refused: ";
 /// Least time between two writes.
 const PACE: Duration = Duration::from_secs(1);
 /// Wait after a write that failed.
@@ -123,7 +126,7 @@ fn node_status(
     wall: impl Fn(Time) -> Timestamp,
 ) -> BGPNodeStatusStatus {
     let find = |peer: &Peer| speaker.peers.iter().find(|status| *status.name == *peer.name);
-    let sessions: Vec<_> = peers.iter().map(|peer| session(peer, find(peer), &wall)).collect();
+    let sessions: Vec<_> = peers.iter().map(|peer| session(peer, find(peer), speaker, &wall)).collect();
     let established = sessions.iter().filter(|peer| peer.state == SessionState::Established).count();
     let message = format!("{established} of {} sessions are established", sessions.len());
     let ready = match sessions.len() {
@@ -156,15 +159,21 @@ fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn session(peer: &Peer, status: Option<&PeerStatus>, wall: impl Fn(Time) -> Timestamp) -> NodePeerStatus {
+fn session(
+    peer: &Peer,
+    status: Option<&PeerStatus>,
+    speaker: &SpeakerStatus,
+    wall: impl Fn(Time) -> Timestamp,
+) -> NodePeerStatus {
     let refused = NodePeerStatus {
         name: peer.name.clone(),
         address: peer.address.clone(),
         local_asn: peer.local_asn,
-        last_error: peer.config.as_ref().err().map(|refusal| format!("refused: {refusal}")),
+        last_error: peer.config.as_ref().err().map(|refusal| format!("{REFUSED}{refusal}")),
         ..NodePeerStatus::default()
     };
-    let Some(status) = status else { return refused };
+    let (Some(status), Ok(config)) = (status, &peer.config) else { return refused };
+    let obstacle = obstacle(config, status, speaker);
     let is_established = status.state == State::Established;
     let unsendable = status.unsendable_reason.clone().filter(|_| status.unsendable.iter().any(|n| *n > 0));
     NodePeerStatus {
@@ -180,10 +189,21 @@ fn session(peer: &Peer, status: Option<&PeerStatus>, wall: impl Fn(Time) -> Time
             .filter(|_| is_established)
             .map(|time| GoDuration::from_secs(time.secs().into())),
         graceful_restart: status.graceful_restart,
-        last_error: unsendable.or_else(|| status.last_error.clone()),
+        bfd_state: status.bfd.map(bfd_state),
+        last_error: unsendable.or(obstacle).or_else(|| status.last_error.clone()),
         flaps: i64::try_from(status.flaps).unwrap_or(i64::MAX),
         ..refused
     }
+}
+
+/// What keeps this session, or its BFD, from its work: what the kernel says to our listening or receiving, or packets
+/// that have to be dropped.
+fn obstacle(config: &PeerConfig, status: &PeerStatus, speaker: &SpeakerStatus) -> Option<String> {
+    let is_waiting = config.passive && status.state != State::Established;
+    let is_deaf = status.bfd.is_some_and(|state| state != bgp::bfd::State::Up);
+    let listen_error = speaker.listen_error.clone().filter(|_| is_waiting);
+    let bfd_error = speaker.bfd_error.clone().filter(|_| is_deaf);
+    listen_error.or(bfd_error).or_else(|| status.bfd_obstacle.clone())
 }
 
 /// Whole seconds: what an API object can hold.
@@ -199,6 +219,15 @@ const fn state(state: State) -> SessionState {
         State::OpenSent => SessionState::OpenSent,
         State::OpenConfirm => SessionState::OpenConfirm,
         State::Established => SessionState::Established,
+    }
+}
+
+const fn bfd_state(state: bgp::bfd::State) -> BfdState {
+    match state {
+        bgp::bfd::State::AdminDown => BfdState::AdminDown,
+        bgp::bfd::State::Down => BfdState::Down,
+        bgp::bfd::State::Init => BfdState::Init,
+        bgp::bfd::State::Up => BfdState::Up,
     }
 }
 
@@ -225,7 +254,7 @@ mod tests {
             name: "tor1".to_owned(),
             local_asn: 64512,
             address: Some("192.0.2.1".to_owned()),
-            config: Err(Refusal::unsupported("spec.bfd")),
+            config: Err(Refusal::unsupported("spec.role")),
             advertisements: Vec::new(),
         }
     }
@@ -239,7 +268,7 @@ mod tests {
     fn a_refused_peer_is_listed_with_its_refusal() {
         let status = status(&[refused()], &SpeakerStatus::default());
         assert_eq!(status.peers[0].state, SessionState::Idle);
-        assert!(status.peers[0].last_error.as_ref().unwrap().contains("spec.bfd"), "{status:?}");
+        assert!(status.peers[0].last_error.as_ref().unwrap().contains("spec.role"), "{status:?}");
         assert!(!condition::is_true(&status.conditions, condition::READY));
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
-    BGPNodeStatus, BGPPeer, BGPPeerStatus, LBNodeAgent, LBNodeAgentStatus, Refusal,
+    BGPNodeStatus, BGPPeer, BGPPeerStatus, LBNodeAgent, LBNodeAgentStatus, NodePeerStatus, Refusal,
     bgp_node_status::SessionState,
     condition::{self, reason},
 };
@@ -25,7 +25,12 @@ use tokio::{
 };
 
 use crate::{
-    inputs::{bgp_peer, node::NodeInput, node_agent},
+    apply::node_status::REFUSED,
+    inputs::{
+        bgp_peer::{self, Surroundings},
+        node::NodeInput,
+        node_agent, secret,
+    },
     lease::SharedLease,
     peers::PeerSet,
 };
@@ -194,8 +199,10 @@ fn peer_status<'a>(
         .collect();
     let matched = sessions.len();
     let established = sessions.iter().filter(|session| session.state == SessionState::Established).count();
-    // Interfaces are the nodes' own: a node without the interface says so in its BGPNodeStatus.
-    let result = bgp_peer::parse(&name, &peer.spec, node, |_| Some(1)).map(drop);
+    // Interfaces are the nodes' own: a node without the interface says so in its BGPNodeStatus. Secrets are the
+    // namespace's, and the nodes that watch them say what is wrong with them.
+    let result = bgp_peer::parse(&name, &peer.spec, node, Surroundings::ANYWHERE).map(drop);
+    let result = result.and_then(|()| sessions.iter().find_map(|it| secret_refusal(it)).map_or(Ok(()), Err));
     let generation = peer.metadata.generation;
     let message = format!("established on {established} of {matched} nodes");
     let ready = match matched {
@@ -212,6 +219,16 @@ fn peer_status<'a>(
     BGPPeerStatus { conditions, matched_nodes: count(matched), established_nodes: count(established) }
 }
 
+/// What a node says of the Secret of its session.
+fn secret_refusal(session: &NodePeerStatus) -> Option<Refusal> {
+    let (path, message) = session.last_error.as_ref()?.strip_prefix(REFUSED)?.split_once(": ")?;
+    secret::is_about_secret(path).then(|| Refusal {
+        reason: reason::SECRET_NOT_USABLE,
+        path: path.to_owned(),
+        message: message.to_owned(),
+    })
+}
+
 fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
     let result = node_agent::parse(&agent.spec, "").map(drop);
     let mut conditions = agent.status.clone().unwrap_or_default().conditions;
@@ -221,7 +238,7 @@ fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
 
 #[cfg(test)]
 mod tests {
-    use api::{BGPNodeStatusStatus, NodePeerStatus, bgp_node_status::BGPNodeStatusSpec};
+    use api::{BGPNodeStatusStatus, bgp_node_status::BGPNodeStatusSpec};
 
     use super::*;
 
@@ -271,11 +288,11 @@ mod tests {
 
     #[test]
     fn a_refused_peer_says_which_field_and_writing_settles() {
-        let mut peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, bfd: {}}");
+        let mut peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, sourceAddress: '2001:db8::1'}");
         let first = status(&peer, &[]);
         let accepted = &first.conditions[0];
-        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "UnsupportedField"));
-        assert!(accepted.message.contains("spec.bfd") && accepted.observed_generation == Some(3));
+        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "Invalid"));
+        assert!(accepted.message.contains("spec.sourceAddress") && accepted.observed_generation == Some(3));
         peer.status = Some(first.clone());
         let later = peer_status(
             &peer,
@@ -284,6 +301,19 @@ mod tests {
             Timestamp::from_second(99).unwrap(),
         );
         assert_eq!(later, first, "nothing changed, nothing to write");
+    }
+
+    #[test]
+    fn a_secret_that_a_node_cannot_use_is_in_the_condition() {
+        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, passwordSecret: {name: s}}");
+        let mut reporting = node("a", SessionState::Idle);
+        let refusal = secret::Known::Missing.key("s").unwrap_err();
+        reporting.status.as_mut().unwrap().peers[0].last_error = Some(format!("{REFUSED}{refusal}"));
+        let accepted = &status(&peer, &[reporting]).conditions[0];
+        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "SecretNotUsable"));
+        assert!(accepted.message.contains("there is no Secret s"), "{accepted:?}");
+        let accepted = &status(&peer, &[node("a", SessionState::Active)]).conditions[0];
+        assert_eq!(accepted.status, "True");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! What the agent observes beside the API server.
 
 pub mod kube_proxy;
+pub mod routers;
 pub mod subnets;

@@ -1,9 +1,9 @@
 //! BGPPeers: one spec and this node make the configuration of one session, or a refusal that names the field.
 //!
-//! Fields that this version does not act on are refused, never ignored.
+//! Every field is acted on; a value that cannot be is refused, never ignored.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -13,22 +13,44 @@ use api::{
 };
 use bgp::{
     config::{GracefulRestartConfig, Hops, OwnNextHops, PeerAsn, PeerConfig, Role, RoleConfig},
+    md5::Md5Key,
     types::{Asn, Family, HoldTime, LongLivedStaleTime, RestartTime, RouterId},
 };
 use sha2::{Digest, Sha256};
 
-use crate::inputs::node::NodeInput;
+use crate::inputs::{bfd, node::NodeInput};
 
-/// Reads a peer for a node. `interface_index` finds the interface of a link-local address.
+/// Where a session finds what its spec only names.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Index of an interface of this node.
+    pub interface_index: &'a dyn Fn(&str) -> Option<u32>,
+    /// Link-local address of the router on an interface, once it has been heard.
+    pub router: &'a dyn Fn(&str) -> Option<Ipv6Addr>,
+    /// Key of a Secret. `None` is for those who only report: a session always gets a key or a refusal.
+    pub password: &'a dyn Fn(&str) -> Result<Option<Md5Key>, Refusal>,
+}
+
+impl Surroundings<'static> {
+    /// For those who look at a spec where it is not used: whatever it names is there.
+    pub const ANYWHERE: Surroundings<'static> = Surroundings {
+        interface_index: &|_| Some(1),
+        router: &|_| Some(SOME_ROUTER),
+        password: &|_| Ok(None),
+    };
+}
+
+const SOME_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// Reads a peer for a node.
 pub fn parse(
     name: &str,
     spec: &BGPPeerSpec,
     node: &NodeInput,
-    interface_index: impl Fn(&str) -> Option<u32>,
+    surroundings: Surroundings<'_>,
 ) -> Result<PeerConfig, Refusal> {
-    refuse_unsupported(spec)?;
     let local_asn = asn("spec.myASN", spec.my_asn)?;
-    let (address, scope) = peer_address(spec, interface_index)?;
+    let (address, scope) = peer_address(spec, surroundings)?;
     let mut peer = PeerConfig::new(name, address, router_id(spec, node)?, local_asn, peer_asn(spec)?);
     peer.scope = scope;
     if spec.peer_port == 0 {
@@ -44,20 +66,12 @@ pub fn parse(
     peer.hops = hops(spec)?;
     peer.graceful_restart = graceful_restart(spec)?;
     peer.role = role(spec, peer.is_external())?;
+    if let Some(secret) = &spec.password_secret {
+        peer.md5_key = (surroundings.password)(&secret.name)?;
+    }
+    peer.bfd = bfd::parse(spec)?;
     peer.next_hops = OwnNextHops { ipv4: node.ipv4, ipv6: node.ipv6 };
     Ok(peer)
-}
-
-fn refuse_unsupported(spec: &BGPPeerSpec) -> Result<(), Refusal> {
-    let set = [
-        ("spec.interface", spec.interface.is_some() && spec.peer_address.is_none()),
-        ("spec.passwordSecret", spec.password_secret.is_some()),
-        ("spec.bfd", spec.bfd.is_some()),
-    ];
-    match set.into_iter().find(|(_, is_set)| *is_set) {
-        Some((path, _)) => Err(Refusal::unsupported(path)),
-        None => Ok(()),
-    }
 }
 
 fn asn(path: &str, number: u32) -> Result<Asn, Refusal> {
@@ -78,17 +92,15 @@ fn peer_asn(spec: &BGPPeerSpec) -> Result<PeerAsn, Refusal> {
     }
 }
 
-fn peer_address(
-    spec: &BGPPeerSpec,
-    interface_index: impl Fn(&str) -> Option<u32>,
-) -> Result<(IpAddr, u32), Refusal> {
+fn peer_address(spec: &BGPPeerSpec, surroundings: Surroundings<'_>) -> Result<(IpAddr, u32), Refusal> {
     let path = "spec.peerAddress";
     let text = match (&spec.peer_address, &spec.interface) {
         (Some(text), None) => text,
         (Some(_), Some(_)) => {
             return Err(Refusal::invalid("spec.interface", "peerAddress is set as well: keep one of them"));
         }
-        (None, _) => {
+        (None, Some(interface)) => return router_address(interface, surroundings),
+        (None, None) => {
             return Err(Refusal::invalid(path, "no address is set: expected an IPv4 or IPv6 address"));
         }
     };
@@ -112,9 +124,14 @@ fn peer_address(
     let is_link_local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
     match (is_link_local, zone) {
         (false, None) => Ok((address, 0)),
-        (true, Some(zone)) => interface_index(zone).map(|index| (address, index)).ok_or_else(|| {
-            Refusal::invalid(path, format!("this node has no interface {zone}: expected one as in `ip link`"))
-        }),
+        (true, Some(zone)) => {
+            (surroundings.interface_index)(zone).map(|index| (address, index)).ok_or_else(|| {
+                Refusal::invalid(
+                    path,
+                    format!("this node has no interface {zone}: expected one as in `ip link`"),
+                )
+            })
+        }
         (true, None) => Err(Refusal::invalid(
             path,
             format!("{address} is link-local: append its interface, as {address}%eth0"),
@@ -123,6 +140,24 @@ fn peer_address(
             Err(Refusal::invalid(path, format!("{address} is not link-local: leave out %{zone}")))
         }
     }
+}
+
+/// Unnumbered: who is heard on the interface.
+fn router_address(interface: &str, surroundings: Surroundings<'_>) -> Result<(IpAddr, u32), Refusal> {
+    let path = "spec.interface";
+    let index = (surroundings.interface_index)(interface).ok_or_else(|| {
+        Refusal::invalid(
+            path,
+            format!("this node has no interface {interface}: expected one as in `ip link`"),
+        )
+    })?;
+    let router = (surroundings.router)(interface).ok_or_else(|| {
+        let message = format!(
+            "no router is heard on {interface} yet: expected its Router Advertisements (IPv6 has to be on at both ends)"
+        );
+        Refusal::invalid(path, message)
+    })?;
+    Ok((router.into(), index))
 }
 
 fn source_address(spec: &BGPPeerSpec, peer: IpAddr) -> Result<Option<IpAddr>, Refusal> {
@@ -289,7 +324,15 @@ mod tests {
 
     fn read(yaml: &str) -> Result<PeerConfig, Refusal> {
         let spec: BGPPeerSpec = serde_norway::from_str(&format!("{{myASN: 64512, {yaml}}}")).unwrap();
-        parse("tor1", &spec, &node(), |name| (name == "eth0").then_some(7))
+        let surroundings = Surroundings {
+            interface_index: &|name| ["eth0", "eth1"].contains(&name).then_some(7),
+            router: &|name| (name == "eth0").then_some(SOME_ROUTER),
+            password: &|name| match name {
+                "there" => Ok(Some(Md5Key::new(b"key").unwrap())),
+                _ => Err(Refusal::invalid("spec.passwordSecret.name", "there is no such Secret")),
+            },
+        };
+        parse("tor1", &spec, &node(), surroundings)
     }
 
     #[test]
@@ -363,6 +406,25 @@ mod tests {
     }
 
     #[test]
+    fn an_unnumbered_peer_is_the_router_that_is_heard_on_its_interface() {
+        let peer = read("dynamicASN: external, interface: eth0").unwrap();
+        assert_eq!((peer.address, peer.scope), (SOME_ROUTER.into(), 7));
+        for (interface, part) in [("eth1", "no router is heard on eth1 yet"), ("eth9", "no interface eth9")] {
+            let refusal = read(&format!("dynamicASN: external, interface: {interface}")).unwrap_err();
+            assert_eq!(refusal.path, "spec.interface");
+            assert!(refusal.message.contains(part), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_key_of_its_secret_or_no_session() {
+        let peer = read("peerASN: 1, peerAddress: 192.0.2.1, passwordSecret: {name: there}").unwrap();
+        assert_eq!(peer.md5_key, Some(Md5Key::new(b"key").unwrap()));
+        let refusal = read("peerASN: 1, peerAddress: 192.0.2.1, passwordSecret: {name: gone}").unwrap_err();
+        assert_eq!(refusal.path, "spec.passwordSecret.name");
+    }
+
+    #[test]
     fn families_come_in_one_order_whatever_the_spec_says() {
         let peer = read("peerASN: 1, peerAddress: 192.0.2.1, addressFamilies: [ipv6-unicast, ipv4-unicast]")
             .unwrap();
@@ -405,23 +467,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_do_nothing_yet_are_refused_by_name() {
-        for (yaml, path) in [("passwordSecret: {name: s}", "spec.passwordSecret"), ("bfd: {}", "spec.bfd")] {
-            let refusal = read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {yaml}")).unwrap_err();
-            assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path), "{yaml}");
-        }
-        assert_eq!(read("peerASN: 1, interface: eth0").unwrap_err().path, "spec.interface");
-        let defaults = "gracefulRestart: {}";
-        assert!(read(&format!("peerASN: 1, peerAddress: 192.0.2.1, {defaults}")).is_ok());
-    }
-
-    #[test]
     fn a_node_without_ipv4_has_a_router_id_of_its_own_that_stays() {
         let spec: BGPPeerSpec =
             serde_norway::from_str("{myASN: 1, peerASN: 2, peerAddress: '2001:db8::1'}").unwrap();
         let id = |name: &str| {
             let node = NodeInput { name: name.to_owned(), ..NodeInput::default() };
-            parse("p", &spec, &node, |_| None).unwrap().router_id
+            parse("p", &spec, &node, Surroundings::ANYWHERE).unwrap().router_id
         };
         assert_eq!(id("n1"), id("n1"));
         assert_ne!(id("n1"), id("n2"));

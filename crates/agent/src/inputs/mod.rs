@@ -2,10 +2,12 @@
 //! refused as a value that says why.
 
 pub mod advertisement;
+pub mod bfd;
 pub mod bgp_peer;
 pub mod endpoints;
 pub mod group;
 pub mod node;
 pub mod node_agent;
 pub mod overrides;
+pub mod secret;
 pub mod service;

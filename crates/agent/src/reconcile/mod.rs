@@ -8,7 +8,7 @@
 mod rounds;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -84,15 +84,29 @@ pub struct Outputs {
     pub metrics: Metrics,
 }
 
-/// Starts the watch of EndpointSlices.
-pub type StartSlices = Box<dyn Fn() -> JoinHandle<()> + Send>;
+/// Starts the watch of what has this name.
+pub type StartNamed = Box<dyn Fn(&str) -> JoinHandle<()> + Send>;
+
+/// Starts watches that are wanted only at times.
+pub struct Watches {
+    /// Of EndpointSlices.
+    pub slices: Box<dyn Fn() -> JoinHandle<()> + Send>,
+    /// Of one Secret.
+    pub secret: StartNamed,
+    /// Of the router on one interface.
+    pub router: StartNamed,
+}
 
 /// The state of the loop.
 pub struct Reconciler {
     settings: Settings,
     inputs: mpsc::Receiver<Stamped<Input>>,
-    start_slices: StartSlices,
+    watches: Watches,
     slices: Option<JoinHandle<()>>,
+    /// By name.
+    secrets: HashMap<String, JoinHandle<()>>,
+    /// By interface.
+    routers: HashMap<String, JoinHandle<()>>,
     world: World,
     /// This node's peers, as they were last read.
     peers: Arc<PeerSet>,
@@ -121,7 +135,7 @@ impl Reconciler {
     pub fn new(
         settings: Settings,
         inputs: mpsc::Receiver<Stamped<Input>>,
-        start_slices: StartSlices,
+        watches: Watches,
         speaker: Handle,
         outputs: Outputs,
     ) -> anyhow::Result<Reconciler> {
@@ -130,8 +144,10 @@ impl Reconciler {
         let wait = settings.kube_proxy_wait.0;
         Ok(Reconciler {
             inputs,
-            start_slices,
+            watches,
             slices: None,
+            secrets: HashMap::new(),
+            routers: HashMap::new(),
             world: World::default(),
             peers: Arc::default(),
             planner: Planner::new(Timing {
@@ -176,9 +192,8 @@ impl Reconciler {
                 () = sleep_until(due.into()) => self.on_time().await,
             }
         }
-        if let Some(slices) = self.slices.take() {
-            slices.abort();
-        }
+        let named = self.secrets.into_values().chain(self.routers.into_values());
+        self.slices.into_iter().chain(named).for_each(|watch| watch.abort());
         Ok(self.interface)
     }
 
@@ -247,6 +262,9 @@ impl Reconciler {
         };
         let dirty = self.world.on(input.value);
         self.watch_slices_if_needed();
+        if dirty.peers {
+            self.watch_what_peers_name();
+        }
         match self.phase {
             Phase::Listing if self.world.is_complete() => self.plan_everything(),
             Phase::Listing => {}
@@ -256,12 +274,24 @@ impl Reconciler {
 
     fn watch_slices_if_needed(&mut self) {
         match (self.world.needs_slices(), self.slices.take()) {
-            (true, None) => self.slices = Some((self.start_slices)()),
+            (true, None) => self.slices = Some((self.watches.slices)()),
             (false, Some(watch)) => {
                 watch.abort();
                 self.world.forget_slices();
             }
             (_, watch) => self.slices = watch,
+        }
+    }
+
+    /// The Secrets and interfaces that BGPPeers for this node name, and no others.
+    fn watch_what_peers_name(&mut self) {
+        let secrets = self.world.named_by_peers(|spec| Some(&spec.password_secret.as_ref()?.name));
+        for name in keep_watching(&mut self.secrets, &secrets, &self.watches.secret) {
+            self.world.forget_secret(&name);
+        }
+        let interfaces = self.world.named_by_peers(|spec| spec.interface.as_ref());
+        for interface in keep_watching(&mut self.routers, &interfaces, &self.watches.router) {
+            self.world.forget_router(&interface);
         }
     }
 
@@ -366,6 +396,19 @@ impl Reconciler {
             let _ = forwards.send(key);
         });
     }
+}
+
+/// Starts the watches that are missing and ends those that are not wanted, whose names it returns.
+fn keep_watching(
+    running: &mut HashMap<String, JoinHandle<()>>,
+    wanted: &BTreeSet<String>,
+    start: impl Fn(&str) -> JoinHandle<()>,
+) -> Vec<String> {
+    let ended: Vec<_> = running.extract_if(|name, _| !wanted.contains(name)).collect();
+    for name in wanted {
+        running.entry(name.clone()).or_insert_with(|| start(name));
+    }
+    ended.into_iter().inspect(|(_, watch)| watch.abort()).map(|(name, _)| name).collect()
 }
 
 /// What is in one of the two only.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio::time::sleep_until;
 
 use super::{Cause, Phase, Reconciler};
-use crate::{apply::routes::Changes, facts::subnets::Membership, peers};
+use crate::{apply::routes::Changes, facts::subnets::Membership, inputs::bgp_peer::Surroundings, peers};
 
 /// Addresses in one round: a few milliseconds of the kernel's time.
 const ROUND: usize = 256;
@@ -170,8 +170,12 @@ impl Reconciler {
     /// planned again.
     pub(super) fn resolve_peers(&mut self) -> bool {
         let Some(node) = self.world.node() else { return false };
-        let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
-        let set = peers::resolve(node, &self.world.peers(), index);
+        let surroundings = Surroundings {
+            interface_index: &|name| nix::net::if_::if_nametoindex(name).ok(),
+            router: &|interface| self.world.router(interface),
+            password: &|name| self.world.secret(name).key(name).map(Some),
+        };
+        let set = peers::resolve(node, &self.world.peers(), surroundings);
         if *self.peers == set {
             return false;
         }

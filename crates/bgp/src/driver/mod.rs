@@ -15,9 +15,9 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    sync::watch,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet, yield_now},
-    time::{Duration, Instant, sleep_until},
+    time::{Duration, Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -26,12 +26,16 @@ use crate::{
     status::{SpeakerStatus, State},
 };
 
+mod bfd;
 mod clock;
 mod handle;
 mod inbox;
+mod md5;
 mod options;
 mod tcp;
+mod udp;
 
+use bfd::{Bfd, News};
 use clock::Clock;
 pub use handle::{Error, Handle};
 pub use inbox::Done;
@@ -44,11 +48,15 @@ const READ_OCTETS: usize = 64 * 1024;
 /// How long until listening is tried again after it failed.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
 
+/// How long peers may take to hear that BFD ends on purpose.
+const FAREWELL_OF_BFD: Duration = Duration::from_secs(2);
+
 /// Starts a speaker on the current tokio runtime. Fails where an address of `config.listen` cannot be bound.
 pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
     let clock = Clock::start();
     let (sender, inbox) = inbox::inbox();
     let (publish, status) = watch::channel(Arc::new(SpeakerStatus::default()));
+    let (bfd_tells, bfd_told) = mpsc::unbounded_channel();
     let listeners = Listeners::bind(&config.listen)?;
     let handle = Handle::new(sender, status, clock, listeners.local_addresses());
     let driver = Driver {
@@ -63,6 +71,11 @@ pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
         listeners,
         listen_retry: None,
         listen_error: None,
+        are_keys_new: false,
+        bfd: None,
+        bfd_tells,
+        bfd_told,
+        bfd_error: None,
         config,
         barriers: Vec::new(),
         buffer: vec![0; READ_OCTETS],
@@ -85,6 +98,13 @@ struct Driver {
     listeners: Listeners,
     listen_retry: Option<Instant>,
     listen_error: Option<String>,
+    /// The listeners do not expect the signatures of the peers that there are.
+    are_keys_new: bool,
+    /// Where some peer is watched.
+    bfd: Option<Bfd>,
+    bfd_tells: mpsc::UnboundedSender<News>,
+    bfd_told: mpsc::UnboundedReceiver<News>,
+    bfd_error: Option<String>,
     barriers: Vec<Barrier>,
     buffer: Vec<u8>,
 }
@@ -102,6 +122,7 @@ enum Wake {
     Sockets(Vec<(ConnectionId, Ready)>),
     Accepted(TcpStream, SocketAddr),
     Dialed(ConnectionId, Result<TcpStream, String>),
+    Bfd(News),
     Timeout,
 }
 
@@ -130,12 +151,17 @@ impl Driver {
                 }
                 Wake::Accepted(stream, from) => self.on_accepted(stream, from),
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
+                Wake::Bfd(news) => self.on_bfd(news),
                 Wake::Timeout => self.speaker.handle_timeout(self.clock.now()),
             }
             self.settle();
         }
         self.listeners = Listeners::default();
+        let unwatched = self.bfd.as_ref().map(Bfd::shut_down);
         while self.farewells.join_next().await.is_some() {}
+        if let Some(unwatched) = unwatched {
+            let _ = timeout(FAREWELL_OF_BFD, unwatched).await;
+        }
         let _ = end.map(|answer: Answer| answer.send(Ok(())));
     }
 
@@ -152,6 +178,7 @@ impl Driver {
         tokio::select! {
             batch = poll_fn(|context| self.inbox.poll_take(context)) => Wake::Commands(batch),
             wake = poll_fn(|context| poll_sockets(connections, listeners, context)) => wake,
+            Some(news) = self.bfd_told.recv() => Wake::Bfd(news),
             Some(Ok((id, result))) = self.dials.join_next() => Wake::Dialed(id, result),
             () = sleep => Wake::Timeout,
         }
@@ -170,6 +197,8 @@ impl Driver {
                 Command::Restarted(kept) => self.speaker.restarted(&kept, self.clock.now()),
                 Command::SetPeers(peers, answer) => {
                     let result = self.speaker.set_peers(peers, self.clock.now());
+                    self.are_keys_new = true;
+                    self.watch_paths();
                     answers.push((answer, result));
                 }
                 Command::Barrier(answer) => {
@@ -256,6 +285,30 @@ impl Driver {
         self.speaker.handle_dialed(id, result, self.clock.now());
     }
 
+    /// Has BFD watch the peers that want it, from the first one on.
+    fn watch_paths(&mut self) {
+        let targets = self.speaker.bfd_targets();
+        if self.bfd.is_none() && !targets.is_empty() {
+            match Bfd::start(self.config.seed, self.clock, self.bfd_tells.clone()) {
+                Ok(bfd) => self.bfd = Some(bfd),
+                Err(error) => self.bfd_error = Some(format!("cannot start BFD: {error}")),
+            }
+        }
+        if let Some(bfd) = &self.bfd {
+            bfd.set_targets(targets);
+        }
+    }
+
+    fn on_bfd(&mut self, news: News) {
+        match news {
+            News::Report(peer, report) => {
+                tracing::info!(%peer, state = %report.state, "BFD session");
+                self.speaker.handle_bfd(&peer, report, self.clock.now());
+            }
+            News::Trouble(trouble) => self.bfd_error = trouble,
+        }
+    }
+
     /// Does everything that the speaker wants, and tells what came of it.
     fn settle(&mut self) {
         loop {
@@ -317,29 +370,39 @@ impl Driver {
 
     /// Listens while it is asked for: always where addresses are configured, else while a peer is passive.
     fn listen(&mut self) {
-        if !self.config.listen.is_empty() {
-            return;
-        }
-        if self.speaker.passive_peers().next().is_none() {
-            self.listeners = Listeners::default();
-            (self.listen_retry, self.listen_error) = (None, None);
-        } else if self.listeners.is_empty() && self.listen_retry.is_none_or(|at| at <= Instant::now()) {
-            match Listeners::bind_any(self.config.listen_port) {
-                Ok(listeners) => {
-                    self.listeners = listeners;
-                    (self.listen_retry, self.listen_error) = (None, None);
+        let is_wanted = !self.config.listen.is_empty() || self.speaker.passive_peers().next().is_some();
+        let are_keys_new = std::mem::take(&mut self.are_keys_new);
+        let listening = match is_wanted {
+            false => Ok(Listeners::default()),
+            true if self.listeners.is_empty() => {
+                if self.listen_retry.is_some_and(|at| at > Instant::now()) {
+                    return;
                 }
-                Err(error) => {
-                    self.listen_retry = Some(Instant::now() + LISTEN_RETRY);
-                    self.listen_error = Some(error.to_string());
-                }
+                let bound = match self.config.listen.as_slice() {
+                    [] => Listeners::bind_any(self.config.listen_port),
+                    addresses => Listeners::bind(addresses),
+                };
+                bound.and_then(|listeners| listeners.signed(self.speaker.md5_keys()))
             }
-        }
+            true if are_keys_new => std::mem::take(&mut self.listeners).signed(self.speaker.md5_keys()),
+            true => return,
+        };
+        (self.listeners, self.listen_retry, self.listen_error) = match listening {
+            Ok(listeners) => (listeners, None, None),
+            // Better nobody than someone unsigned.
+            Err(error) => {
+                (Listeners::default(), Some(Instant::now() + LISTEN_RETRY), Some(error.to_string()))
+            }
+        };
     }
 
     /// Publishes the status where it has changed, and lets go of barriers that nothing stands before.
     fn tell(&mut self) {
-        let status = SpeakerStatus { listen_error: self.listen_error.clone(), ..self.speaker.status() };
+        let status = SpeakerStatus {
+            listen_error: self.listen_error.clone(),
+            bfd_error: self.bfd_error.clone(),
+            ..self.speaker.status()
+        };
         self.publish.send_if_modified(|published| {
             let is_changed = **published != status;
             if is_changed {

@@ -4,6 +4,7 @@ use std::{io, net::IpAddr, os::fd::AsRawFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 
+use super::md5;
 use crate::config::PeerConfig;
 
 /// How long the kernel tries to get octets acknowledged before it gives the connection up, where the hold timer
@@ -11,7 +12,7 @@ use crate::config::PeerConfig;
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Sets what a connection to this peer needs: no delay, a limit to unacknowledged data, the TTL to send with and
-/// the smallest to accept. Before `connect`, so that the first packet has it already.
+/// the smallest to accept, the key of its signatures. Before `connect`, so that the first packet has it already.
 pub(super) fn apply(socket: &impl std::os::fd::AsFd, peer: &PeerConfig) -> io::Result<()> {
     let socket = SockRef::from(socket);
     // An UPDATE must not wait for the acknowledgement of the one before.
@@ -28,8 +29,12 @@ pub(super) fn apply(socket: &impl std::os::fd::AsFd, peer: &PeerConfig) -> io::R
             socket.set_ttl_v4(u32::from(send))?;
         }
     }
-    match ttl.accept {
-        Some(accept) => set_min_ttl(&socket, is_v6, accept),
+    if let Some(accept) = ttl.accept {
+        set_min_ttl(&socket, is_v6, accept)?;
+    }
+    match &peer.md5_key {
+        // Also where a listener has accepted it: it may have done so before it had the key.
+        Some(key) => md5::set(&socket, peer.address, Some(key)),
         None => Ok(()),
     }
 }

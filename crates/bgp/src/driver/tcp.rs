@@ -1,7 +1,7 @@
 //! TCP: dialling, listening, and connections that are written to as far as their sockets take it.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     task::{Context, Poll},
@@ -9,15 +9,15 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     time,
 };
 
-use super::options;
-use crate::config::PeerConfig;
+use super::{md5, options};
+use crate::{config::PeerConfig, md5::Md5Key};
 
 /// How long a dial may take; ConnectRetryTimer may end it before.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,11 +44,11 @@ pub(super) async fn dial(peer: &PeerConfig) -> Result<TcpStream, String> {
     match time::timeout(DIAL_TIMEOUT, connect).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
+        Err(_) => Err(peer.silence(DIAL_TIMEOUT)),
     }
 }
 
-fn with_scope(address: IpAddr, port: u16, scope: u32) -> SocketAddr {
+pub(super) fn with_scope(address: IpAddr, port: u16, scope: u32) -> SocketAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if address.is_unicast_link_local() => {
             SocketAddrV6::new(address, port, 0, scope).into()
@@ -145,14 +145,22 @@ impl Connection {
 
 /// The sockets that peers can connect to.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<TcpListener>);
+pub(super) struct Listeners {
+    sockets: Vec<TcpListener>,
+    /// What they expect signed, and with what.
+    keys: BTreeMap<IpAddr, Md5Key>,
+}
 
 impl Listeners {
     /// Listens on all of these addresses or on none.
     pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Listeners> {
         // An IPv6 wildcard takes IPv4 too, unless IPv4 is listened on by itself.
         let only_v6 = addresses.iter().any(SocketAddr::is_ipv4);
-        addresses.iter().map(|address| bind(*address, only_v6)).collect::<io::Result<_>>().map(Listeners)
+        addresses
+            .iter()
+            .map(|address| bind(*address, only_v6))
+            .collect::<io::Result<_>>()
+            .map(|sockets| Listeners { sockets, keys: BTreeMap::new() })
     }
 
     /// Listens on a port of every address, IPv4 alone where the host has no IPv6.
@@ -166,22 +174,42 @@ impl Listeners {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sockets.is_empty()
+    }
+
+    /// The same with these as the only addresses that have to sign what they send, with these keys.
+    pub(super) fn signed(mut self, keys: BTreeMap<IpAddr, Md5Key>) -> io::Result<Listeners> {
+        let gone =
+            self.keys.keys().filter(|address| !keys.contains_key(address)).map(|address| (*address, None));
+        let changed = keys.iter().filter(|(address, key)| self.keys.get(address) != Some(key));
+        let changes = gone.chain(changed.map(|(address, key)| (*address, Some(key))));
+        for (address, key) in changes {
+            for socket in self.sockets.iter().filter(|socket| is_for(socket, address)) {
+                md5::set(&SockRef::from(socket), address, key)?;
+            }
+        }
+        self.keys = keys;
+        Ok(self)
     }
 
     pub(super) fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// The next connection that someone has opened. A connection that fails while it is accepted is passed over.
     pub(super) fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
-        for listener in &self.0 {
+        for listener in &self.sockets {
             if let Poll::Ready(Ok(accepted)) = listener.poll_accept(context) {
                 return Poll::Ready(accepted);
             }
         }
         Poll::Pending
     }
+}
+
+/// Whether connections from this address can come to a socket.
+fn is_for(listener: &TcpListener, address: IpAddr) -> bool {
+    listener.local_addr().is_ok_and(|local| local.is_ipv6() || address.to_canonical().is_ipv4())
 }
 
 fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {

@@ -41,6 +41,8 @@ impl Peer {
             unsendable_reason: session.and_then(unsendable_reason),
             hold_time: session.map(|session| session.opened.negotiated.hold_time),
             graceful_restart: session.is_some_and(|it| it.opened.negotiated.graceful_restart.is_some()),
+            bfd: self.path.state(),
+            bfd_obstacle: self.path.obstacle(),
             end_of_rib_sent: adj_rib_out.is_some_and(|rib| rib.is_end_of_rib_sent()),
             last_error: self.history.last_error(),
             flaps: self.history.flaps,

@@ -12,6 +12,7 @@ use crate::{
 use State::{Active, Established, OpenConfirm, OpenSent};
 
 mod collisions;
+mod path;
 mod restarts;
 mod states;
 mod timers;

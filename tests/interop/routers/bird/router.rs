@@ -106,6 +106,15 @@ impl Router for Bird {
         Ok(labelled(&shown, "Message:") == Some(text) || self.place.has_logged(LOG, text))
     }
 
+    fn bfd_state(&self) -> Result<String> {
+        // "172.31.7.1  eth0  Up  12:00:00.000  0.200  1.000"
+        let shown = self.ask(&["show", "bfd", "sessions"])?;
+        let speaker = self.place.speaker.to_string();
+        let mut lines = shown.lines().map(str::split_whitespace);
+        let state = lines.find_map(|mut words| (words.next() == Some(&speaker)).then(|| words.nth(1))?);
+        state.map(str::to_owned).ok_or_else(|| Error::unmet("it has no BFD session"))
+    }
+
     fn refresh(&mut self) -> Result<()> {
         self.ask(&["reload", "in", PROTOCOL]).map(drop)
     }

@@ -31,8 +31,9 @@ pub(super) fn start(place: Place) -> Result<Box<dyn Router>> {
     let configuration = place.write("frr.conf", include_str!("frr.conf"))?;
     command::run(Command::new("chown").args(["-R", USER]).arg(&place.folder))?;
     let zebra = spawn(&place, "zebra", &place.folder.join("empty.conf"), &[])?;
+    let bfdd = if place.values.is("bfd")? { Some(spawn_bfdd(&place)?) } else { None };
     let bgpd = spawn_bgpd(&place, &configuration)?;
-    Ok(Box::new(Frr { place, configuration, bgpd, _zebra: zebra }))
+    Ok(Box::new(Frr { place, configuration, bgpd, _bfdd: bfdd, _zebra: zebra }))
 }
 
 fn spawn(place: &Place, daemon: &str, configuration: &Path, options: &[&str]) -> Result<Process> {
@@ -57,6 +58,12 @@ fn spawn_bgpd(place: &Place, configuration: &Path) -> Result<Process> {
     spawn(place, "bgpd", configuration, options)
 }
 
+fn spawn_bfdd(place: &Place) -> Result<Process> {
+    let configuration = place.write("bfdd.conf", include_str!("bfdd.conf"))?;
+    let socket = place.folder.join("bfdd.sock");
+    spawn(place, "bfdd", &configuration, &["--bfdctl", &socket.to_string_lossy()])
+}
+
 fn vtysh(place: &Place) -> Command {
     let mut vtysh = Command::new("vtysh");
     vtysh.arg("--vty_socket").arg(&place.folder).arg("--config_dir").arg(&place.folder);
@@ -67,6 +74,7 @@ struct Frr {
     place: Place,
     configuration: PathBuf,
     bgpd: Process,
+    _bfdd: Option<Process>,
     _zebra: Process,
 }
 
@@ -87,8 +95,8 @@ impl Frr {
     }
 
     fn neighbor(&self) -> Result<Value> {
-        let speaker = self.place.speaker.to_string();
-        Ok(self.ask(&format!("show bgp neighbors {speaker}"))?[&speaker].take())
+        let speaker = self.place.values.text_of("neighbor")?;
+        Ok(self.ask(&format!("show bgp neighbors {speaker}"))?[speaker].take())
     }
 
     /// Whether its log has a NOTIFICATION of this code that went this way.
@@ -133,6 +141,13 @@ impl Router for Frr {
 
     fn has_shutdown_text(&self, text: &str) -> Result<bool> {
         Ok(self.place.has_logged("bgpd", text))
+    }
+
+    fn bfd_state(&self) -> Result<String> {
+        let shown = command::run(vtysh(&self.place).args(["-d", "bfdd", "-c", "show bfd peers json"]))?;
+        let peers: Value = serde_json::from_str(&shown).map_err(|error| Error::parse("vtysh show bfd", error))?;
+        let state = peers.pointer("/0/status").and_then(Value::as_str);
+        state.map(str::to_owned).ok_or_else(|| Error::unmet("it has no BFD session"))
     }
 
     fn refresh(&mut self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bgp::config::Hops;
+use bgp::{config::Hops, types::Family};
 use lab::{Captured, Result, require};
 
 use crate::{Dials, Ground, Plan, Scene};
@@ -48,4 +48,15 @@ fn require_ttl(captured: &Captured, end: Ipv4Addr, packets: &str, expected: &str
     require!(!ttls.is_empty(), "no packets from {end}");
     require!(ttls.iter().all(|ttl| ttl == expected), "packets from {end} with TTLs {ttls:?}");
     Ok(())
+}
+
+/// Unnumbered: both sides learn each other's link-local address from Router Advertisements, the speaker the router's
+/// AS from its OPEN; prefixes of both families have IPv6 next hops (RFC 8950).
+pub fn unnumbered(ground: &Ground) -> Result<()> {
+    let plan =
+        Plan { unnumbered: true, extended_next_hop: true, over: Family::Ipv6Unicast, ..Plan::default() };
+    let scene = Scene::start(ground, plan)?;
+    scene.wait_up()?;
+    scene.announce_and_see()?;
+    scene.finish().map(drop)
 }

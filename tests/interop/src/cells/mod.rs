@@ -1,15 +1,18 @@
 //! The rows of the matrix, a function each. `cells.txt` names them in the order of the table.
 
 mod attributes;
+mod bfd;
 mod distance;
 mod endings;
 mod opening;
 mod restarts;
 mod routes;
 mod sessions;
+mod signed;
 
 pub use attributes::{communities, local_pref, med_and_prepend};
-pub use distance::{multihop, ttl_security, ttl_security_router_dials};
+pub use bfd::{bfd_ipv4, bfd_ipv6, bfd_link_cut, bfd_multihop, bfd_removed};
+pub use distance::{multihop, ttl_security, ttl_security_router_dials, unnumbered};
 pub use endings::{
     as_refused_by_router, as_refused_by_speaker, graceful_shutdown, peer_removed, router_frozen,
     router_restart, router_shutdown, speaker_frozen, speaker_shutdown,
@@ -22,3 +25,4 @@ pub use routes::{
 pub use sessions::{
     dual_over_ipv4, dual_over_ipv6, extended_next_hop, four_octet_as, ibgp, ipv4, ipv6, roles,
 };
+pub use signed::{md5, md5_ipv6, md5_rotation, md5_router_dials, md5_wrong_key};
