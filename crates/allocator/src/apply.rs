@@ -222,7 +222,7 @@ pub fn status_patch(version: &str, write: &Write) -> Value {
     patch.insert("metadata".to_owned(), Value::Object(metadata));
     if let Some(addresses) = &write.ingress {
         let entries = addresses.iter().map(|address| json!({"ip": address, "ipMode": "VIP"}));
-        let ingress = match addresses.as_slice() {
+        let ingress = match addresses[..] {
             [] => Value::Null,
             _ => Value::Array(entries.collect()),
         };
@@ -239,7 +239,10 @@ pub fn group_of(write: &Write) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
+    use crate::testing::ips;
 
     fn answer(code: u16) -> Failure {
         Failure::Status { code, message: "message".to_owned(), retry_after: Some(Duration::from_secs(3)) }
@@ -248,8 +251,8 @@ mod tests {
     #[test]
     fn status_and_annotations_are_one_patch_on_condition_of_the_version() {
         let write = Write {
-            ingress: Some(vec!["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()]),
-            annotations: vec![
+            ingress: Some(ips("192.0.2.1 fd00::1")),
+            annotations: smallvec![
                 (annotation::ALLOCATED_BY, Some(Text::Word("PureLB"))),
                 (annotation::RE_EVALUATE, None),
             ],
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_release_empties_the_ingress() {
-        let write = Write { ingress: Some(Vec::new()), ..Write::default() };
+        let write = Write { ingress: Some(ips("")), ..Write::default() };
         assert_eq!(
             status_patch("7", &write),
             json!({"metadata": {"resourceVersion": "7"}, "status": {"loadBalancer": {"ingress": null}}})

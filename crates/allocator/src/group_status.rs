@@ -110,7 +110,7 @@ fn of_accepted(group: &Group, engine: &Engine) -> ServiceGroupStatus {
         allocated_ipv6: clamp(held6),
         available_ipv4: Some(clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4)))),
         available_ipv6: Some(clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6))))),
-        bound_namespaces: engine.bound().namespaces(&group.name).map(str::to_owned).collect(),
+        bound_namespaces: engine.bound().namespaces(&group.name).into_iter().map(str::to_owned).collect(),
         reservations: engine.reservations_of(group).map(reserved).collect(),
         conflicts: conflicts(group, live),
         external_services: Vec::new(),

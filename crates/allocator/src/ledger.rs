@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    hash::BuildHasher,
     mem,
     net::IpAddr,
     sync::Arc,
@@ -14,15 +15,19 @@ use std::{
 
 use api::AddressRange;
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use crate::{
-    inputs::service::{Port, Service, ServiceKey},
+    inputs::{
+        compact::Addresses,
+        service::{Port, Service, ServiceKey},
+    },
     pool::Taken,
 };
 
 mod slots;
 
-use slots::{Held, Holders, Slot};
+use slots::{Holders, MAX_SLOTS, Slot};
 
 /// One Service that holds something.
 #[derive(Clone, Debug)]
@@ -36,7 +41,7 @@ pub struct Holder {
     /// Its ports.
     pub ports: Arc<[Port]>,
     /// In the order in which they came.
-    addresses: Held,
+    addresses: Addresses,
 }
 
 impl Holder {
@@ -46,7 +51,7 @@ impl Holder {
             created: service.created,
             sharing_key: service.facts.requests.sharing_key.clone(),
             ports: service.facts.ports.clone(),
-            addresses: Held::default(),
+            addresses: Addresses::new(),
         }
     }
 
@@ -66,7 +71,9 @@ pub struct Ledger {
     taken: Taken,
     slots: Vec<Option<Holder>>,
     vacant: Vec<Slot>,
-    by_service: HashMap<ServiceKey, Slot, RandomState>,
+    /// The hash of the holder's key, so that nobody has to be looked at when the table moves, and the slot.
+    by_service: HashTable<(u32, Slot)>,
+    hasher: RandomState,
     by_address: Holders,
     /// Namespace → sharing key → addresses that are held under it, in the order in which they came.
     by_sharing_key: HashMap<Box<str>, Keys, RandomState>,
@@ -95,18 +102,31 @@ impl Ledger {
         !self.by_address.at(address).is_empty()
     }
 
+    fn hash(&self, service: &ServiceKey) -> u32 {
+        self.hasher.hash_one(service) as u32
+    }
+
+    fn slot(&self, service: &ServiceKey) -> Option<Slot> {
+        if self.by_service.is_empty() {
+            return None;
+        }
+        let hash = self.hash(service);
+        let is_it = |(known, slot): &(u32, Slot)| *known == hash && is_of(&self.slots, *slot, service);
+        self.by_service.find(spread(hash), is_it).map(|(_, slot)| *slot)
+    }
+
     fn holder(&self, service: &ServiceKey) -> Option<&Holder> {
-        self.slots.get(*self.by_service.get(service)? as usize)?.as_ref()
+        self.slots.get(self.slot(service)? as usize)?.as_ref()
     }
 
     /// What a Service holds.
     pub fn held_by(&self, service: &ServiceKey) -> &[IpAddr] {
-        self.holder(service).map_or(&[], |holder| holder.addresses.as_slice())
+        self.holder(service).map_or(&[], |holder| &holder.addresses)
     }
 
     /// Every Service that holds something.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &[IpAddr])> {
-        self.slots.iter().flatten().map(|holder| (&holder.service, holder.addresses.as_slice()))
+        self.slots.iter().flatten().map(|holder| (&holder.service, &holder.addresses[..]))
     }
 
     /// The lowest address of a range that nobody holds and that is not blocked.
@@ -147,9 +167,7 @@ impl Ledger {
     /// Whether the Service holds exactly what it publishes, and nothing is known of it that it no longer says.
     pub fn is_in_step(&self, service: &Service) -> bool {
         match self.holder(&service.key) {
-            Some(holder) => {
-                holder.addresses.as_slice() == service.facts.ingress && holder.is_up_to_date(service)
-            }
+            Some(holder) => holder.addresses == service.facts.ingress && holder.is_up_to_date(service),
             None => service.facts.ingress.is_empty(),
         }
     }
@@ -188,7 +206,7 @@ impl Ledger {
     /// Brings what is known of a holder up to date. Whether that changed anything; of a Service that holds nothing
     /// nothing is known.
     pub fn update(&mut self, service: &Service) -> bool {
-        let Some(slot) = self.by_service.get(&service.key).copied() else { return false };
+        let Some(slot) = self.slot(&service.key) else { return false };
         self.update_slot(slot, service)
     }
 
@@ -208,22 +226,29 @@ impl Ledger {
         true
     }
 
-    /// Makes the Service a holder of the address, or brings what is known of it up to date. Whether that changed
-    /// anything.
-    pub fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
-        let (slot, updated) = match self.by_service.get(&service.key).copied() {
+    /// Makes the Service a holder of the addresses, beside what it holds already, and brings what is known of it up
+    /// to date. Whether that changed anything; `on_new` is told what it has come to.
+    pub fn hold(&mut self, addresses: &[IpAddr], service: &Service, mut on_new: impl FnMut(IpAddr)) -> bool {
+        if addresses.is_empty() {
+            return false;
+        }
+        let (slot, mut is_changed) = match self.slot(&service.key) {
             Some(slot) => (slot, self.update_slot(slot, service)),
             None => (self.new_slot(service), false),
         };
-        let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return updated };
-        if !holder.addresses.insert(address) {
-            return updated;
+        for address in addresses {
+            let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { break };
+            if !holder.addresses.insert(*address) {
+                continue;
+            }
+            is_changed = true;
+            if self.by_address.add(*address, slot) {
+                self.taken.take(*address);
+            }
+            self.add_key(*address, service);
+            on_new(*address);
         }
-        if self.by_address.add(address, slot) {
-            self.taken.take(address);
-        }
-        self.add_key(address, service);
-        true
+        is_changed
     }
 
     fn new_slot(&mut self, service: &Service) -> Slot {
@@ -235,39 +260,48 @@ impl Ledger {
             }
             None => {
                 self.slots.push(holder);
-                Slot::try_from(self.slots.len() - 1).expect("four billion Services do not fit a cluster")
+                let slot = Slot::try_from(self.slots.len() - 1).ok().filter(|slot| *slot < MAX_SLOTS);
+                slot.expect("two billion Services do not fit a cluster")
             }
         };
-        self.by_service.insert(service.key.clone(), slot);
+        let hash = self.hash(&service.key);
+        self.by_service.insert_unique(spread(hash), (hash, slot), |(hash, _)| spread(*hash));
         slot
     }
 
     /// Takes the Service off the address. Whether the address is free now.
     pub fn release(&mut self, address: IpAddr, service: &ServiceKey) -> bool {
-        let Some(slot) = self.by_service.get(service).copied() else { return false };
+        let Some(slot) = self.slot(service) else { return false };
         let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
         if !holder.addresses.remove(address) {
             return false;
         }
-        let (key, holds_nothing) = (holder.sharing_key.clone(), holder.addresses.as_slice().is_empty());
+        let (key, holds_nothing) = (holder.sharing_key.clone(), holder.addresses.is_empty());
         if holds_nothing {
-            self.slots[slot as usize] = None;
-            self.vacant.push(slot);
-            self.by_service.remove(service);
+            self.vacate(service);
         }
         self.leave(address, slot, service.namespace(), key.as_ref())
     }
 
     /// The Service gives back everything: what it held, and which of that is free because of it.
     pub fn remove(&mut self, service: &ServiceKey) -> Option<Gone> {
-        let slot = self.by_service.remove(service)?;
+        let (slot, holder) = self.vacate(service)?;
+        let Holder { sharing_key, addresses: held, .. } = holder;
+        let is_free =
+            |address: &IpAddr| self.leave(*address, slot, service.namespace(), sharing_key.as_ref());
+        let freed = held.iter().copied().filter(is_free).collect();
+        Some(Gone { held, freed, sharing_key })
+    }
+
+    /// Nobody is in the Service's slot any more.
+    fn vacate(&mut self, service: &ServiceKey) -> Option<(Slot, Holder)> {
+        let hash = self.hash(service);
+        let Ledger { slots, by_service, .. } = self;
+        let is_it = |(known, slot): &(u32, Slot)| *known == hash && is_of(slots, *slot, service);
+        let ((_, slot), _) = by_service.find_entry(spread(hash), is_it).ok()?.remove();
         let holder = mem::take(self.slots.get_mut(slot as usize)?)?;
         self.vacant.push(slot);
-        let Holder { sharing_key, addresses, .. } = holder;
-        let held = addresses.into_vec();
-        let mut freed = held.clone();
-        freed.retain(|address| self.leave(*address, slot, service.namespace(), sharing_key.as_ref()));
-        Some(Gone { held, freed, sharing_key })
+        Some((slot, holder))
     }
 
     /// What follows from a holder having left: whether the address is free now.
@@ -328,11 +362,20 @@ impl Ledger {
 #[derive(Clone, Debug)]
 pub struct Gone {
     /// What it held.
-    pub held: Vec<IpAddr>,
+    pub held: Addresses,
     /// What of that nobody holds now.
-    pub freed: Vec<IpAddr>,
+    pub freed: Addresses,
     /// Its sharing key.
     pub sharing_key: Option<Arc<str>>,
+}
+
+fn is_of(slots: &[Option<Holder>], slot: Slot, service: &ServiceKey) -> bool {
+    matches!(slots.get(slot as usize), Some(Some(holder)) if holder.service == *service)
+}
+
+/// The table takes the place from the low bits and a mark from the highest.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The first port that both have; both lists are sorted.

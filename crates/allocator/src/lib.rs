@@ -18,6 +18,7 @@ pub mod group_status;
 pub mod inputs;
 pub mod leader;
 pub mod ledger;
+pub mod memory;
 pub mod metrics;
 pub mod pool;
 pub mod reconcile;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use allocator::{
+    memory,
     metrics::{Health, Metrics},
     settings::{Arguments, Settings},
 };
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<()> {
+    memory::use_one_heap();
     let settings = Settings::load(&Arguments::parse()).context("settings")?;
     let log = telemetry::log::start(&settings.log_filter, settings.log_format)?;
     // One loop decides; more threads would only keep more memory each.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use api::AddressRange;
+use foldhash::fast::RandomState;
 
 use crate::inputs::ServiceKey;
 
@@ -30,7 +31,7 @@ pub struct Reservation {
 #[derive(Clone, Debug, Default)]
 pub struct Reservations {
     by_address: BTreeMap<IpAddr, Reservation>,
-    by_service: HashMap<ServiceKey, Vec<IpAddr>>,
+    by_service: HashMap<ServiceKey, Vec<IpAddr>, RandomState>,
     by_end: BTreeSet<(i64, IpAddr)>,
 }
 

@@ -8,6 +8,7 @@ use crate::{
     engine::Engine,
     inputs::{
         Groups, Live, Service,
+        compact::Addresses,
         group::GroupObject,
         lease::{Members, NodeLease},
         object::ServiceObject,
@@ -20,7 +21,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 }
 
 /// Addresses, separated by blanks.
-pub(crate) fn ips(text: &str) -> Vec<IpAddr> {
+pub(crate) fn ips(text: &str) -> Addresses {
     text.split_whitespace().map(ip).collect()
 }
 

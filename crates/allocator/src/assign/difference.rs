@@ -7,8 +7,8 @@ use api::{
     names::{PURELB, annotation},
 };
 
-use super::{Context, Decision, Note, Text, Write, target::Target};
-use crate::inputs::Service;
+use super::{Annotations, Context, Decision, Note, Text, Write, target::Target};
+use crate::inputs::{Service, compact::Addresses};
 
 /// What an owner and an operator have to know of a local pool.
 pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this version announces none of them yet: remote pools are announced";
@@ -16,7 +16,7 @@ pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this v
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> Decision {
     let facts = &service.facts;
-    let mut annotations = Vec::with_capacity(4);
+    let mut annotations = Annotations::new();
     let mut set = |differs: bool, name: &'static str, value: Option<Text>| {
         if differs {
             annotations.push((name, value));
@@ -43,7 +43,7 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
     }
     let cluster_policy = cluster_policy(service, &target, context);
     let mut notes = target.notes;
-    let minus = |a: &[IpAddr], b: &[IpAddr]| -> Vec<IpAddr> {
+    let minus = |a: &[IpAddr], b: &[IpAddr]| -> Addresses {
         a.iter().copied().filter(|address| !b.contains(address)).collect()
     };
     let (gained, lost) = (minus(&target.addresses, &facts.ingress), minus(&facts.ingress, &target.addresses));

@@ -18,10 +18,11 @@ use api::{
     address::{from_bits, to_bits},
     names::annotation,
 };
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     external::{Ask, Provided},
-    inputs::{Groups, Live, Service, service::Ownership},
+    inputs::{Groups, Live, Service, compact::Addresses, service::Ownership},
     ledger::{Conflict, Ledger},
     reservation::Reservations,
     select::Problem,
@@ -88,6 +89,7 @@ pub struct Edge {
 
 /// What is to happen to a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and a box for it costs time")]
 pub enum Decision {
     /// It is none of ours.
     Leave,
@@ -105,16 +107,22 @@ pub enum Decision {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Write {
     /// All addresses that are to be published, in order; `None`: the status stays as it is.
-    pub ingress: Option<Vec<IpAddr>>,
+    pub ingress: Option<Addresses>,
     /// Annotations to set or, with `None`, to remove.
-    pub annotations: Vec<(&'static str, Option<Text>)>,
+    pub annotations: Annotations,
     /// Before that, in a request of its own: `externalTrafficPolicy` becomes `Cluster`, for this reason.
     pub cluster_policy: Option<&'static str>,
     /// What its owner is told when it is written.
-    pub notes: Vec<Note>,
+    pub notes: Notes,
     /// What could nevertheless not be given.
     pub problem: Option<Problem>,
 }
+
+/// Annotations to set or, with `None`, to remove: four on a Service that is served for the first time.
+pub type Annotations = SmallVec<[(&'static str, Option<Text>); 4]>;
+
+/// What to tell the owner; nearly always one thing.
+pub type Notes = SmallVec<[Note; 1]>;
 
 /// The value of an annotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,9 +147,9 @@ impl Text {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// These addresses were assigned from the group.
-    Assigned(Vec<IpAddr>, Arc<str>),
+    Assigned(Addresses, Arc<str>),
     /// These addresses were released.
-    Released(Vec<IpAddr>),
+    Released(Addresses),
     /// Configuration that works, but hardly as meant.
     Warning(String),
 }
@@ -170,7 +178,7 @@ fn end(service: &Service, edge: Edge) -> Decision {
         return Decision::Leave;
     }
     let annotations = remove_annotations(service);
-    let ingress = (!facts.ingress.is_empty()).then(Vec::new);
+    let ingress = (!facts.ingress.is_empty()).then(Addresses::new);
     if annotations.is_empty() && ingress.is_none() {
         return Decision::Leave;
     }
@@ -179,7 +187,7 @@ fn end(service: &Service, edge: Edge) -> Decision {
 }
 
 /// The annotations of ours that are there, to be removed.
-fn remove_annotations(service: &Service) -> Vec<(&'static str, Option<Text>)> {
+fn remove_annotations(service: &Service) -> Annotations {
     let (brand, requests) = (&service.facts.brand, &service.facts.requests);
     let announced = brand.announced;
     [
@@ -212,8 +220,8 @@ fn foreign_status(service: &Service, context: Context<'_>, edge: Edge) -> Option
 /// A Service that cannot be served keeps what it holds, unless that belongs to somebody older.
 fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision {
     let held = &service.facts.ingress;
-    let staying: Vec<IpAddr> = staying(service, context);
-    let yielded: Vec<IpAddr> = held
+    let staying = staying(service, context);
+    let yielded: Addresses = held
         .iter()
         .copied()
         .filter(|address| context.ledger.must_yield_to(*address, service).is_some())
@@ -224,16 +232,15 @@ fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision
         return match one_shot {
             None => Decision::Refuse(problem),
             Some(annotation) => Decision::Write(Write {
-                annotations: vec![annotation],
+                annotations: smallvec![annotation],
                 problem: Some(problem),
                 ..Write::default()
             }),
         };
     }
-    let mut annotations = if staying.is_empty() { remove_annotations(service) } else { Vec::new() };
+    let mut annotations = if staying.is_empty() { remove_annotations(service) } else { Annotations::new() };
     annotations.extend(one_shot);
-    let mut notes: Vec<Note> =
-        yielded.iter().filter_map(|address| left_to(*address, service, context)).collect();
+    let mut notes: Notes = yielded.iter().filter_map(|address| left_to(*address, service, context)).collect();
     notes.push(Note::Released(yielded));
     Decision::Write(Write {
         ingress: Some(staying),

@@ -92,7 +92,7 @@ impl Desk {
             // What is known is younger than every attempt to write.
             self.look_again(key);
         } else {
-            (entry.behind, entry.unsure) = (Some(order.version.clone()), order.unanswered > 0);
+            (entry.behind, entry.unsure) = (Some(Box::new(order.version.clone())), order.unanswered > 0);
             self.try_later(key);
         }
     }
@@ -163,14 +163,14 @@ impl Desk {
             entry.service = after;
         }
         let latest = entry.service.clone();
-        self.touch(order.service.facts.ingress.clone());
+        self.touch(&order.service.facts.ingress);
         self.effects.push_back(Effect::Confirmed(order));
         if is_left {
             self.forget(&key);
             return;
         }
         let woken = self.engine.sync(&latest);
-        self.touch(latest.facts.ingress.clone());
+        self.touch(&latest.facts.ingress);
         if again {
             self.dirty.push(key);
         }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use crate::inputs::ServiceKey;
 
 /// A queue with room for more than this is given up when it is empty.
-const LARGE_QUEUE: usize = 4096;
+pub(super) const LARGE_QUEUE: usize = 4096;
 
 /// Services that have to be decided about, each once, in the order in which they came.
 #[derive(Default)]

@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) missing: bool,
     /// A write that was conditional on this version came too late: what was there first has still to be seen.
     /// Until then nothing is decided, and the ledger keeps what it has.
-    pub(super) behind: Option<ShortText>,
+    pub(super) behind: Option<Box<ShortText>>,
     /// The write that came too late may have come too late for one of its own repetitions.
     pub(super) unsure: bool,
     /// Writes in a row that were of no use.

@@ -14,20 +14,19 @@
 
 mod answers;
 mod dirty;
+mod entries;
 mod entry;
 mod provided;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     mem,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-
-use foldhash::fast::RandomState;
 
 use crate::{
     assign::{Decision, Edge, Note},
@@ -41,6 +40,8 @@ use crate::{
 
 pub use answers::Written;
 use dirty::Dirty;
+use dirty::LARGE_QUEUE;
+use entries::Entries;
 pub use entry::Order;
 use entry::{Entry, is_older};
 
@@ -80,7 +81,7 @@ pub enum Effect {
 #[derive(Default)]
 pub struct Desk {
     engine: Engine,
-    entries: HashMap<ServiceKey, Entry, RandomState>,
+    entries: Entries,
     /// What answers to writes have in common with what is known.
     words: Words,
     dirty: Dirty,
@@ -119,7 +120,7 @@ impl Desk {
 
     /// All Services as they are known.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.entries.values().map(|entry| &entry.service)
+        self.entries.iter().map(|entry| &entry.service)
     }
 
     /// How many Services have to be decided about.
@@ -149,7 +150,11 @@ impl Desk {
 
     /// What is to be done next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > LARGE_QUEUE {
+            self.effects = VecDeque::new();
+        }
+        effect
     }
 
     /// A complete list, begun then. What it lacks is gone, unless we have written it since.
@@ -157,8 +162,8 @@ impl Desk {
         services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
         if !self.entries.is_empty() {
             let listed: HashSet<&ServiceKey> = services.iter().map(|service| &service.key).collect();
-            let missing = self.entries.keys().filter(|key| !listed.contains(*key));
-            let missing: Vec<ServiceKey> = missing.cloned().collect();
+            let known = self.entries.iter().map(|entry| &entry.service.key);
+            let missing: Vec<ServiceKey> = known.filter(|key| !listed.contains(*key)).cloned().collect();
             for key in missing {
                 self.on_missing(&key, begun);
             }
@@ -195,11 +200,11 @@ impl Desk {
     }
 
     fn take_over(&mut self, mut service: Arc<Service>, seen: Instant) {
-        self.touch(service.facts.ingress.clone());
+        self.touch(&service.facts.ingress);
         let Some(entry) = self.entries.get_mut(&service.key) else {
             let key = service.key.clone();
             let woken = self.engine.sync(&service);
-            self.entries.insert(key.clone(), Entry::new(service, seen));
+            self.entries.insert(Entry::new(service, seen));
             self.dirty.push(key);
             self.wake(woken, seen);
             return;
@@ -222,7 +227,7 @@ impl Desk {
         }
         entry.seen = seen;
         self.look_again(&key);
-        self.touch(old.facts.ingress.clone());
+        self.touch(&old.facts.ingress);
     }
 
     /// The Service is gone, or has nothing to do with load balancers any more.
@@ -259,7 +264,7 @@ impl Desk {
     pub fn set_groups(&mut self, groups: Groups, now: Instant) {
         if groups.is_any_sticky() && !self.engine.groups().is_any_sticky() {
             // What writes may publish that are under way was not noted before.
-            for entry in self.entries.values().filter(|entry| entry.in_flight || entry.behind.is_some()) {
+            for entry in self.entries.iter().filter(|entry| entry.in_flight || entry.behind.is_some()) {
                 self.engine.note_held_as_unpublished(&entry.service);
             }
         }
@@ -292,7 +297,7 @@ impl Desk {
     /// Says whose figures have changed because a reservation has begun or ended.
     pub fn report_touched(&mut self) {
         let touched = self.engine.take_touched();
-        self.touch(touched);
+        self.touch(&touched);
     }
 
     fn forget(&mut self, key: &ServiceKey) {
@@ -302,7 +307,7 @@ impl Desk {
             tracing::info!(service = %key, addresses = ?held, "released: the Service is gone");
         }
         let woken = self.engine.retire(&entry.service);
-        self.touch(held);
+        self.touch(&held);
         self.wake(woken, entry.seen);
     }
 
@@ -376,14 +381,17 @@ impl Desk {
         (entry.behind, entry.unsure) = (None, false);
         let (service, seen) = (entry.service.clone(), entry.seen);
         let woken = self.engine.sync(&service);
-        self.touch(service.facts.ingress.clone());
+        self.touch(&service.facts.ingress);
         self.dirty.push(key.clone());
         self.wake(woken, seen);
     }
 
-    fn touch(&mut self, addresses: Vec<IpAddr>) {
-        if !addresses.is_empty() {
-            self.effects.push_back(Effect::Touched(addresses));
+    fn touch(&mut self, addresses: &[IpAddr]) {
+        if let Some(Effect::Touched(touched)) = self.effects.back_mut() {
+            // A list of everything is one effect, and not as many as there are Services.
+            touched.extend(addresses);
+        } else if !addresses.is_empty() {
+            self.effects.push_back(Effect::Touched(addresses.to_vec()));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 impl Desk {
     /// What came of [`super::Effect::Ask`]: the Service is decided about again.
     pub fn on_provided(&mut self, service: &ServiceKey, answer: Answer) {
-        if self.entries.contains_key(service) {
+        if self.entries.get(service).is_some() {
             self.engine.answer(service, answer);
             self.dirty.push(service.clone());
         }
@@ -35,7 +35,7 @@ impl Desk {
     ) -> Action {
         let published = self.published(service, group);
         account.publishes(published);
-        if !self.entries.contains_key(service) {
+        if self.entries.get(service).is_none() {
             account.wants_nothing();
             account.decided();
         }

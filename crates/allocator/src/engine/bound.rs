@@ -1,11 +1,7 @@
 //! Which namespaces have Services with addresses of which group: counted with every change, since looking through
 //! all Services for every status of a group would take longer than deciding about them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use foldhash::fast::RandomState;
 
@@ -13,7 +9,7 @@ use crate::{inputs::Groups, ledger::Ledger};
 
 /// Group → namespace → how many times a Service of it holds an address of the group.
 #[derive(Clone, Debug, Default)]
-pub struct Bound(HashMap<Arc<str>, BTreeMap<Box<str>, usize>, RandomState>);
+pub struct Bound(HashMap<Arc<str>, HashMap<Box<str>, usize, RandomState>, RandomState>);
 
 impl Bound {
     /// Counts anew, because the groups are others.
@@ -31,7 +27,7 @@ impl Bound {
     pub(super) fn add(&mut self, groups: &Groups, address: IpAddr, namespace: &str) {
         let Some(group) = groups.of_address(address) else { return };
         if !self.0.contains_key(&group.name) {
-            self.0.insert(group.name.clone(), BTreeMap::new());
+            self.0.insert(group.name.clone(), HashMap::default());
         }
         let Some(counts) = self.0.get_mut(&group.name) else { return };
         match counts.get_mut(namespace) {
@@ -54,7 +50,10 @@ impl Bound {
     }
 
     /// The namespaces that have addresses of the group, sorted.
-    pub fn namespaces(&self, group: &str) -> impl Iterator<Item = &str> {
-        self.0.get(group).into_iter().flat_map(|counts| counts.keys().map(AsRef::as_ref))
+    pub fn namespaces(&self, group: &str) -> Vec<&str> {
+        let mut namespaces: Vec<&str> =
+            self.0.get(group).into_iter().flatten().map(|(namespace, _)| namespace.as_ref()).collect();
+        namespaces.sort_unstable();
+        namespaces
     }
 }

@@ -12,6 +12,7 @@ mod tests;
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use api::{IpFamily, Pool, PoolType};
+use foldhash::fast::RandomState;
 
 pub use bound::Bound;
 
@@ -41,7 +42,7 @@ pub struct Engine {
     /// Addresses whose reservation has begun or ended.
     touched: Vec<IpAddr>,
     /// What IPAM providers have answered and is not decided about yet.
-    answers: HashMap<ServiceKey, Answer>,
+    answers: HashMap<ServiceKey, Answer, RandomState>,
 }
 
 /// What follows from deciding about a Service.
@@ -149,7 +150,7 @@ impl Engine {
         let is_updated = self.ledger.update(service);
         let mut is_changed = is_updated;
         for address in &service.facts.ingress {
-            if self.hold(*address, service) || is_updated {
+            if self.hold(&[*address], service) || is_updated {
                 is_changed = true;
                 let others = self.ledger.holders(*address).map(|holder| &holder.service);
                 woken.extend(others.filter(|other| **other != service.key).cloned());
@@ -176,15 +177,11 @@ impl Engine {
         woken
     }
 
-    /// The Service comes to the address, or what is known of it there is brought up to date. Whether that changed
+    /// The Service comes to the addresses, or what is known of it there is brought up to date. Whether that changed
     /// anything.
-    fn hold(&mut self, address: IpAddr, service: &Service) -> bool {
-        let is_new = !self.ledger.held_by(&service.key).contains(&address);
-        let is_changed = self.ledger.hold(address, service);
-        if is_new {
-            self.bound.add(&self.groups, address, service.key.namespace());
-        }
-        is_changed
+    fn hold(&mut self, addresses: &[IpAddr], service: &Service) -> bool {
+        let Engine { ledger, bound, groups, .. } = self;
+        ledger.hold(addresses, service, |address| bound.add(groups, address, service.key.namespace()))
     }
 
     /// The Service leaves all other addresses. Those on which nobody is left.
@@ -218,7 +215,7 @@ impl Engine {
             for address in &gone.held {
                 self.bound.remove(&self.groups, *address, service.namespace());
             }
-            let freed = self.not_reserved(gone.freed);
+            let freed = self.not_reserved(gone.freed.to_vec());
             woken.extend(self.cured_by_leaving(&gone.held, &freed));
             woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
         }
@@ -240,8 +237,8 @@ impl Engine {
         }
         let mut is_reserved = false;
         if let Decision::Write(write) = &decision {
+            is_reserved = write.ingress.as_ref().is_some_and(|addresses| self.hold(addresses, service));
             for address in write.ingress.iter().flatten() {
-                is_reserved |= self.hold(*address, service);
                 if !service.facts.ingress.contains(address) {
                     self.note_unpublished(*address, &service.key);
                 }

@@ -154,7 +154,8 @@ impl Engine {
         if self.reservations.is_empty() || ingress.is_empty() {
             return Vec::new();
         }
-        let mut ended = ingress.clone();
+        let mut ended: Vec<IpAddr> =
+            ingress.iter().copied().filter(|address| self.reservations.get(*address).is_some()).collect();
         if service.facts.ownership == Ownership::Ours {
             ended.extend(self.reservations.of(&service.key));
         }

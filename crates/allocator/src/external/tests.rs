@@ -34,7 +34,7 @@ fn v4() -> Ask {
 }
 
 fn given(ask: Ask, addresses: &str) -> Answer {
-    Answer { ask, given: ips(addresses), problem: None }
+    Answer { ask, given: ips(addresses).to_vec(), problem: None }
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn an_answer_to_an_outdated_question_is_no_answer_and_goes_back() {
     let mut account = Account::default();
     account.wants(v4());
     account.on_sent();
-    let exact = ask(Want::Addresses(ips("198.51.100.9")), true);
+    let exact = ask(Want::Addresses(ips("198.51.100.9").to_vec()), true);
     account.wants(exact.clone());
     assert!(!account.on_answer(&given(v4(), "198.51.100.1"), true));
     assert_eq!(account.next(Some(&[]), true), Action::Allocate(exact.clone()));
@@ -112,7 +112,7 @@ fn only_answers_that_fit_the_question_and_harm_nobody_are_taken() {
     let accepted =
         groups(&[("own", "remote: {v4pool: {pool: 192.0.2.0/24, subnet: 192.0.2.0/24, aggregation: /32}}")]);
     let both = || Want::Families(vec![IpFamily::IPv4, IpFamily::IPv6]);
-    let exact = |text: &str| Want::Addresses(ips(text));
+    let exact = |text: &str| Want::Addresses(ips(text).to_vec());
     for (want, all, held, answered, expected) in [
         (both(), true, "", "198.51.100.1 2001:db8::1", Ok("198.51.100.1 2001:db8::1")),
         (both(), false, "", "198.51.100.1", Ok("198.51.100.1")),
@@ -144,7 +144,7 @@ fn only_answers_that_fit_the_question_and_harm_nobody_are_taken() {
     ] {
         let answered: Vec<String> = answered.split_whitespace().map(str::to_owned).collect();
         match (check(&ask(want.clone(), all), &answered, &ips(held), &accepted), expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found, ips(expected), "{want:?}"),
+            (Ok(found), Ok(expected)) => assert_eq!(&found[..], ips(expected), "{want:?}"),
             (Err(found), Err(part)) => assert!(found.contains(part), "{found}, expected {part}"),
             (found, _) => panic!("{want:?} {answered:?}: {found:?}"),
         }
@@ -229,13 +229,13 @@ fn the_decision_asks_and_goes_on_with_the_answer() {
     let web = service("web", "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: PreferDualStack}");
     let Decision::Ask(asked) = engine.decide(&web, Edge::default()).decision else { panic!("not asked") };
     assert_eq!((&asked.want, asked.all), (&Want::Families(vec![IpFamily::IPv4, IpFamily::IPv6]), false));
-    engine.answer(&web.key, Answer { ask: asked, given: ips("198.51.100.1"), problem: None });
+    engine.answer(&web.key, Answer { ask: asked, given: ips("198.51.100.1").to_vec(), problem: None });
     let Decision::Write(write) = engine.decide(&web, Edge::default()).decision else { panic!("not written") };
     assert_eq!(write.ingress, Some(ips("198.51.100.1")));
     // What another holds is not taken, whatever the provider says.
     let other = service("other", "");
     let Decision::Ask(asked) = engine.decide(&other, Edge::default()).decision else { panic!("not asked") };
-    engine.answer(&other.key, Answer { ask: asked, given: ips("198.51.100.1"), problem: None });
+    engine.answer(&other.key, Answer { ask: asked, given: ips("198.51.100.1").to_vec(), problem: None });
     let Decision::Refuse(problem) = engine.decide(&other, Edge::default()).decision else {
         panic!("not refused")
     };
@@ -243,7 +243,7 @@ fn the_decision_asks_and_goes_on_with_the_answer() {
     // Very addresses are asked of the group that serves the Service, if they are in no pool of ours.
     let exact = service("exact", "metadata: {annotations: {purelb.io/addresses: 198.51.100.9}}");
     let Decision::Ask(asked) = engine.decide(&exact, Edge::default()).decision else { panic!("not asked") };
-    assert_eq!(asked.want, Want::Addresses(ips("198.51.100.9")));
+    assert_eq!(asked.want, Want::Addresses(ips("198.51.100.9").to_vec()));
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! Texts of every Service that are nearly always of one shape, kept without a heap allocation of their own: with
 //! 100,000 Services each costs megabytes.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt, mem,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+};
 
 /// What fits into a [`ShortText`] as it is.
 const INLINE: usize = 22;
@@ -113,9 +117,138 @@ fn canonical(octets: &[u8; 16]) -> String {
     text
 }
 
+/// Addresses, each once, in the order in which they came: nearly always one or two.
+#[derive(Clone, Default)]
+pub struct Addresses(Held);
+
+#[derive(Clone, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    One([IpAddr; 1]),
+    Two([IpAddr; 2]),
+    More(Vec<IpAddr>),
+}
+
+impl Addresses {
+    /// None.
+    pub const fn new() -> Addresses {
+        Addresses(Held::Nothing)
+    }
+
+    /// Adds one at the end. Whether it was not there.
+    pub fn insert(&mut self, address: IpAddr) -> bool {
+        if self.contains(&address) {
+            return false;
+        }
+        self.0 = match mem::take(&mut self.0) {
+            Held::Nothing => Held::One([address]),
+            Held::One([one]) => Held::Two([one, address]),
+            Held::Two([one, two]) => Held::More(vec![one, two, address]),
+            Held::More(mut more) => {
+                more.push(address);
+                Held::More(more)
+            }
+        };
+        true
+    }
+
+    /// Takes one out. Whether it was there.
+    pub fn remove(&mut self, address: IpAddr) -> bool {
+        let is_there = self.contains(&address);
+        if is_there {
+            *self = self.iter().copied().filter(|known| *known != address).collect();
+        }
+        is_there
+    }
+}
+
+impl Deref for Addresses {
+    type Target = [IpAddr];
+
+    fn deref(&self) -> &[IpAddr] {
+        match &self.0 {
+            Held::Nothing => &[],
+            Held::One(one) => one,
+            Held::Two(two) => two,
+            Held::More(more) => more,
+        }
+    }
+}
+
+impl DerefMut for Addresses {
+    fn deref_mut(&mut self) -> &mut [IpAddr] {
+        match &mut self.0 {
+            Held::Nothing => &mut [],
+            Held::One(one) => one,
+            Held::Two(two) => two,
+            Held::More(more) => more,
+        }
+    }
+}
+
+impl Extend<IpAddr> for Addresses {
+    fn extend<T: IntoIterator<Item = IpAddr>>(&mut self, addresses: T) {
+        for address in addresses {
+            self.insert(address);
+        }
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    fn from_iter<T: IntoIterator<Item = IpAddr>>(addresses: T) -> Addresses {
+        let mut all = Addresses::new();
+        all.extend(addresses);
+        all
+    }
+}
+
+impl<'a> IntoIterator for &'a Addresses {
+    type Item = &'a IpAddr;
+    type IntoIter = std::slice::Iter<'a, IpAddr>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl PartialEq for Addresses {
+    fn eq(&self, other: &Addresses) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Addresses {}
+
+impl PartialEq<Addresses> for &[IpAddr] {
+    fn eq(&self, other: &Addresses) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{ip, ips};
+
+    #[test]
+    fn addresses_stay_in_the_order_in_which_they_came_each_once() {
+        let mut held = Addresses::new();
+        for address in &ips("192.0.2.9 fd00::1 192.0.2.1 192.0.2.5") {
+            assert!(held.insert(*address) && !held.insert(*address));
+        }
+        assert!(held.remove(ip("fd00::1")) && !held.remove(ip("fd00::1")));
+        assert_eq!(held, ips("192.0.2.9 192.0.2.1 192.0.2.5"));
+        assert!(held.remove(ip("192.0.2.9")));
+        assert_eq!(held, ips("192.0.2.1 192.0.2.5"));
+        assert!(size_of::<Addresses>() <= 40);
+    }
 
     #[test]
     fn a_text_comes_out_as_it_went_in_whatever_its_length() {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use api::{Refusal, ServiceGroupSpec};
+use foldhash::fast::RandomState;
 
 /// Which namespaces a group serves, and how strictly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Claims {
 
 /// The claims on every namespace that a group lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespaces(HashMap<Arc<str>, Claims>);
+pub struct Namespaces(HashMap<Arc<str>, Claims, RandomState>);
 
 impl Namespaces {
     /// Adds what a group says.

@@ -6,7 +6,7 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use crate::inputs::{
-    compact::{ShortText, Uid},
+    compact::{Addresses, ShortText, Uid},
     object::{IngressObject, PortObject, ServiceObject},
 };
 use api::{
@@ -215,7 +215,7 @@ pub struct Facts {
     /// Annotations of ours.
     pub brand: Brand,
     /// Addresses in `status.loadBalancer.ingress`, in their order.
-    pub ingress: Vec<IpAddr>,
+    pub ingress: Addresses,
     /// The ingress has something that cannot be ours: a host name, an unreadable address.
     pub foreign_ingress: bool,
 }
@@ -313,13 +313,12 @@ fn ports(objects: &[PortObject]) -> Arc<[Port]> {
     ports.into()
 }
 
-fn ingress(objects: &[IngressObject]) -> (Vec<IpAddr>, bool) {
-    // Collected, they would have room for four.
-    let mut addresses = Vec::with_capacity(objects.len());
-    addresses.extend(objects.iter().filter_map(|object| object.ip.as_deref()?.parse::<IpAddr>().ok()));
-    let foreign = addresses.len() != objects.len()
-        || objects.iter().any(|object| object.hostname.as_deref().is_some_and(|name| !name.is_empty()));
-    (addresses, foreign)
+fn ingress(objects: &[IngressObject]) -> (Addresses, bool) {
+    let address = |object: &IngressObject| object.ip.as_deref()?.parse::<IpAddr>().ok();
+    let foreign = objects.iter().any(|object| {
+        address(object).is_none() || object.hostname.as_deref().is_some_and(|name| !name.is_empty())
+    });
+    (objects.iter().filter_map(address).collect(), foreign)
 }
 
 fn brand(metadata: &ObjectMeta) -> Brand {

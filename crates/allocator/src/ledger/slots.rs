@@ -1,180 +1,152 @@
-//! The ledger's small holders: which slots are on an address, which addresses a Service has. Nearly always one or
-//! two, and then nothing is on the heap.
+//! Which slots are on an address: nearly always one, and then nothing is on the heap.
+//!
+//! Addresses are handed out beside each other, so they are kept in blocks of 16, a cache line each.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::Hash,
-    net::IpAddr,
-};
+use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
 use foldhash::fast::RandomState;
 
 /// The number of a holder.
 pub(super) type Slot = u32;
 
-/// One, or several in the order in which they came.
-#[derive(Clone, Debug)]
-enum Few {
-    One(Slot),
-    #[expect(clippy::box_collection, reason = "rare, and a Vec would make all of them twice as large")]
-    Many(Box<Vec<Slot>>),
-}
+/// There can be no more holders than that.
+pub(super) const MAX_SLOTS: u32 = SEVERAL;
 
-impl Few {
-    fn as_slice(&self) -> &[Slot] {
-        match self {
-            Few::One(slot) => std::slice::from_ref(slot),
-            Few::Many(slots) => slots,
-        }
-    }
+/// Nobody.
+const NOBODY: Slot = u32::MAX;
+/// Set in the number of a list.
+const SEVERAL: Slot = 1 << 31;
 
-    fn add(&mut self, slot: Slot) {
-        match self {
-            Few::One(first) => *self = Few::Many(Box::new(vec![*first, slot])),
-            Few::Many(slots) => slots.push(slot),
-        }
-    }
+/// A block is 2^4 addresses.
+const SHIFT: u32 = 4;
+const BLOCK: usize = 1 << SHIFT;
 
-    /// Whether nothing is left.
-    fn remove(&mut self, slot: Slot) -> bool {
-        match self {
-            Few::One(only) => *only == slot,
-            Few::Many(slots) => {
-                slots.retain(|known| *known != slot);
-                if let [only] = ***slots {
-                    *self = Few::One(only);
-                }
-                false
-            }
-        }
-    }
-}
+/// For each of its addresses: a slot, the number of a list of them, or nobody.
+type Block = [Slot; BLOCK];
 
 /// Address → who is on it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holders {
-    v4: HashMap<u32, Few, RandomState>,
-    v6: HashMap<u128, Few, RandomState>,
+    v4: HashMap<u32, Block, RandomState>,
+    v6: HashMap<u128, Block, RandomState>,
+    several: Lists,
+}
+
+/// Of addresses with more than one.
+#[derive(Clone, Debug, Default)]
+struct Lists {
+    lists: Vec<Vec<Slot>>,
+    vacant: Vec<Slot>,
+}
+
+impl Lists {
+    fn add(&mut self, list: Vec<Slot>) -> Slot {
+        if let Some(number) = self.vacant.pop() {
+            self.lists[number as usize] = list;
+            return number | SEVERAL;
+        }
+        self.lists.push(list);
+        u32::try_from(self.lists.len() - 1).expect("fewer than there are slots") | SEVERAL
+    }
+
+    fn list(&mut self, cell: Slot) -> &mut Vec<Slot> {
+        &mut self.lists[(cell & !SEVERAL) as usize]
+    }
+
+    fn remove(&mut self, cell: Slot) {
+        *self.list(cell) = Vec::new();
+        self.vacant.push(cell & !SEVERAL);
+    }
 }
 
 impl Holders {
     /// In the order in which they came.
     pub(super) fn at(&self, address: IpAddr) -> &[Slot] {
-        let few = match address {
-            IpAddr::V4(address) => self.v4.get(&address.to_bits()),
-            IpAddr::V6(address) => self.v6.get(&address.to_bits()),
+        let cell = match address {
+            IpAddr::V4(address) => {
+                let bits = address.to_bits();
+                self.v4.get(&(bits >> SHIFT)).map(|block| &block[bits as usize % BLOCK])
+            }
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                self.v6.get(&(bits >> SHIFT)).map(|block| &block[bits as usize % BLOCK])
+            }
         };
-        few.map_or(&[], Few::as_slice)
+        match cell {
+            None | Some(&NOBODY) => &[],
+            Some(several) if several & SEVERAL != 0 => &self.several.lists[(several & !SEVERAL) as usize],
+            Some(one) => std::slice::from_ref(one),
+        }
     }
 
     /// Whether it is the first there. It must not be there already.
     pub(super) fn add(&mut self, address: IpAddr, slot: Slot) -> bool {
-        match address {
-            IpAddr::V4(address) => add(self.v4.entry(address.to_bits()), slot),
-            IpAddr::V6(address) => add(self.v6.entry(address.to_bits()), slot),
+        let cell = match address {
+            IpAddr::V4(address) => {
+                let bits = address.to_bits();
+                let block = self.v4.entry(bits >> SHIFT).or_insert([NOBODY; BLOCK]);
+                &mut block[bits as usize % BLOCK]
+            }
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                let block = self.v6.entry(bits >> SHIFT).or_insert([NOBODY; BLOCK]);
+                &mut block[bits as usize % BLOCK]
+            }
+        };
+        match *cell {
+            NOBODY => *cell = slot,
+            several if several & SEVERAL != 0 => self.several.list(several).push(slot),
+            one => *cell = self.several.add(vec![one, slot]),
         }
+        *cell == slot
     }
 
     /// Whether it was the last there.
     pub(super) fn remove(&mut self, address: IpAddr, slot: Slot) -> bool {
         match address {
-            IpAddr::V4(address) => remove(self.v4.entry(address.to_bits()), slot),
-            IpAddr::V6(address) => remove(self.v6.entry(address.to_bits()), slot),
-        }
-    }
-}
-
-fn add<K: Eq + Hash>(entry: Entry<'_, K, Few>, slot: Slot) -> bool {
-    match entry {
-        Entry::Occupied(mut few) => {
-            few.get_mut().add(slot);
-            false
-        }
-        Entry::Vacant(empty) => {
-            empty.insert(Few::One(slot));
-            true
-        }
-    }
-}
-
-fn remove<K: Eq + Hash>(entry: Entry<'_, K, Few>, slot: Slot) -> bool {
-    let Entry::Occupied(mut few) = entry else { return false };
-    let is_last = few.get_mut().remove(slot);
-    if is_last {
-        few.remove();
-    }
-    is_last
-}
-
-/// What a Service holds, in the order in which it came; each address once.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Held {
-    #[default]
-    Nothing,
-    One([IpAddr; 1]),
-    Two([IpAddr; 2]),
-    More(Vec<IpAddr>),
-}
-
-impl Held {
-    pub(super) fn as_slice(&self) -> &[IpAddr] {
-        match self {
-            Held::Nothing => &[],
-            Held::One(one) => one,
-            Held::Two(two) => two,
-            Held::More(more) => more,
-        }
-    }
-
-    pub(super) fn into_vec(self) -> Vec<IpAddr> {
-        match self {
-            Held::More(more) => more,
-            few => few.as_slice().to_vec(),
-        }
-    }
-
-    fn of(addresses: Vec<IpAddr>) -> Held {
-        match *addresses.as_slice() {
-            [] => Held::Nothing,
-            [one] => Held::One([one]),
-            [one, two] => Held::Two([one, two]),
-            _ => Held::More(addresses),
-        }
-    }
-
-    /// Whether it was not there.
-    pub(super) fn insert(&mut self, address: IpAddr) -> bool {
-        if self.as_slice().contains(&address) {
-            return false;
-        }
-        *self = match std::mem::take(self) {
-            Held::Nothing => Held::One([address]),
-            Held::One([one]) => Held::Two([one, address]),
-            Held::Two([one, two]) => Held::More(vec![one, two, address]),
-            Held::More(mut more) => {
-                more.push(address);
-                Held::More(more)
+            IpAddr::V4(address) => {
+                let bits = address.to_bits();
+                remove(&mut self.v4, bits >> SHIFT, bits as usize % BLOCK, slot, &mut self.several)
             }
-        };
-        true
-    }
-
-    /// Whether it was there.
-    pub(super) fn remove(&mut self, address: IpAddr) -> bool {
-        if !self.as_slice().contains(&address) {
-            return false;
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                remove(&mut self.v6, bits >> SHIFT, bits as usize % BLOCK, slot, &mut self.several)
+            }
         }
-        let mut left = std::mem::take(self).into_vec();
-        left.retain(|known| *known != address);
-        *self = Held::of(left);
-        true
     }
+}
+
+fn remove<K: Eq + Hash>(
+    blocks: &mut HashMap<K, Block, RandomState>,
+    number: K,
+    place: usize,
+    slot: Slot,
+    several: &mut Lists,
+) -> bool {
+    let Some(block) = blocks.get_mut(&number) else { return false };
+    let cell = &mut block[place];
+    if *cell == slot {
+        *cell = NOBODY;
+        if block.iter().all(|cell| *cell == NOBODY) {
+            blocks.remove(&number);
+        }
+        return true;
+    }
+    if *cell != NOBODY && *cell & SEVERAL != 0 {
+        let list = several.list(*cell);
+        list.retain(|known| *known != slot);
+        if let [only] = *list.as_slice() {
+            several.remove(*cell);
+            *cell = only;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{ip, ips};
+    use crate::testing::ip;
 
     #[test]
     fn an_address_is_free_when_its_last_holder_has_left() {
@@ -187,17 +159,5 @@ mod tests {
         assert_eq!(holders.at(address), [5]);
         assert!(holders.remove(address, 5));
         assert!(holders.at(address).is_empty());
-    }
-
-    #[test]
-    fn addresses_stay_in_the_order_in_which_they_came() {
-        let mut held = Held::default();
-        for address in ips("192.0.2.9 fd00::1 192.0.2.1 192.0.2.5") {
-            assert!(held.insert(address) && !held.insert(address));
-        }
-        assert!(held.remove(ip("fd00::1")) && !held.remove(ip("fd00::1")));
-        assert_eq!(held.as_slice(), ips("192.0.2.9 192.0.2.1 192.0.2.5"));
-        assert!(held.remove(ip("192.0.2.9")));
-        assert_eq!(held.into_vec(), ips("192.0.2.1 192.0.2.5"));
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     fence::{self, Fence, Gate},
     inputs::{Service, ServiceKey},
     leader::Tenure,
+    memory,
     metrics::{Metrics, TURN},
     settings::Settings,
     stores::{self, Change},
@@ -85,6 +86,8 @@ struct Term {
     strays: HashSet<String>,
     tasks: JoinSet<Done>,
     services_listed: bool,
+    /// Since the last turn all Services were listed.
+    is_list_new: bool,
     groups_listed: bool,
     leases_listed: bool,
     /// Who has been told of which stranger.
@@ -119,6 +122,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         strays: HashSet::new(),
         tasks: JoinSet::new(),
         services_listed: false,
+        is_list_new: false,
         groups_listed: false,
         leases_listed: false,
         warned: HashSet::new(),
@@ -178,7 +182,7 @@ impl Term {
             Change::Services(services, begun) => {
                 self.external.touch_all();
                 self.desk.on_services(services, begun);
-                self.services_listed = true;
+                (self.services_listed, self.is_list_new) = (true, true);
             }
             Change::Service(service, seen) => {
                 self.external.touch(&service.key);
@@ -254,6 +258,10 @@ impl Term {
             }
         } else {
             self.desk.decide_nothing();
+        }
+        if std::mem::take(&mut self.is_list_new) {
+            // Before the writes begin: what the list took on its way is not needed any more.
+            memory::give_back();
         }
         self.desk.report_touched();
         self.carry_out();

@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     assign::Context,
-    inputs::{Group, Service, group::Picking, service::FamilyPolicy},
+    inputs::{Group, Service, compact::Addresses, group::Picking, service::FamilyPolicy},
     select::Problem,
     waiting::Wait,
 };
 
 /// New addresses from a group.
 pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>) -> Result<Target, Problem> {
-    let mut target = Target::of(group, Vec::with_capacity(2));
+    let mut target = Target::of(group, Addresses::new());
     let mut skipped = Vec::new();
     let mut first_problem = None;
     for family in service.facts.families.iter() {

@@ -5,33 +5,33 @@ mod fresh;
 mod requested;
 mod stay;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use api::{IpFamily, PoolType};
 
 use self::{fresh::fresh, requested::exactly, stay::stay};
-use super::{Context, Edge, Note};
+use super::{Context, Edge, Note, Notes};
 use crate::{
-    inputs::{Group, Service, group::Picking},
+    inputs::{Group, Service, compact::Addresses, group::Picking},
     select::{self, Problem},
 };
 
 /// What a Service should have.
 pub(super) struct Target {
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) addresses: Addresses,
     pub(super) group: Arc<str>,
     pub(super) pool_type: PoolType,
-    pub(super) notes: Vec<Note>,
+    pub(super) notes: Notes,
     pub(super) problem: Option<Problem>,
 }
 
 impl Target {
-    fn of(group: &Group, addresses: Vec<IpAddr>) -> Target {
+    fn of(group: &Group, addresses: Addresses) -> Target {
         Target {
             addresses,
             group: group.name.clone(),
             pool_type: group.pool_type,
-            notes: Vec::new(),
+            notes: Notes::new(),
             problem: None,
         }
     }
@@ -49,9 +49,9 @@ fn picking(service: &Service, group: &Group) -> Picking {
 }
 
 /// What of its published addresses a Service may keep: those of its families that no older Service claims.
-pub(super) fn staying(service: &Service, context: Context<'_>) -> Vec<IpAddr> {
+pub(super) fn staying(service: &Service, context: Context<'_>) -> Addresses {
     let families = service.facts.families;
-    let mut staying = Vec::with_capacity(service.facts.ingress.len());
+    let mut staying = Addresses::new();
     for family in families.iter() {
         staying.extend(service.facts.ingress.iter().copied().filter(|address| {
             IpFamily::of(*address) == family && context.ledger.must_yield_to(*address, service).is_none()
@@ -83,7 +83,7 @@ pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Res
 }
 
 /// The owner has named another group than the one that the addresses are from.
-fn is_moved(service: &Service, staying: &[IpAddr], context: Context<'_>) -> bool {
+fn is_moved(service: &Service, staying: &Addresses, context: Context<'_>) -> bool {
     let Some(name) = &service.facts.requests.group else { return false };
     if service.facts.brand.allocated_from.as_ref() == Some(name) {
         return false;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     assign::Context,
     external::ask::group_of_addresses,
-    inputs::{Service, service::FamilyPolicy},
+    inputs::{Service, compact::Addresses, service::FamilyPolicy},
     ledger::Conflict,
     select::{self, Problem},
     waiting::Wait,
@@ -25,12 +25,12 @@ pub(super) const ADDRESS_CONFLICT: &str = "address_conflict";
 pub(super) fn exactly(
     service: &Service,
     requested: &[IpAddr],
-    staying: Vec<IpAddr>,
+    staying: Addresses,
     context: Context<'_>,
 ) -> Result<Target, Problem> {
     let facts = &service.facts;
     let stranger = requested.iter().find(|address| !facts.families.contains(IpFamily::of(**address)));
-    let of_families: Vec<IpAddr> = facts
+    let of_families: Addresses = facts
         .families
         .iter()
         .filter_map(|family| requested.iter().copied().find(|address| IpFamily::of(*address) == family))
@@ -56,7 +56,7 @@ pub(super) fn exactly(
     if is_held && of_families.len() == staying.len() && !is_moved(service, &staying, context) {
         let mut target = kept(service, staying, context);
         if facts.requests.re_evaluate {
-            target.notes = validate(service, &target, context);
+            target.notes.extend(validate(service, &target, context));
         }
         return Ok(target);
     }

@@ -11,13 +11,13 @@ use super::{
     picking,
 };
 use crate::{
-    assign::{Context, Edge, Note},
-    inputs::{Group, Service, group::Picking, service::FamilyPolicy},
+    assign::{Context, Edge, Note, Notes},
+    inputs::{Group, Service, compact::Addresses, group::Picking, service::FamilyPolicy},
     select::{self, Problem},
 };
 
 /// The addresses that the Service has, with what is known of where they are from.
-pub(super) fn kept(service: &Service, staying: Vec<IpAddr>, context: Context<'_>) -> Target {
+pub(super) fn kept(service: &Service, staying: Addresses, context: Context<'_>) -> Target {
     let brand = &service.facts.brand;
     let by_address = staying.first().and_then(|address| context.groups.of_address(*address));
     let named = service.facts.requests.group.as_ref();
@@ -35,7 +35,7 @@ pub(super) fn kept(service: &Service, staying: Vec<IpAddr>, context: Context<'_>
         addresses: staying,
         group,
         pool_type: pool_type.unwrap_or(PoolType::Local),
-        notes: Vec::new(),
+        notes: Notes::new(),
         problem: None,
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn validate(service: &Service, target: &Target, context: Context<'_>)
 /// it had to leave the one that it had.
 pub(super) fn stay(
     service: &Service,
-    staying: Vec<IpAddr>,
+    staying: Addresses,
     context: Context<'_>,
     edge: Edge,
 ) -> Result<Target, Problem> {

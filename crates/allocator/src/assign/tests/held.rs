@@ -28,7 +28,7 @@ fn annotations_that_were_lost_come_back_and_the_address_stays() {
     assert_eq!(write.ingress, None);
     assert_eq!(value(&write, ALLOCATED_FROM), Some("default"));
     assert_eq!(value(&write, SERVICE_GROUP), Some("default"));
-    assert_eq!(write.notes, []);
+    assert_eq!(write.notes[..], []);
 }
 
 #[test]
@@ -56,11 +56,11 @@ fn a_service_that_ends_gives_everything_back() {
     for changes in ["spec: {type: ClusterIP}", "metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}"] {
         let service = held("a", "192.0.2.3", "default", "remote", changes);
         let write = written(decide(&mut engine(), &service));
-        assert_eq!(write.ingress, Some(vec![]), "{changes}");
+        assert_eq!(write.ingress, Some(ips("")), "{changes}");
         for name in [ALLOCATED_BY, ALLOCATED_FROM, POOL_TYPE, SERVICE_GROUP] {
             assert!(is_removed(&write, name), "{name} stays: {changes}");
         }
-        assert_eq!(write.notes, [Note::Released(ips("192.0.2.3"))]);
+        assert_eq!(write.notes[..], [Note::Released(ips("192.0.2.3"))]);
     }
 }
 
@@ -77,7 +77,7 @@ fn a_service_that_ended_without_our_brand_is_released_where_we_know_better() {
     let changes = "{spec: {type: ClusterIP}, metadata: {annotations: {purelb.io/allocated-from: null}}}";
     let service = held("a", "192.0.2.3", "default", "remote", changes);
     let edge = Edge { was_ours: true, ..Edge::default() };
-    assert_eq!(written(decide_after(&mut engine(), &service, edge)).ingress, Some(vec![]));
+    assert_eq!(written(decide_after(&mut engine(), &service, edge)).ingress, Some(ips("")));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn naming_another_group_moves_the_service_and_keeps_the_old_address_until_then()
     assert_eq!(write.ingress, Some(ips("203.0.113.0")));
     assert_eq!(value(&write, ALLOCATED_FROM), Some("v4only"));
     assert_eq!(
-        write.notes,
+        write.notes[..],
         [Note::Assigned(ips("203.0.113.0"), "v4only".into()), Note::Released(ips("192.0.2.3")),]
     );
     // Until it is confirmed both are the Service's.
@@ -125,7 +125,7 @@ fn a_family_that_the_owner_drops_is_released_and_one_that_is_added_is_served() {
     let both = held("a", "192.0.2.3 fd00:1::9", "default", "remote", "");
     let write = written(decide(&mut engine(), &both));
     assert_eq!(write.ingress, Some(ips("192.0.2.3")));
-    assert_eq!(write.notes, [Note::Released(ips("fd00:1::9"))]);
+    assert_eq!(write.notes[..], [Note::Released(ips("fd00:1::9"))]);
 
     let prefer = "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: PreferDualStack}";
     let grown = held("a", "192.0.2.3", "default", "remote", prefer);

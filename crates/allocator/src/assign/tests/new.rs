@@ -10,7 +10,7 @@ fn a_new_service_gets_the_lowest_free_address_and_is_branded() {
     assert_eq!(value(&write, ALLOCATED_FROM), Some("default"));
     assert_eq!(value(&write, POOL_TYPE), Some("remote"));
     assert_eq!(value(&write, SERVICE_GROUP), Some("default"));
-    assert_eq!(write.notes, [Note::Assigned(ips("192.0.2.0"), "default".into())]);
+    assert_eq!(write.notes[..], [Note::Assigned(ips("192.0.2.0"), "default".into())]);
     assert_eq!((write.cluster_policy, write.problem), (None, None));
 }
 

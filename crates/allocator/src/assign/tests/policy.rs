@@ -140,7 +140,7 @@ fn ports_that_come_to_collide_make_the_younger_leave() {
     let decision = decide(&mut engine, &young);
     // The key is tied to the address where the port is taken, so there is nothing else for it.
     let write = written(decision);
-    assert_eq!(write.ingress, Some(vec![]));
+    assert_eq!(write.ingress, Some(ips("")));
     assert_eq!(write.problem.unwrap().reason, "port_collision");
 }
 

@@ -60,7 +60,7 @@ fn removing_the_annotation_that_we_wrote_changes_nothing_but_brings_it_back() {
     let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "default", "remote", removed)));
     assert_eq!(write.ingress, None);
     assert_eq!(value(&write, SERVICE_GROUP), Some("default"));
-    assert_eq!(write.notes, []);
+    assert_eq!(write.notes[..], []);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn of_two_addresses_only_the_one_that_changed_moves() {
         written(decide(&mut engine(), &held("a", "192.0.2.3 fd00:1::9", "default", "remote", changes)));
     assert_eq!(write.ingress, Some(ips("192.0.2.1 fd00:1::9")));
     assert_eq!(
-        write.notes,
+        write.notes[..],
         [Note::Assigned(ips("192.0.2.1"), "default".into()), Note::Released(ips("192.0.2.3"))]
     );
 }

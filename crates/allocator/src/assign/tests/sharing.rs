@@ -112,7 +112,7 @@ fn a_younger_service_leaves_even_where_there_is_no_room_for_it() {
     }
     let young = held("z", "192.0.2.0", "default", "remote", "");
     let write = written(decide(&mut engine, &young));
-    assert_eq!(write.ingress, Some(vec![]));
+    assert_eq!(write.ingress, Some(ips("")));
     assert!(is_removed(&write, ALLOCATED_BY));
     assert!(is_told_of(&write, "192.0.2.0 is left to ns/a"), "{:?}", write.notes);
     assert_eq!(write.problem.unwrap().reason, "exhausted");

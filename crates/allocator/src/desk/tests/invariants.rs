@@ -55,7 +55,7 @@ impl History {
             self.versions.remove(&name);
             return;
         };
-        let held = old.as_ref().map_or(&[][..], |old| old.facts.ingress.as_slice());
+        let held = old.as_ref().map_or(&[][..], |old| &old.facts.ingress[..]);
         for address in new.facts.ingress.iter().filter(|address| !held.contains(address)) {
             self.on_gained(name, &new, *address);
             if let Some(reservation) = reservations.get(*address).filter(|r| r.service != new.key) {
