@@ -8,6 +8,7 @@ mod allocate_vs_patch;
 mod allocator_restart;
 mod announce_10k;
 mod assign_rate;
+mod bfd_detect;
 mod bulk;
 mod exhausted_wakeup;
 mod ledger_rss;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[Entry] = &[
     bulk::ENTRY,
     route_latency_10k::ENTRY,
     restart_10k::ENTRY,
+    bfd_detect::ENTRY,
     assign_rate::ENTRY,
     ledger_rss::ENTRY,
     allocate_vs_patch::ENTRY,
