@@ -28,7 +28,7 @@ each=$(( seconds / ${#targets[@]} ))
 cargo fuzz build
 for target in "${targets[@]}"; do
     found=$CARGO_TARGET_DIR/corpus/$target
-    mkdir -p "$found"
+    mkdir -p "$found" "corpus/$target"
     echo "== $target: $each seconds"
     log=$CARGO_TARGET_DIR/$target.log
     if ! cargo fuzz run "$target" "$found" "corpus/$target" -- \
