@@ -116,10 +116,15 @@ fn require_all(captured: &Captured, from: &str, rule: &str) -> Result<()> {
     Ok(())
 }
 
-/// While Up no two packets are further apart than the interval, but for how late a busy machine makes one.
+/// While Up no two packets are further apart than the interval, but for how late a busy machine makes one. It counts
+/// from when both are Up for good: FRR takes its session down and up once more while it starts.
 fn require_intervals(captured: &Captured, from: &str) -> Result<()> {
     let times = captured.packets(&format!("bfd && {from} && bfd.sta == 3"), &["frame.time_epoch"])?;
-    let times: Vec<f64> = times.iter().filter_map(|time| time.parse().ok()).collect();
+    let not_up = captured.packets("bfd && bfd.sta != 3", &["frame.time_epoch"])?;
+    let since: f64 = not_up.last().and_then(|time| time.parse().ok()).unwrap_or(0.0);
+    let times = times.iter().filter_map(|time| time.parse::<f64>().ok());
+    let times: Vec<f64> = times.filter(|time| *time > since).collect();
+    require!(times.len() > 1, "we sent {} packets after both were Up", times.len());
     let detection = BFD_INTERVAL * u32::from(BFD_MULTIPLIER.get());
     let late = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     require!(Duration::from_secs_f64(late) < detection, "{late} s between two packets");
