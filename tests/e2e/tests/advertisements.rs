@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use e2e::{INSTALL_NAMESPACE, service, with_one_router};
-use lab::{DataCentre, Run, command, require, secs, until};
+use lab::{DataCentre, PATIENCE, Run, command, require, until};
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -44,7 +44,7 @@ fn wait_paths(
     what: &str,
     is_right: impl Fn(&str, &Value) -> bool,
 ) {
-    until(format!("{address} at the router with {what}"), secs(20), || {
+    until(format!("{address} at the router with {what}"), PATIENCE, || {
         let paths = paths(lab, address)?;
         require!(paths.keys().eq(nodes.iter()), "paths of {:?}", paths.keys());
         let wrong = paths.iter().find(|(node, path)| !is_right(node, path));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use e2e::{INSTALL_NAMESPACE, peer, service, service_group, with_allocator_only};
-use lab::{DataCentre, Error, Run, require, secs};
+use lab::{DataCentre, Error, PATIENCE, Run, require};
 use serde_json::{Value, json};
 
 /// What `kubectl apply` says when it refuses; panics when it does not.
@@ -16,7 +16,7 @@ fn refusal(lab: &DataCentre<'_>, manifest: &Value) -> String {
 /// Waits until a ServiceGroup is refused, and returns the message of its condition.
 fn wait_refused(lab: &DataCentre<'_>, group: &str) -> String {
     let words = ["servicegroup", group, "-n", INSTALL_NAMESPACE];
-    let refused = lab.cluster.kubectl().wait(&format!("{group} to be refused"), &words, secs(20), |object| {
+    let refused = lab.cluster.kubectl().wait(&format!("{group} to be refused"), &words, PATIENCE, |object| {
         let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
         let accepted = conditions.into_iter().flatten().find(|condition| condition["type"] == "Accepted");
         let accepted = accepted.ok_or_else(|| Error::unmet(format!("status {}", object["status"])))?;

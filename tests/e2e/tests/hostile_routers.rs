@@ -9,7 +9,7 @@ use e2e::{
     hostile::{self, HostileRouter, Script, message},
     peer, service, with_one_router,
 };
-use lab::{DataCentre, Error, Run, require, secs, until};
+use lab::{DataCentre, Error, PATIENCE, Run, require, until};
 use serde_json::{Value, json};
 
 /// A node with a good router and an address announced to it, and then a peer that follows the script.
@@ -44,13 +44,13 @@ fn peer_status(lab: &DataCentre<'_>, name: &str) -> lab::Result<Value> {
 
 /// Waits until the router has heard this NOTIFICATION and the status says so in these words.
 fn expect_notification(lab: &DataCentre<'_>, router: &HostileRouter, expected: (u8, u8), words: &str) {
-    until(format!("NOTIFICATION {expected:?}"), secs(20), || {
+    until(format!("NOTIFICATION {expected:?}"), PATIENCE, || {
         let heard = router.notifications();
         require!(heard.contains(&expected), "notifications {heard:?}");
         Ok::<_, Error>(())
     })
     .unwrap();
-    until(format!("a lastError with {words:?}"), secs(20), || {
+    until(format!("a lastError with {words:?}"), PATIENCE, || {
         let status = peer_status(lab, "hostile")?;
         let error = status["lastError"].as_str().unwrap_or_default();
         require!(error.to_lowercase().contains(words), "{status}");
@@ -100,7 +100,7 @@ fn an_update_with_a_bad_origin_is_treated_as_withdraw_and_the_session_stays() {
     let update = hostile::encode(message::UPDATE, &body);
     beside_a_good_router(Script::AfterEstablished(update), |lab, router| {
         // The UPDATE is sent after the first KEEPALIVE; two more show that the session outlived it.
-        until("KEEPALIVEs on the first connection", secs(20), || {
+        until("KEEPALIVEs on the first connection", PATIENCE, || {
             let heard = router.heard();
             let first = heard.iter().filter(|heard| heard.connection == 1);
             let count = first.filter(|heard| heard.kind == message::KEEPALIVE).count();
@@ -117,7 +117,7 @@ fn an_update_with_a_bad_origin_is_treated_as_withdraw_and_the_session_stays() {
 fn a_notification_that_is_too_short_ends_its_session_alone() {
     let notification = hostile::encode(message::NOTIFICATION, &[6]);
     beside_a_good_router(Script::AfterEstablished(notification), |lab, router| {
-        until("a new connection after the first ended", secs(20), || {
+        until("a new connection after the first ended", PATIENCE, || {
             let connections = router.heard().iter().map(|heard| heard.connection).max();
             require!(connections >= Some(2), "{connections:?} connections");
             let status = peer_status(lab, "hostile")?;
@@ -131,13 +131,13 @@ fn a_notification_that_is_too_short_ends_its_session_alone() {
 #[test]
 fn a_router_that_never_answers_stays_out_of_established() {
     beside_a_good_router(Script::Silent, |lab, router| {
-        until("an OPEN at the silent router", secs(20), || {
+        until("an OPEN at the silent router", PATIENCE, || {
             let heard = router.heard();
             require!(heard.iter().any(|heard| heard.kind == message::OPEN), "{heard:?}");
             Ok::<_, Error>(())
         })
         .unwrap();
-        until("the state OpenSent", secs(10), || {
+        until("the state OpenSent", PATIENCE, || {
             let status = peer_status(lab, "hostile")?;
             require!(status["state"] == "OpenSent", "{status}");
             Ok::<_, Error>(())

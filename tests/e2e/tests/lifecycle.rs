@@ -9,7 +9,7 @@ use std::{
 };
 
 use e2e::{service, with_one_router};
-use lab::{Capture, DataCentre, Error, Run, require, secs, until};
+use lab::{Capture, DataCentre, Error, PATIENCE, Run, require, secs, until};
 use serde_json::{Value, json};
 
 const NODES: [&str; 2] = ["node1", "node2"];
@@ -104,7 +104,7 @@ fn an_agent_that_is_asked_to_end_withdraws_and_removes_its_addresses() {
     let run = Run::start().unwrap();
     let mut lab = with_one_router(&run, 2).unwrap();
     let addresses = announced(&lab, "my-app");
-    let status = lab.cluster.agent("node1").unwrap().terminate(secs(20)).unwrap();
+    let status = lab.cluster.agent("node1").unwrap().terminate(PATIENCE).unwrap();
     assert!(status.success(), "{status}: {}", lab.cluster.agent("node1").unwrap().tail(10));
     lab.wait_routes(&addresses, &["node2"]).unwrap();
     lab.wait_on_nodes(addresses[0], &["node2"]).unwrap();
@@ -122,7 +122,7 @@ fn a_service_that_is_no_load_balancer_any_more_gives_its_address_back() {
     let released = kubectl.wait(
         "an empty status and no annotation of ours",
         &["service", "my-app"],
-        secs(20),
+        PATIENCE,
         |object| {
             let ingress = object.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
             require!(ingress.is_none_or(Vec::is_empty), "ingress {ingress:?}");
@@ -170,7 +170,7 @@ fn a_router_behind_a_blackhole_is_given_up_after_the_hold_time_and_taken_back() 
     lab.topology.blackhole(node, router).unwrap();
     lab.wait_routes(&addresses, &["node2"]).unwrap();
     let words = ["bgpnodestatus", "node1", "-n", e2e::INSTALL_NAMESPACE];
-    let status = lab.cluster.kubectl().wait("the reason in the status", &words, secs(20), |status| {
+    let status = lab.cluster.kubectl().wait("the reason in the status", &words, PATIENCE, |status| {
         let peer = status.pointer("/status/peers/0").unwrap_or(&Value::Null);
         require!(peer["state"] != "Established", "{peer}");
         let error = peer["lastError"].as_str().unwrap_or_default();

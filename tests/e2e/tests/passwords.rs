@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use e2e::{INSTALL_NAMESPACE, with_one_router};
-use lab::{DataCentre, Run, command, process, require, secs};
+use lab::{DataCentre, PATIENCE, Run, command, process, require};
 use serde_json::{Value, json};
 
 const SECRET: &str = "router1-password";
@@ -29,7 +29,7 @@ fn wait_accepted(lab: &DataCentre<'_>, status: &str, part: &str) {
         Ok(())
     };
     let what = format!("BGPPeer router1 to have Accepted {status} with {part:?}");
-    lab.cluster.kubectl().wait(&what, &words, secs(30), probe).unwrap();
+    lab.cluster.kubectl().wait(&what, &words, PATIENCE, probe).unwrap();
 }
 
 /// Waits for the session in the node's status.
@@ -40,7 +40,7 @@ fn wait_session(lab: &DataCentre<'_>, what: &str, is_so: impl Fn(&Value) -> bool
         require!(is_so(session), "it is {session}");
         Ok(())
     };
-    lab.cluster.kubectl().wait(&format!("a session that {what}"), &words, secs(30), probe).unwrap();
+    lab.cluster.kubectl().wait(&format!("a session that {what}"), &words, PATIENCE, probe).unwrap();
 }
 
 fn wait_established(lab: &DataCentre<'_>) {

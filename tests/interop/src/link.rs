@@ -11,15 +11,15 @@ const INTERFACE: &str = "eth0";
 /// The last octet of the forwarder's addresses.
 const FORWARDER: u8 = 254;
 
-/// A KEEPALIVE alone in an IPv4 packet: 20 octets of IP, 32 of TCP with timestamps, 19 of BGP.
-const KEEPALIVE_PACKET: u8 = 71;
+/// Where a segment begins with a KEEPALIVE: the octet behind marker and length (RFC 4271 §4.1) is its type.
+const IS_KEEPALIVE: &str = "@ih,144,8 4";
 
 /// What [`Link::mute`] holds back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Muted {
     /// Every message: TCP connections come up, and nothing is said on them.
     All,
-    /// KEEPALIVEs: OPENs are exchanged, and no session is established. Over IPv4 only.
+    /// KEEPALIVEs, and all that follows one: OPENs are exchanged, and no session is established.
     Keepalives,
 }
 
@@ -83,29 +83,35 @@ impl Link {
         INTERFACE
     }
 
-    /// Holds back BGP messages on their way in and out, until [`Link::unmute`] or another choice of them.
+    /// Holds back BGP messages, until [`Link::unmute`] or another choice of them.
+    ///
+    /// They get lost where they arrive. Where they leave, the kernel would notice: it keeps what it could not send and
+    /// puts the next message into the same segment, so that a KEEPALIVE would slip through behind an OPEN.
     ///
     /// # Errors
     /// When the kernel refuses the filter.
     pub fn mute(&self, messages: Muted) -> Result<()> {
-        // A message held back must not slip through at the end of one that is sent again.
-        for end in [&self.speaker, &self.router] {
-            end.namespace.sysctl("net.ipv4.tcp_retrans_collapse", "0")?;
-        }
         let which = match messages {
-            Muted::All => String::new(),
-            Muted::Keepalives => format!("ip length {KEEPALIVE_PACKET}"),
-        };
-        let chain = |hook: &str| {
-            format!(
-                "chain {hook} {{ type filter hook {hook} priority 0; tcp flags & psh == psh {which} drop; }}"
-            )
+            Muted::All => "",
+            Muted::Keepalives => IS_KEEPALIVE,
         };
         // In one transaction: nothing slips through between the old filter and the new.
-        let table = "table inet mute";
-        let filter = format!("{table} {{ {}\n{}\n}}\n", chain("input"), chain("output"));
-        let all = format!("{table} {{ }}\ndelete {table}\n{filter}");
-        command::run_with_input(self.speaker.namespace.command("nft").args(["-f", "-"]), &all).map(drop)
+        let filter = format!(
+            "table inet mute {{ }}
+             delete table inet mute
+             table inet mute {{
+                 chain input {{
+                     type filter hook input priority 0
+                     tcp flags & psh == psh {which} drop
+                 }}
+             }}"
+        );
+        for end in [&self.speaker, &self.router] {
+            // Nor must a message slip through at the end of one that is sent again.
+            end.namespace.sysctl("net.ipv4.tcp_retrans_collapse", "0")?;
+            command::run_with_input(end.namespace.command("nft").args(["-f", "-"]), &filter)?;
+        }
+        Ok(())
     }
 
     /// Ends [`Link::mute`]; what was held back is sent again by TCP.
@@ -113,8 +119,10 @@ impl Link {
     /// # Errors
     /// When it was not muted.
     pub fn unmute(&self) -> Result<()> {
-        command::run(self.speaker.namespace.command("nft").args(["delete", "table", "inet", "mute"]))
-            .map(drop)
+        for end in [&self.speaker, &self.router] {
+            command::run(end.namespace.command("nft").args(["delete", "table", "inet", "mute"]))?;
+        }
+        Ok(())
     }
 
     /// Nothing gets through any more, and nobody is told, until [`Link::heal`].

@@ -25,8 +25,8 @@ pub(crate) const PEER: &str = "router";
 
 /// How often BFD packets go out in both directions: slow enough for a machine that runs several cells at once.
 pub(crate) const BFD_INTERVAL: Duration = Duration::from_millis(200);
-/// How many of them may be lost.
-pub(crate) const BFD_MULTIPLIER: NonZeroU8 = NonZeroU8::new(5).expect("5 is not 0");
+/// How many of them may be lost: the routers' daemons have no priority over whatever else runs.
+pub(crate) const BFD_MULTIPLIER: NonZeroU8 = NonZeroU8::new(10).expect("10 is not 0");
 
 /// Who opens the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

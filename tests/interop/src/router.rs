@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, net::IpAddr, path::PathBuf, process::Comman
 
 use bgp::{notification::Code, types::Family};
 use ipnet::IpNet;
-use lab::{Error, Namespace, Process, Result, command, process, secs, until};
+use lab::{Error, Namespace, PATIENCE, Process, Result, command, process, until};
 
 use crate::template::Values;
 
@@ -199,7 +199,7 @@ pub fn require_installed(path: &str) -> Result<()> {
 /// # Errors
 /// When it does not in time, or the router's process ends.
 pub fn wait_answer(process: &mut Process, ask: impl Fn() -> Command) -> Result<()> {
-    until(format!("{} to answer", process.name()), secs(30), || {
+    until(format!("{} to answer", process.name()), PATIENCE, || {
         process.check_running()?;
         command::run(&mut ask())
     })

@@ -4,12 +4,11 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     path::PathBuf,
-    time::Duration,
 };
 
 use bgp::{config::SpeakerConfig, route::Route, types::Family};
 use ipnet::IpNet;
-use lab::{Capture, Captured, Error, Host, Result, require, secs, until};
+use lab::{Capture, Captured, Error, Host, PATIENCE, Result, require, until};
 
 use crate::{
     Ground,
@@ -19,9 +18,6 @@ use crate::{
     speaker::Speaker,
     traffic::{Sink, Stream},
 };
-
-/// How long a cell waits for what has no timer of its own.
-pub(crate) const PATIENCE: Duration = secs(40);
 
 /// What a decoder finds wrong with a packet: malformed, or an error of BGP. Not every error of severity Error: TCP
 /// has some over segments that are sent again, and `tshark` calls every length of RFC 8654 invalid.

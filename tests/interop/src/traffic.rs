@@ -12,12 +12,14 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lab::{Error, Namespace, Result, command, require, secs, until};
+use lab::{Error, Namespace, PATIENCE, Result, command, require, secs, until};
 
 /// Between two packets.
 const PACE: Duration = Duration::from_millis(1);
 /// Where they go.
 const PORT: u16 = 4789;
+/// Where those go that only ask whether there is a way: they must not make up for one that is lost.
+const PROBE_PORT: u16 = 4790;
 /// Counts them.
 const TABLE: &str = "table inet traffic";
 
@@ -45,23 +47,20 @@ impl Sink {
             let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
             namespace.ip(&format!("address add {address} dev lo{nodad}"))?;
         }
-        let rule = format!("udp dport {PORT} counter drop");
-        let chain = format!("chain input {{ type filter hook input priority 0; {rule}; }}");
+        let rules = [PORT, PROBE_PORT].map(|port| format!("udp dport {port} counter drop")).join("; ");
+        let chain = format!("chain input {{ type filter hook input priority 0; {rules}; }}");
         let table = format!("{TABLE} {{\n{chain}\n}}\n");
         command::run_with_input(namespace.command("nft").args(["-f", "-"]), &table)?;
         Ok(Self { namespace: namespace.clone() })
     }
 
-    /// How many packets have come.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub(crate) fn count(&self) -> Result<u64> {
+    /// How many packets have come to a port.
+    fn count(&self, port: u16) -> Result<u64> {
         let mut ask = self.namespace.command("nft");
         let shown = command::run(ask.args(["list", "table", "inet", "traffic"]))?;
         // "udp dport 4789 counter packets 12 bytes 480 drop"
-        let count =
-            shown.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let label = format!("udp dport {port} counter packets ");
+        let count = shown.split(&label).nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
         count.ok_or_else(|| Error::parse("nft list table", shown))
     }
 
@@ -71,13 +70,13 @@ impl Sink {
     /// When it is not in time.
     pub(crate) fn wait_reachable(&self, from: &Namespace, addresses: &[IpNet]) -> Result<()> {
         for address in addresses {
-            let to = SocketAddr::new(address.addr(), PORT);
-            until(format!("packets to {to} to arrive"), secs(40), || {
-                let before = self.count()?;
+            let to = SocketAddr::new(address.addr(), PROBE_PORT);
+            until(format!("packets to {to} to arrive"), PATIENCE, || {
+                let before = self.count(PROBE_PORT)?;
                 from.enter(|| socket(to).and_then(|socket| socket.send_to(b"there?", to)))?
                     .map_err(Error::io("a first packet"))?;
                 thread::sleep(Duration::from_millis(5));
-                require!(self.count()? > before, "none has");
+                require!(self.count(PROBE_PORT)? > before, "none has");
                 Ok::<_, Error>(())
             })?;
         }
@@ -92,7 +91,7 @@ impl Stream {
     /// When the sink cannot be asked.
     pub(crate) fn start(from: &Namespace, addresses: &[IpNet], sink: &Sink) -> Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
-        let before = sink.count()?;
+        let before = sink.count(PORT)?;
         let (namespace, stop) = (from.clone(), Arc::clone(&is_over));
         let targets: Vec<SocketAddr> =
             addresses.iter().map(|address| SocketAddr::new(address.addr(), PORT)).collect();
@@ -110,7 +109,7 @@ impl Stream {
         // Those under way arrive within a moment, the others never: as soon as none is missing that is known.
         let end = Instant::now() + secs(1);
         loop {
-            let lost = sent.saturating_sub(sink.count()? - self.before);
+            let lost = sent.saturating_sub(sink.count(PORT)? - self.before);
             if lost == 0 || Instant::now() > end {
                 return Ok((sent, lost));
             }

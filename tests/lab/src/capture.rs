@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::{Host, Process, Result, Run, command, require, secs, until};
+use crate::{Host, PATIENCE, Process, Result, Run, command, require, until};
 
 /// A capture under way.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Capture {
         // Handed over and written packet by packet, and as root: the run's folder is not for tcpdump's own user.
         tcpdump.args(["-i", interface, "--immediate-mode", "-U", "-Z", "root", "-w"]).arg(&file).arg(filter);
         let mut process = Process::spawn(&name, tcpdump, run.log(&name))?;
-        until(format!("{name} to listen"), secs(10), || {
+        until(format!("{name} to listen"), PATIENCE, || {
             process.check_running()?;
             require!(process.tail(5).contains("listening on"), "its log: {}", process.tail(5));
             Ok::<_, crate::Error>(())
@@ -44,7 +44,7 @@ impl Capture {
     /// When `tcpdump` does not end.
     pub fn finish(mut self) -> Result<Captured> {
         self.process.signal(Signal::SIGINT)?;
-        until("tcpdump to end", secs(10), || {
+        until("tcpdump to end", PATIENCE, || {
             let ended = self.process.exit_status()?;
             ended.ok_or_else(|| crate::Error::unmet("still running"))
         })?;

@@ -11,8 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    ControlPlane, Error, Host, Kubectl, Process, Result, Run, Topology, control_plane::Choice, helpers, secs,
-    until,
+    ControlPlane, Error, Host, Kubectl, PATIENCE, Process, Result, Run, Topology, control_plane::Choice,
+    helpers, until,
 };
 
 /// The namespace of our own objects.
@@ -117,7 +117,7 @@ impl Cluster {
 }
 
 fn wait_ready(process: &mut Process, host: &Host) -> Result<()> {
-    until(format!("{} to be ready", process.name()), secs(30), || {
+    until(format!("{} to be ready", process.name()), PATIENCE, || {
         process.check_running()?;
         let url = format!("http://{}:7472/readyz", host.addresses.v4);
         crate::command::run(host.namespace.command("curl").args(["-sS", "--fail", "--max-time", "2", &url]))
@@ -140,7 +140,7 @@ fn apply_custom_resources(kubectl: &Kubectl) -> Result<()> {
     // Server side: such schemas do not fit the annotation that a client-side apply keeps.
     kubectl.run(&["apply", "--server-side"].into_iter().chain(arguments).collect::<Vec<_>>())?;
     kubectl.run(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
-    until("kubectl to know the custom resources", secs(30), || {
+    until("kubectl to know the custom resources", PATIENCE, || {
         kubectl.run(&["get", "servicegroups,bgppeers,bgpnodestatuses", "-A"])
     })
     .map(drop)

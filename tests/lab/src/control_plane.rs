@@ -14,7 +14,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Host, Kubectl, Process, Result, Run, command, helpers, secs, topology::control_addresses, until,
+    Error, Host, Kubectl, PATIENCE, Process, Result, Run, command, helpers, secs,
+    topology::control_addresses, until,
 };
 
 const PORT: u16 = 6443;
@@ -117,7 +118,7 @@ fn in_memory(run: &Run, control: &Host, folder: &Path, processes: &mut Vec<Proce
     command.args(["--listen", &format!("0.0.0.0:{PORT}"), "--service-cidr", CLUSTER_IPS]);
     command.arg("--write-kubeconfig").arg(&written);
     processes.push(Process::spawn("apiserver", command, run.log("apiserver"))?);
-    let config = until("the API server to write its kubeconfig", secs(20), || {
+    let config = until("the API server to write its kubeconfig", PATIENCE, || {
         processes.iter_mut().try_for_each(Process::check_running)?;
         read_kubeconfig(&written)
     })?;
@@ -165,7 +166,7 @@ fn from_assets(
     processes.push(Process::spawn("kube-apiserver", server, run.log("kube-apiserver"))?);
     // Signed by itself, for the name below among others.
     let certificate = folder.join("certificates/apiserver.crt");
-    until("the API server's certificate", secs(30), || {
+    until("the API server's certificate", PATIENCE, || {
         processes.iter_mut().try_for_each(Process::check_running)?;
         crate::require!(certificate.exists(), "no {}", certificate.display());
         Ok::<_, Error>(())
@@ -224,7 +225,7 @@ fn proxy(run: &Run, control: &Host, arguments: &[&str], processes: &mut Vec<Proc
         .arg("--ready")
         .arg(&ready);
     let mut process = Process::spawn("proxy", command, run.log("proxy"))?;
-    let address = until("the proxy to listen", secs(20), || {
+    let address = until("the proxy to listen", PATIENCE, || {
         process.check_running()?;
         let text = fs::read_to_string(&ready).map_err(Error::path(&ready))?;
         text.parse().map_err(|error| Error::parse("the proxy", error))

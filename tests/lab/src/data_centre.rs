@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
-    Cluster, Error, Host, Result, Router, RouterConfig, Run, Topology, control_plane::Choice, pods::Workload,
-    require, router::Software, secs, until,
+    Cluster, Error, Host, PATIENCE, Result, Router, RouterConfig, Run, Topology, control_plane::Choice,
+    pods::Workload, require, router::Software, until,
 };
 
 /// The AS number of the nodes.
@@ -122,7 +122,7 @@ impl<'r> DataCentre<'r> {
         let hosts = nodes.iter().map(|name| self.node(name)).collect::<Result<Vec<_>>>()?;
         for address in addresses {
             for router in &self.routers {
-                router.wait_next_hops(IpNet::from(*address), &hosts, secs(30))?;
+                router.wait_next_hops(IpNet::from(*address), &hosts, PATIENCE)?;
             }
         }
         Ok(())
@@ -133,7 +133,7 @@ impl<'r> DataCentre<'r> {
     /// # Errors
     /// When it does not get there in time.
     pub fn wait_on_nodes(&self, address: IpAddr, nodes: &[&str]) -> Result<()> {
-        until(format!("{address} on exactly {nodes:?}"), secs(20), || {
+        until(format!("{address} on exactly {nodes:?}"), PATIENCE, || {
             let mut holders = Vec::new();
             for node in &self.topology.nodes {
                 let shown = node.namespace.ip_show(&["-brief", "address"])?;
@@ -153,7 +153,7 @@ impl<'r> DataCentre<'r> {
     pub fn wait_addresses(&self, namespace: &str, service: &str) -> Result<Vec<IpAddr>> {
         let words = ["service", service, "-n", namespace];
         let what = format!("addresses in the status of {namespace}/{service}");
-        self.cluster.kubectl().wait(&what, &words, secs(20), |object| {
+        self.cluster.kubectl().wait(&what, &words, PATIENCE, |object| {
             let families = object.pointer("/spec/ipFamilies").and_then(Value::as_array).map_or(0, Vec::len);
             let ips = ingress(object);
             require!(families > 0 && ips.len() == families, "status {}", object["status"]);
@@ -175,7 +175,7 @@ impl<'r> DataCentre<'r> {
     /// When there is none in time.
     pub fn wait_event(&self, namespace: &str, object: &str, reason: &str) -> Result<String> {
         let what = format!("an event {reason} about {namespace}/{object}");
-        self.cluster.kubectl().wait(&what, &["events", "-n", namespace], secs(20), |list| {
+        self.cluster.kubectl().wait(&what, &["events", "-n", namespace], PATIENCE, |list| {
             let about = items(list).iter().filter(|event| event["involvedObject"]["name"] == object);
             let events = about.map(|event| (event["reason"].as_str(), event["message"].as_str()));
             let events = events.collect::<Vec<_>>();
@@ -193,7 +193,7 @@ impl<'r> DataCentre<'r> {
         let words = ["bgpnodestatuses", "-n", crate::cluster::INSTALL_NAMESPACE];
         let what = format!("established sessions in the BGPNodeStatus of {nodes:?}");
         let expected = nodes.iter().copied().collect::<BTreeSet<_>>();
-        self.cluster.kubectl().wait(&what, &words, secs(30), |list| {
+        self.cluster.kubectl().wait(&what, &words, PATIENCE, |list| {
             let mut up = BTreeSet::new();
             for item in items(list) {
                 let peers = item.pointer("/status/peers").and_then(Value::as_array).into_iter().flatten();

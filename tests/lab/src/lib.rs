@@ -34,4 +34,4 @@ pub use process::Process;
 pub use router::{Router, RouterConfig};
 pub use run::Run;
 pub use topology::{Addresses, Host, Topology};
-pub use wait::{secs, until};
+pub use wait::{PATIENCE, secs, until};

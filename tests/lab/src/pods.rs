@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Error, Host, Kubectl, Process, Result, Run, Topology, helpers, secs, until};
+use crate::{Error, Host, Kubectl, PATIENCE, Process, Result, Run, Topology, helpers, until};
 
 /// How an endpoint of a pod is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Workload {
         }
         let name = format!("pod-{}-{pod}", self.namespace);
         let mut process = Process::spawn(&name, command, run.log(&name))?;
-        until(format!("{pod} to listen"), secs(10), || {
+        until(format!("{pod} to listen"), PATIENCE, || {
             process.check_running()?;
             let listening = crate::command::run(host.namespace.command("ss").args(["-Hltn"]))?;
             let missing = self.addresses.iter().find(|address| {

@@ -9,6 +9,10 @@ use std::{
 
 use crate::{Error, Result};
 
+/// How long anyone waits for what should come about by itself. Long, because that costs nothing where it does, and a
+/// machine that does many other things at once must not look like a fault; shorter than what a test may take in all.
+pub const PATIENCE: Duration = secs(90);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 

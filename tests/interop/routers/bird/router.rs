@@ -8,7 +8,7 @@ use std::{
 
 use bgp::{notification as codes, notification::Code, types::Family};
 use ipnet::IpNet;
-use lab::{Error, Process, Result, command, secs};
+use lab::{Error, Process, Result, command, PATIENCE};
 
 use super::{Place, Route, Router, labelled, require_installed, wait_answer};
 
@@ -124,7 +124,7 @@ impl Router for Bird {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.process.terminate(secs(10))?;
+        self.process.terminate(PATIENCE)?;
         self.process = spawn(&self.place, &self.configuration)?;
         Ok(())
     }

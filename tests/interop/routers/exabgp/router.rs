@@ -11,7 +11,7 @@ use std::{
 
 use bgp::{notification::Code, types::Family};
 use ipnet::IpNet;
-use lab::{Error, Process, Result, command, secs, until};
+use lab::{Error, Process, Result, command, PATIENCE, until};
 use serde_json::Value;
 
 use super::{Place, Route, Router, require_installed};
@@ -48,7 +48,7 @@ fn spawn(place: &Place) -> Result<Process> {
     }
     exabgp.arg(DAEMON).arg(place.folder.join("exabgp.conf"));
     let mut process = place.spawn(LOG, exabgp)?;
-    until("ExaBGP to start its API process", secs(30), || {
+    until("ExaBGP to start its API process", PATIENCE, || {
         process.check_running()?;
         lab::require!(events(place).exists(), "no events yet");
         Ok::<_, Error>(())
@@ -194,7 +194,7 @@ impl Router for ExaBgp {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.process.terminate(secs(20))?;
+        self.process.terminate(PATIENCE)?;
         let path = events(&self.place);
         fs::remove_file(&path).map_err(Error::path(&path))?;
         self.process = spawn(&self.place)?;

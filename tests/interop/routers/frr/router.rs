@@ -8,7 +8,7 @@ use std::{
 
 use bgp::{notification::Code, types::Family};
 use ipnet::IpNet;
-use lab::{Error, Process, Result, command, secs};
+use lab::{Error, Process, Result, command, PATIENCE};
 use serde_json::Value;
 
 use super::{Place, Route, Router, require_installed, wait_answer};
@@ -165,7 +165,7 @@ impl Router for Frr {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.bgpd.terminate(secs(10))?;
+        self.bgpd.terminate(PATIENCE)?;
         self.bgpd = spawn_bgpd(&self.place, &self.configuration)?;
         Ok(())
     }

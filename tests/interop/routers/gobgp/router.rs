@@ -7,7 +7,7 @@ use bgp::{
     types::Family,
 };
 use ipnet::IpNet;
-use lab::{Error, Process, Result, command, secs};
+use lab::{Error, Process, Result, command, PATIENCE};
 use serde_json::Value;
 
 use super::{Place, Route, Router, require_installed, wait_answer};
@@ -145,7 +145,7 @@ impl Router for GoBgp {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.process.terminate(secs(10))?;
+        self.process.terminate(PATIENCE)?;
         self.process = spawn(&self.place)?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, process::Comm
 
 use bgp::{notification as codes, notification::Code, types::Family};
 use ipnet::IpNet;
-use lab::{Error, Process, Result, command, secs};
+use lab::{Error, Process, Result, command, PATIENCE};
 use serde_json::Value;
 
 use super::{Place, Route, Router, labelled, require_installed, wait_answer};
@@ -114,7 +114,7 @@ impl Router for OpenBgpd {
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.process.terminate(secs(10))?;
+        self.process.terminate(PATIENCE)?;
         self.process = spawn(&self.place)?;
         Ok(())
     }

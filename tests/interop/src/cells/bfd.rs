@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bgp::{bfd, config::Hops, status::State, types::Family};
-use lab::{Captured, Result, require};
+use lab::{Captured, PATIENCE, Result, require};
 
 use crate::{
     Ground, Plan, Scene,
     link::address_of,
     plan::{BFD_INTERVAL, BFD_MULTIPLIER},
-    scene::{PATIENCE, source},
+    scene::source,
 };
 
 /// Both sides are Up, every packet of ours as RFC 5881 wants it.

@@ -8,12 +8,9 @@ use bgp::{
     status::State,
     types::Family,
 };
-use lab::{Result, require};
+use lab::{PATIENCE, Result, require};
 
-use crate::{
-    Ground, Plan, Scene,
-    scene::{PATIENCE, prefix},
-};
+use crate::{Ground, Plan, Scene, scene::prefix};
 
 /// Codes that have subcodes.
 const OPEN_ERROR: u8 = OPEN_BAD_PEER_AS.0;

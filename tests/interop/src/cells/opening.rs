@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use lab::{Result, require, until};
+use lab::{PATIENCE, Result, require, until};
 
-use crate::{Dials, Ground, Muted, Plan, Scene, scene::PATIENCE};
+use crate::{Dials, Ground, Muted, Plan, Scene};
 
 /// The speaker dials and does not listen; the router waits.
 pub fn speaker_dials(ground: &Ground) -> Result<()> {

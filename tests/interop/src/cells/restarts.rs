@@ -8,12 +8,12 @@ use bgp::{
     types::{Family, LongLivedStaleTime, RestartTime},
 };
 use ipnet::IpNet;
-use lab::{Process, Result, require, secs, until};
+use lab::{PATIENCE, Process, Result, require, secs, until};
 use nix::sys::signal::Signal;
 
 use crate::{
     Ground, Plan, Scene,
-    scene::{Forwarding, PATIENCE, prefix},
+    scene::{Forwarding, prefix},
 };
 
 /// How the announcing process ends.
@@ -41,7 +41,7 @@ fn restart(ground: &Ground, plan: Plan, end: End) -> Result<(u64, u64)> {
         }
         End::Killed => announcer.kill()?,
     }
-    until("the announcing process to end", secs(10), || {
+    until("the announcing process to end", PATIENCE, || {
         require!(announcer.exit_status()?.is_some(), "it runs");
         Ok::<_, lab::Error>(())
     })?;

@@ -1,11 +1,11 @@
 //! Routes that come, go, come again, and are many.
 
 use bgp::types::Family;
-use lab::{Captured, Result, require};
+use lab::{Captured, PATIENCE, Result, require};
 
 use crate::{
     Ground, Plan, Scene,
-    scene::{PATIENCE, is_long_message, plain, prefix},
+    scene::{is_long_message, plain, prefix},
 };
 
 /// How many prefixes of each family are many.

@@ -1,13 +1,9 @@
 //! TCP MD5 signatures (RFC 2385).
 
 use bgp::{status::State, types::Family};
-use lab::{Result, require};
+use lab::{PATIENCE, Result, require};
 
-use crate::{
-    Dials, Ground, Plan, Scene,
-    link::address_of,
-    scene::{PATIENCE, source},
-};
+use crate::{Dials, Ground, Plan, Scene, link::address_of, scene::source};
 
 const KEY: &str = "one-of-the-80-octets-allowed";
 const OTHER: &str = "another";

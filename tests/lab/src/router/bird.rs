@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{Family, RouterConfig, Session};
-use crate::{Error, Host, Process, Result, Run, command, secs, until};
+use crate::{Error, Host, PATIENCE, Process, Result, Run, command, until};
 
 const TEMPLATE: &str = include_str!("../../routers/bird.conf");
 
@@ -42,7 +42,7 @@ impl Bird {
         let name = format!("{}-bird", host.name);
         let log = run.log(&name);
         let mut bird = Self { socket, daemon: Process::spawn(name, command, log)? };
-        until(format!("{} to answer", bird.socket.display()), secs(20), || {
+        until(format!("{} to answer", bird.socket.display()), PATIENCE, || {
             bird.daemon.check_running()?;
             super::run_cli(&mut bird.cli("show status"))
         })?;

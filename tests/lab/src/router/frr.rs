@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Family, RouterConfig, Session};
-use crate::{Error, Host, Process, Result, Run, command, secs, until};
+use crate::{Error, Host, PATIENCE, Process, Result, Run, command, until};
 
 const TEMPLATE: &str = include_str!("../../routers/frr.conf");
 const USER: &str = "frr";
@@ -63,7 +63,7 @@ impl Frr {
         let log = run.log(&name);
         let mut process = Process::spawn(name, command, log)?;
         let socket = self.folder.join(format!("{daemon}.vty"));
-        until(format!("{} to listen", socket.display()), secs(20), || {
+        until(format!("{} to listen", socket.display()), PATIENCE, || {
             process.check_running()?;
             crate::require!(socket.exists(), "no such socket yet");
             command::run(self.vtysh().args(["-d", daemon, "-c", "show version"]))
