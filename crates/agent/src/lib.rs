@@ -11,11 +11,13 @@
 
 pub mod advertising;
 pub mod apply;
+pub mod election;
 pub mod facts;
 pub mod inputs;
 pub mod interface;
 pub mod key;
 pub mod lease;
+pub mod members;
 pub mod metrics;
 pub mod peers;
 pub mod plan;

@@ -54,6 +54,8 @@ pub mod annotation {
     pub const ANNOUNCING_IPV6: &str = "purelb.io/announcing-IPv6";
     /// On a node's Lease: comma-separated subnets of the node's interfaces. See [`crate::node_lease`].
     pub const SUBNETS: &str = "purelb.io/subnets";
+    /// On a node's Lease: where the node hears heartbeats. See [`crate::node_lease`].
+    pub const HEARTBEAT: &str = "purelb.io/heartbeat";
     /// On a node's Lease: addresses of ours for which a stranger answers on the node's wire. See
     /// [`crate::node_lease`].
     pub const ADDRESS_CONFLICTS: &str = "purelb.io/address-conflicts";

@@ -1,11 +1,17 @@
-//! What a node agent's Lease says beside that the node lives: the annotations `purelb.io/subnets` and
-//! `purelb.io/address-conflicts`.
+//! What a node agent's Lease says beside that the node lives: the annotations `purelb.io/subnets`,
+//! `purelb.io/heartbeat` and `purelb.io/address-conflicts`.
 //!
-//! Subnets: CIDRs, comma-separated, `192.0.2.0/24,fd00:1::/64`. Conflicts: entries `ADDRESS,LINK-LAYER-ADDRESS`,
-//! separated by blanks, `192.0.2.10,02:00:5e:10:00:01 fd00:1::5,02:00:5e:10:00:02`. Both are written sorted, so that
-//! equal meaning is equal text.
+//! Subnets: CIDRs, comma-separated, `192.0.2.0/24,fd00:1::/64`. Heartbeat: where the node hears heartbeats, one
+//! `ADDRESS:PORT` a subnet, comma-separated, `192.0.2.7:7473,[fd00:1::7]:7473`. Conflicts: entries
+//! `ADDRESS,LINK-LAYER-ADDRESS`, separated by blanks, `192.0.2.10,02:00:5e:10:00:01 fd00:1::5,02:00:5e:10:00:02`. All
+//! are written sorted, so that equal meaning is equal text.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
@@ -84,6 +90,11 @@ pub enum LeaseError {
     /// No CIDR.
     #[error("{0:?} is not a subnet: expected a CIDR as 192.0.2.0/24")]
     Subnet(String),
+    /// No address with port.
+    #[error(
+        "{0:?} is not where heartbeats are heard: expected ADDRESS:PORT as 192.0.2.7:7473 or [fd00:1::7]:7473"
+    )]
+    Heartbeat(String),
     /// No pair.
     #[error("{0:?} is not an address conflict: expected ADDRESS,LINK-LAYER-ADDRESS")]
     Conflict(String),
@@ -111,6 +122,21 @@ pub fn parse_subnets(text: &str) -> Result<BTreeSet<IpNet>, LeaseError> {
 /// Writes `purelb.io/subnets`.
 pub fn format_subnets(subnets: &BTreeSet<IpNet>) -> String {
     join(subnets, ",")
+}
+
+/// Reads `purelb.io/heartbeat`. An empty text is an empty set.
+///
+/// # Errors
+///
+/// The first entry that is no address with port.
+pub fn parse_heartbeats(text: &str) -> Result<BTreeSet<SocketAddr>, LeaseError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| LeaseError::Heartbeat(part.to_owned()))).collect()
+}
+
+/// Writes `purelb.io/heartbeat`; `None`: there is none, so the annotation is to be removed.
+pub fn format_heartbeats(addresses: &BTreeSet<SocketAddr>) -> Option<String> {
+    (!addresses.is_empty()).then(|| join(addresses, ","))
 }
 
 /// Reads `purelb.io/address-conflicts`. An empty text is an empty set.
@@ -153,6 +179,18 @@ mod tests {
         );
         for text in ["banana", "192.0.2.1", "192.0.2.0/24 10.0.0.0/8", "192.0.2.0/33"] {
             assert!(matches!(parse_subnets(text), Err(LeaseError::Subnet(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn heartbeat_addresses_are_read_as_they_are_written() {
+        let text = "192.0.2.7:7473,[fd00:1::7]:7473";
+        let addresses = parse_heartbeats(" [fd00:1::7]:7473, 192.0.2.7:7473,").unwrap();
+        assert_eq!(format_heartbeats(&addresses).as_deref(), Some(text));
+        assert_eq!(parse_heartbeats(text), Ok(addresses));
+        assert_eq!((parse_heartbeats(""), format_heartbeats(&BTreeSet::new())), (Ok(BTreeSet::new()), None));
+        for text in ["192.0.2.7", "fd00:1::7:7473x", "192.0.2.7:7473 192.0.2.8:7473", "banana:1"] {
+            assert!(matches!(parse_heartbeats(text), Err(LeaseError::Heartbeat(_))), "{text}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod bfd;
 pub mod bgp_peer;
 pub mod endpoints;
 pub mod group;
+pub mod lease;
 pub mod node;
 pub mod node_agent;
 pub mod overrides;
