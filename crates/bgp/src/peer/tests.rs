@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    bfd,
     capabilities::Capabilities,
     config::PeerAsn,
     message::{Open, RefreshSubtype, RouteRefresh},
@@ -30,6 +31,8 @@ struct Bench {
     now: Time,
     loc_rib: LocRib,
     dial: Option<ConnectionId>,
+    /// How many connections have come up.
+    opened: usize,
     closed: Vec<ConnectionId>,
     notifications: Vec<Code>,
     keepalives: usize,
@@ -99,6 +102,7 @@ impl Bench {
             now,
             loc_rib: LocRib::default(),
             dial: None,
+            opened: 0,
             closed: Vec::new(),
             notifications: Vec::new(),
             keepalives: 0,
@@ -126,8 +130,27 @@ impl Bench {
         assert_eq!(bench.peer.state(), state);
         // A second loss, so that Idle lasts long enough to be seen.
         bench.peer.losses = 1;
-        (bench.closed, bench.notifications, bench.keepalives) = (Vec::new(), Vec::new(), 0);
+        bench.forget_the_past();
         bench
+    }
+
+    /// From now on only what happens from now on is seen.
+    fn forget_the_past(&mut self) {
+        self.opened = self.peer.connections.iter().flatten().count();
+        (self.closed, self.notifications, self.keepalives) = (Vec::new(), Vec::new(), 0);
+    }
+
+    fn tell_bfd(&mut self, state: bfd::State, verdict: bfd::Verdict) {
+        let report = bfd::Report { state, verdict, obstacle: None };
+        self.peer.handle_bfd(report, &mut self.ids, self.now);
+        self.settle();
+    }
+
+    fn reconfigure(&mut self, is_reset: bool, change: impl FnOnce(&mut PeerConfig)) {
+        let mut config = PeerConfig::clone(self.peer.config());
+        change(&mut config);
+        self.peer.reconfigure(Arc::new(config), is_reset, &self.loc_rib, &mut self.ids, self.now);
+        self.settle();
     }
 
     fn start(&mut self) {
@@ -143,6 +166,7 @@ impl Bench {
 
     fn dial_succeeds(&mut self) {
         let id = self.dial.take().unwrap();
+        self.opened += 1;
         self.peer.handle_dialed(id, Ok(LOCAL), self.now);
         self.settle();
     }
@@ -150,6 +174,7 @@ impl Bench {
     fn accept(&mut self) -> bool {
         let id = self.ids.next();
         let is_taken = self.peer.handle_accepted(id, LOCAL, self.now);
+        self.opened += usize::from(is_taken);
         self.settle();
         is_taken
     }

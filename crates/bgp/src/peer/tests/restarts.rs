@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A peer that offers graceful restart, in a state; its OPEN says this of graceful restart.
-fn bench(theirs: Option<GracefulRestart>, state: State) -> Bench {
+pub(super) fn bench(theirs: Option<GracefulRestart>, state: State) -> Bench {
     let offered = Some(GracefulRestartConfig::default());
     let mut bench = Bench::new(PeerConfig { graceful_restart: offered, ..config() });
     bench.start();
@@ -37,7 +37,7 @@ fn open_with(graceful_restart: Option<GracefulRestart>) -> BytesMut {
     bytes
 }
 
-fn theirs(notification: bool) -> Option<GracefulRestart> {
+pub(super) fn theirs(notification: bool) -> Option<GracefulRestart> {
     let families = vec![(Family::Ipv4Unicast, true)];
     Some(GracefulRestart { notification, restart_time_secs: 60, families, restarting: false })
 }
