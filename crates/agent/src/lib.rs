@@ -11,6 +11,7 @@
 
 pub mod advertising;
 pub mod apply;
+pub mod claim;
 pub mod election;
 pub mod facts;
 pub mod inputs;

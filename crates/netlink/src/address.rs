@@ -34,6 +34,8 @@ pub struct Address {
     pub flags: AddressFlags,
     /// Of link-local scope: the kernel's own on every IPv6 link.
     pub is_link_local: bool,
+    /// What was left of its life when the kernel said so.
+    pub lifetime: Lifetime,
 }
 
 /// Flags of an address that matter here.
@@ -58,11 +60,13 @@ impl Address {
     pub(crate) fn from_message(message: AddressMessage) -> Option<Address> {
         let mut flags = KernelFlags::from_bits_retain(message.header.flags.bits().into());
         let (mut local, mut address, mut protocol) = (None, None, None);
+        let mut lifetime = Lifetime::Permanent;
         for attribute in message.attributes {
             match attribute {
                 AddressAttribute::Local(ip) => local = Some(ip),
                 AddressAttribute::Address(ip) => address = Some(ip),
                 AddressAttribute::Flags(all) => flags = all,
+                AddressAttribute::CacheInfo(info) => lifetime = Lifetime::from_kernel(&info),
                 AddressAttribute::Protocol(by) => protocol = Some(u8::from(by)),
                 _ => {}
             }
@@ -80,6 +84,7 @@ impl Address {
                 is_secondary: matches!(prefix, IpNet::V4(_)) && flags.contains(KernelFlags::Secondary),
             },
             is_link_local: message.header.scope == AddressScope::Link,
+            lifetime,
         })
     }
 }
@@ -97,6 +102,15 @@ pub enum Lifetime {
         /// Until it is no longer chosen as source of new connections.
         preferred_secs: u32,
     },
+}
+
+impl Lifetime {
+    fn from_kernel(info: &CacheInfo) -> Lifetime {
+        match info.ifa_valid {
+            FOREVER => Lifetime::Permanent,
+            valid_secs => Lifetime::Limited { valid_secs, preferred_secs: info.ifa_preferred },
+        }
+    }
 }
 
 /// How addresses are added.

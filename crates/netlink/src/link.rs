@@ -12,6 +12,7 @@ use netlink_packet_route::{
 use crate::{
     connection::{Netlink, Request},
     error::{Error, Step},
+    mac::Mac,
 };
 
 /// A link as the kernel lists it.
@@ -36,7 +37,7 @@ pub struct Link {
     /// What kind of virtual link, as `ip -d link` prints it; `None` for hardware.
     pub kind: Option<String>,
     /// Ethernet address, where it is Ethernet.
-    pub hardware_address: Option<[u8; 6]>,
+    pub hardware_address: Option<Mac>,
 }
 
 impl Link {
@@ -63,7 +64,7 @@ impl Link {
                     link.is_operational = matches!(state, State::Up | State::Unknown);
                 }
                 LinkAttribute::Address(address) if is_ethernet => {
-                    link.hardware_address = address.try_into().ok();
+                    link.hardware_address = address.try_into().ok().map(Mac);
                 }
                 LinkAttribute::LinkInfo(infos) => link.kind = kind_of(infos),
                 _ => {}

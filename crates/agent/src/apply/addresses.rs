@@ -217,7 +217,7 @@ pub struct Batch {
 
 #[cfg(test)]
 mod tests {
-    use netlink::AddressFlags;
+    use netlink::{AddressFlags, Lifetime};
 
     use super::*;
     use crate::{
@@ -249,6 +249,7 @@ mod tests {
             protocol,
             flags: AddressFlags::default(),
             is_link_local: false,
+            lifetime: Lifetime::Permanent,
         }
     }
 

@@ -192,7 +192,7 @@ fn subnet(address: &Address) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use netlink::{AddressFlags, PROTOCOL};
+    use netlink::{AddressFlags, Lifetime, PROTOCOL};
 
     use super::*;
 
@@ -218,6 +218,7 @@ mod tests {
             protocol: None,
             flags: AddressFlags::default(),
             is_link_local: prefix.starts_with("fe80"),
+            lifetime: Lifetime::Permanent,
         }
     }
 
