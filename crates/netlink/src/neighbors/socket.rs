@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd, RawFd},
 };
 
-use nix::sys::socket::{LinkAddr, getsockname, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -41,14 +41,14 @@ impl PacketSocket {
 
     /// The address of the link that it is bound to.
     pub(super) fn hardware_address(&self) -> io::Result<Mac> {
-        let bound: LinkAddr = getsockname(self.as_raw_fd())?;
-        let is_ethernet = bound.hatype() == libc::ARPHRD_ETHER && bound.halen() == 6;
-        bound.addr().filter(|_| is_ethernet).map(Mac).ok_or_else(|| {
-            let index = bound.ifindex();
-            let text =
-                format!("link {index} is no Ethernet: neither ARP nor Neighbor Discovery is spoken there");
-            io::Error::new(io::ErrorKind::Unsupported, text)
-        })
+        let bound = read_link_address(self.0.local_addr()?)?;
+        let [a, b, c, d, e, f, ..] = bound.sll_addr;
+        if bound.sll_hatype == libc::ARPHRD_ETHER && bound.sll_halen == 6 {
+            return Ok(Mac([a, b, c, d, e, f]));
+        }
+        let index = bound.sll_ifindex;
+        let text = format!("link {index} is no Ethernet: neither ARP nor Neighbor Discovery is spoken there");
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
@@ -90,32 +90,40 @@ fn link_address(index: u32, ethertype: u16) -> io::Result<SockAddr> {
     Ok(unsafe { SockAddr::new(storage, length) })
 }
 
-/// A classic BPF program: what is of a VLAN on top of the link, what this node itself sends, and all IPv6 packets but
-/// Neighbor Solicitations and Advertisements never reach the socket.
+#[expect(unsafe_code, reason = "socket addresses of this family have no safe reader")]
+fn read_link_address(address: SockAddr) -> io::Result<libc::sockaddr_ll> {
+    if i32::from(address.family()) != libc::AF_PACKET {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut storage = address.as_storage();
+    // SAFETY: the family says what it is, and what the kernel has left out of the storage is 0.
+    Ok(*unsafe { storage.view_as() })
+}
+
+/// A classic BPF program. What is not for this link never reaches the socket: what this node itself sends, unicast to
+/// others, and frames of VLANs on top of the link, which the kernel counts with the latter (and frees of their tag).
+/// Nor do IPv6 packets but Neighbor Solicitations and Advertisements.
 fn filter(ethertype: u16) -> Vec<SockFilter> {
     const LOAD_OCTET: u16 = 0x30;
     const JUMP_IF_EQUAL: u16 = 0x15;
+    const JUMP_IF_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
-    /// `SKF_AD_OFF`: what the kernel knows of the packet beside its octets.
-    const ANCILLARY: u32 = 0xffff_f000;
-    const PACKET_TYPE: u32 = ANCILLARY + 4;
-    const VLAN_TAG_PRESENT: u32 = ANCILLARY + 48;
-    const PACKET_OUTGOING: u32 = 4;
+    /// `SKF_AD_OFF + SKF_AD_PKTTYPE`, not an octet of the packet but what the kernel knows of it.
+    const PACKET_TYPE: u32 = 0xffff_f000 + 4;
+    /// Less is for this host, or for all, or for a group.
+    const PACKET_OTHERHOST: u32 = 3;
     /// Behind the Ethernet header: IPv6's next header, and the type of the ICMPv6 message.
-    const NEXT_HEADER: (u32, u32) = (14 + 6, 58);
+    const NEXT_HEADER: u32 = 14 + 6;
     const ICMPV6_TYPE: u32 = 14 + 40;
 
+    // How many instructions to skip where it is so, and where not.
+    let jump = |code, value, then, otherwise| SockFilter::new(code, then, otherwise, value);
     let load = |from| SockFilter::new(LOAD_OCTET, 0, 0, from);
-    // How many instructions to skip where it is equal, and where not.
-    let equal = |value, then, otherwise| SockFilter::new(JUMP_IF_EQUAL, then, otherwise, value);
-    let mut program = Vec::new();
-    // From the last jump backwards: how far it is to the two ends.
     let of_ipv6 = if ethertype == ETHERTYPE_IPV6 { 5 } else { 0 };
-    program.extend([load(VLAN_TAG_PRESENT), equal(0, 0, 3 + of_ipv6)]);
-    program.extend([load(PACKET_TYPE), equal(PACKET_OUTGOING, 1 + of_ipv6, 0)]);
+    let mut program = vec![load(PACKET_TYPE), jump(JUMP_IF_AT_LEAST, PACKET_OTHERHOST, 1 + of_ipv6, 0)];
     if ethertype == ETHERTYPE_IPV6 {
-        program.extend([load(NEXT_HEADER.0), equal(NEXT_HEADER.1, 0, 4)]);
-        program.extend([load(ICMPV6_TYPE), equal(135, 1, 0), equal(136, 0, 1)]);
+        program.extend([load(NEXT_HEADER), jump(JUMP_IF_EQUAL, 58, 0, 4)]);
+        program.extend([load(ICMPV6_TYPE), jump(JUMP_IF_EQUAL, 135, 1, 0), jump(JUMP_IF_EQUAL, 136, 0, 1)]);
     }
     program.extend([SockFilter::new(RETURN, 0, 0, 0xffff), SockFilter::new(RETURN, 0, 0, 0)]);
     program
