@@ -20,6 +20,7 @@ pub mod md5;
 pub mod message;
 pub mod notification;
 mod peer;
+mod rate;
 pub mod rib;
 pub mod route;
 pub mod speaker;

@@ -1,5 +1,5 @@
-//! One peer: how it gets a connection (Idle, Connect, Active of RFC 4271 §8.2.2), its two connection slots and
-//! the collision of both (§6.8), and what is remembered of it from one session to the next.
+//! One peer: its two connection slots (RFC 4271 §8.2.2), what happens to them, and what is remembered of it from one
+//! session to the next. How it gets a connection is in `acquire`, which of two lives in `collision` (§6.8).
 //!
 //! Guarantees: never more than one session; a peer that is not stopped always has a connection, a dial under
 //! way, or a timer running that leads to one (a passive peer: is listening).
@@ -16,15 +16,19 @@ use crate::{
         timers::{Jitter, Timer, Timers},
     },
     notification::{self as codes, Notification},
+    rate::RateLimit,
     rib::{adj_rib_out::AdjRibOut, loc_rib::LocRib},
     status::State,
     types::Time,
 };
+use acquire::Acquire;
+pub(crate) use acquire::Admission;
 use continuity::Continuity;
 pub(crate) use continuity::Restart;
 use history::History;
 use path::Path;
 
+mod acquire;
 mod collision;
 mod continuity;
 mod history;
@@ -35,24 +39,6 @@ mod tests;
 
 /// A session that lasted so long takes the idle hold back to its start.
 const STABLE: Duration = Duration::from_secs(60);
-
-/// The longest IdleHoldTime (Deviation: RFC 4271 §8.1.1 leaves damping open; a speaker with no routes of others
-/// to protect wants its session back soon).
-const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
-
-/// The shortest ConnectRetryTime.
-const MIN_CONNECT_RETRY: Duration = Duration::from_millis(100);
-
-/// What is done for a connection while there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Acquire {
-    /// Nothing: stopped, or until IdleHoldTimer expires. Connections are refused.
-    Idle,
-    /// A dial is under way.
-    Connect(ConnectionId),
-    /// Listening, until ConnectRetryTimer expires.
-    Active,
-}
 
 /// What a peer wants done about TCP.
 #[derive(Debug)]
@@ -74,6 +60,8 @@ pub(crate) struct Peer {
     acquire: Acquire,
     /// By direction.
     connections: [Option<Connection>; 2],
+    /// How often connections are opened from its address.
+    inbound: RateLimit,
     timers: Timers,
     jitter: Jitter,
     /// How often in a row the peer was lost without a stable session between.
@@ -94,6 +82,7 @@ impl Peer {
             config,
             acquire: Acquire::Idle,
             connections: [None, None],
+            inbound: acquire::inbound_limit(),
             timers: Timers::default(),
             jitter: Jitter::new(seed),
             losses: 0,
@@ -127,19 +116,6 @@ impl Peer {
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         let connections = self.connections.iter().flatten().filter_map(Connection::poll_timeout);
         connections.chain(self.timers.next()).min()
-    }
-
-    /// Events 1, 3 and their passive kin: start, or start again.
-    pub(crate) fn start(&mut self, ids: &mut Ids, now: Time) {
-        if self.acquire == Acquire::Idle {
-            self.timers.stop(Timer::IdleHold);
-            self.path.is_held_down = false;
-            self.acquire = Acquire::Active;
-            if !self.config.passive {
-                self.dial(ids, now);
-            }
-        }
-        self.settle(now);
     }
 
     /// Events 2 and 8: every connection is closed with this NOTIFICATION, the peer forgets our routes, and nothing
@@ -196,47 +172,6 @@ impl Peer {
             self.dial(ids, now);
         }
         self.settle(now);
-    }
-
-    /// Event 16, or 18 in Connect: a dial has ended.
-    pub(crate) fn handle_dialed(&mut self, id: ConnectionId, result: Result<IpAddr, String>, now: Time) {
-        if self.acquire != Acquire::Connect(id) {
-            // Aborted while it succeeded: nobody wants this connection.
-            self.actions.push(Action::Close(id, BytesMut::new()));
-            return;
-        }
-        // Deviation: §8.2.2 goes to Idle when a dial fails in Connect. Active still takes the peer's own
-        // connection, and ConnectRetryTimer leads back here all the same.
-        self.acquire = Acquire::Active;
-        match result {
-            Ok(local) => self.open(id, Direction::Outgoing, local, now),
-            Err(reason) => {
-                self.timers.stop(Timer::ConnectRetry);
-                let (address, port) = (self.config.address, self.config.port);
-                self.history.on_obstacle(format!("cannot connect to {address} port {port}: {reason}"));
-            }
-        }
-        self.settle(now);
-    }
-
-    /// Event 17: the peer has connected. `false` refuses it.
-    pub(crate) fn handle_accepted(&mut self, id: ConnectionId, local: IpAddr, now: Time) -> bool {
-        let is_taken = match self.state() {
-            // §8.2.2: "refuses all incoming BGP connections".
-            State::Idle => false,
-            // §6.8: an Established session wins over any new connection, unless the peer may have restarted.
-            State::Established => self.may_restart(),
-            _ => true,
-        };
-        if is_taken {
-            // A peer dials one connection at a time, so an older one of its own is dead to it.
-            let is_session = self.connection(Direction::Incoming).is_some_and(|it| it.session().is_some());
-            let event = if is_session { Event::PeerRestarts } else { Event::OpenCollisionDump };
-            self.handle(Direction::Incoming, event, now);
-            self.open(id, Direction::Incoming, local, now);
-            self.settle(now);
-        }
-        is_taken
     }
 
     /// Octets from the peer.
@@ -385,51 +320,6 @@ impl Peer {
             let time = self.idle_hold_time();
             self.timers.start(Timer::IdleHold, now + time);
         }
-    }
-
-    /// None after a stable session, then 1 s, and twice as long after each further loss.
-    fn idle_hold_time(&mut self) -> Duration {
-        let time = match self.losses {
-            0 => Duration::ZERO,
-            losses => Duration::from_secs(1 << (losses - 1).min(6)).min(MAX_IDLE_HOLD),
-        };
-        self.losses += 1;
-        self.jitter.apply(time)
-    }
-
-    /// ConnectRetryTime with its jitter, and never so short that dialling is all that is done.
-    fn connect_retry_time(&mut self) -> Duration {
-        self.jitter.apply(self.config.connect_retry_time.max(MIN_CONNECT_RETRY))
-    }
-
-    fn dial(&mut self, ids: &mut Ids, now: Time) {
-        self.abort_dial();
-        let id = ids.next();
-        self.acquire = Acquire::Connect(id);
-        self.actions.push(Action::Dial(id));
-        let time = self.connect_retry_time();
-        self.timers.start(Timer::ConnectRetry, now + time);
-    }
-
-    /// ConnectRetryTimer has expired while a dial was under way.
-    fn on_unanswered(&mut self) {
-        if let Acquire::Connect(_) = self.acquire {
-            let (address, port) = (self.config.address, self.config.port);
-            let silence = self.config.silence(self.config.connect_retry_time);
-            self.history.on_obstacle(format!("cannot connect to {address} port {port}: {silence}"));
-        }
-    }
-
-    fn abort_dial(&mut self) {
-        if let Acquire::Connect(id) = self.acquire {
-            self.acquire = Acquire::Active;
-            self.actions.push(Action::Abort(id));
-        }
-    }
-
-    fn go_idle(&mut self) {
-        self.abort_dial();
-        self.acquire = Acquire::Idle;
     }
 
     /// After every event: ConnectRetryTimer runs exactly while a dial of ours could help, and a change of state

@@ -18,7 +18,7 @@ use crate::{
     fsm::timers::Jitter,
     md5::Md5Key,
     notification::{self as codes, Notification},
-    peer::{Action, Ids, Peer, Restart},
+    peer::{Action, Admission, Ids, Peer, Restart},
     rib::{adj_rib_out::AdjRibOut, changes::Changes, loc_rib::LocRib},
     route::Route,
     status::{SpeakerStatus, State},
@@ -243,17 +243,17 @@ impl Speaker {
             return Accepted::Refused(Bytes::new());
         };
         let id = self.ids.next();
-        let accepted = if peer.handle_accepted(id, local, now) {
-            Accepted::Taken(id, Arc::clone(peer.config()))
-        } else if peer.state() == State::Established {
-            let mut farewell = BytesMut::new();
-            let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
-            wire::encode_notification(&notification, &mut farewell);
-            Accepted::Refused(farewell.freeze())
-        } else {
-            // Idle, and without a word: a NOTIFICATION would send the peer to Idle, too, and two speakers that
-            // refuse each other in turns never meet.
-            Accepted::Refused(Bytes::new())
+        let accepted = match peer.handle_accepted(id, local, now) {
+            Admission::Taken => Accepted::Taken(id, Arc::clone(peer.config())),
+            Admission::Collides => {
+                let mut farewell = BytesMut::new();
+                let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
+                wire::encode_notification(&notification, &mut farewell);
+                Accepted::Refused(farewell.freeze())
+            }
+            // Idle, or too many, and without a word: a NOTIFICATION would send the peer to Idle, too, and two speakers
+            // that refuse each other in turns never meet.
+            Admission::Refused => Accepted::Refused(Bytes::new()),
         };
         self.settle();
         accepted

@@ -1,7 +1,15 @@
 //! Two speakers on real sockets, in one process, over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bgp::{
     config::{Hops, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
@@ -11,6 +19,7 @@ use bgp::{
     types::{Asn, RouterId},
 };
 use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
 
 const LOOPBACK: &str = "127.0.0.1";
 
@@ -304,4 +313,75 @@ async fn ttl_security_works_over_one_hop() {
     a.set_peers(vec![PeerConfig { port, hops, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
     until_established(&a).await;
     until_established(&b).await;
+}
+
+/// Connects from an address again and again, on a thread of its own that ends when this is dropped, and keeps the last
+/// hundred of these connections open.
+struct Flood {
+    count: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    fn start(from: &'static str, port: u16) -> Flood {
+        let connect = move || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            // No port of this machine stays taken by connections that have ended.
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into())?;
+            socket.connect(&SocketAddr::new(LOOPBACK.parse().unwrap(), port).into())?;
+            std::io::Result::Ok(socket)
+        };
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        std::thread::spawn(move || {
+            let mut kept = VecDeque::new();
+            while Arc::strong_count(&counted) > 1 {
+                if let Ok(socket) = connect() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    kept.push_front(socket);
+                    kept.truncate(100);
+                }
+            }
+        });
+        Flood { count }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_connections_costs_the_peers_nothing_be_it_from_a_stranger_or_from_a_peers_own_address() {
+    // A stranger's address, and that of a peer which has a session.
+    for source in ["127.0.0.9", LOOPBACK] {
+        let (a, b, port) = session_on_port().await;
+        let flood = Flood::start(source, port);
+        let mut told = 0;
+        for route in hosts(100_000) {
+            a.announce(vec![route]).await.unwrap();
+            a.barrier().await.unwrap();
+            told += 1;
+            until(&b, "told", |peer| peer.received[0] == told).await;
+            if flood.count() > 1000 {
+                break;
+            }
+        }
+        // A peer that is new comes in through the same door.
+        let late: IpAddr = "127.0.0.7".parse().unwrap();
+        let accepting = PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) };
+        let newcomer = PeerConfig { passive: true, address: late, ..peer("late", 2, 64513, 64514) };
+        b.set_peers(vec![accepting, newcomer]).await.unwrap();
+        let c = driver::spawn(SpeakerConfig::default()).unwrap();
+        let from_there = PeerConfig { source_address: Some(late), port, ..peer("b", 3, 64514, 64513) };
+        c.set_peers(vec![from_there]).await.unwrap();
+        until_established(&c).await;
+        let (status, connections) = (until_established(&b).await, flood.count());
+        assert!(connections > 1000, "only {connections} connections were opened");
+        assert_eq!(
+            (status.flaps, status.received),
+            (0, [told, 0]),
+            "{connections} connections from {source}"
+        );
+    }
 }

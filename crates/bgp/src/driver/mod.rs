@@ -4,14 +4,7 @@
 //! Every socket is non-blocking and is written to by the task itself, so a change goes from the call to the
 //! wire without another hand-over, and a peer that does not read holds up nobody.
 
-use std::{
-    collections::HashMap,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{collections::HashMap, future::poll_fn, io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     net::TcpStream,
@@ -22,6 +15,7 @@ use tokio::{
 
 use crate::{
     config::{ShutdownMode, SpeakerConfig},
+    rate::RateLimit,
     speaker::{Accepted, ConnectionId, Event, Speaker},
     status::{SpeakerStatus, State},
 };
@@ -32,6 +26,7 @@ mod handle;
 mod inbox;
 mod md5;
 mod options;
+mod sockets;
 mod tcp;
 mod udp;
 
@@ -40,6 +35,7 @@ use clock::Clock;
 pub use handle::{Error, Handle};
 pub use inbox::Done;
 use inbox::{Answer, Batch, Command, Receiver};
+use sockets::Sockets;
 use tcp::{Connection, Listeners, Ready};
 
 /// How much is read from one peer before the others have their turn.
@@ -47,6 +43,14 @@ const READ_OCTETS: usize = 64 * 1024;
 
 /// How long until listening is tried again after it failed.
 const LISTEN_RETRY: Duration = Duration::from_secs(5);
+
+/// How many connections are accepted at once, whoever opens them, and how often one more: refusing strangers must not be
+/// all that is done. Those beyond wait in the kernel, which keeps few.
+const ACCEPT_BURST: u32 = 256;
+const ACCEPT_INTERVAL: Duration = Duration::from_micros(100);
+
+/// How long nothing is accepted after that failed: there may be no more files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long peers may take to hear that BFD ends on purpose.
 const FAREWELL_OF_BFD: Duration = Duration::from_secs(2);
@@ -69,6 +73,8 @@ pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
         dialling: HashMap::new(),
         farewells: JoinSet::new(),
         listeners,
+        accepting: RateLimit::new(ACCEPT_BURST, ACCEPT_INTERVAL),
+        turn: 0,
         listen_retry: None,
         listen_error: None,
         are_keys_new: false,
@@ -96,6 +102,9 @@ struct Driver {
     dialling: HashMap<ConnectionId, AbortHandle>,
     farewells: JoinSet<()>,
     listeners: Listeners,
+    accepting: RateLimit,
+    /// Whose turn it is among sockets.
+    turn: usize,
     listen_retry: Option<Instant>,
     listen_error: Option<String>,
     /// The listeners do not expect the signatures of the peers that there are.
@@ -120,10 +129,12 @@ enum Wake {
     /// `None`: no handle is left.
     Commands(Option<Batch>),
     Sockets(Vec<(ConnectionId, Ready)>),
-    Accepted(TcpStream, SocketAddr),
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
     Dialed(ConnectionId, Result<TcpStream, String>),
     Bfd(News),
     Timeout,
+    /// Connections are accepted again.
+    Accepting,
 }
 
 impl Driver {
@@ -149,7 +160,14 @@ impl Driver {
                     yield_now().await;
                     continue;
                 }
-                Wake::Accepted(stream, from) => self.on_accepted(stream, from),
+                // Whoever has many connections refused costs the peers nothing.
+                Wake::Accepted(accepted) => {
+                    if !self.on_accepted(accepted) {
+                        // Whoever has many connections refused costs the peers nothing.
+                        continue;
+                    }
+                }
+                Wake::Accepting => continue,
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
                 Wake::Bfd(news) => self.on_bfd(news),
                 Wake::Timeout => self.speaker.handle_timeout(self.clock.now()),
@@ -174,13 +192,30 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        let (connections, listeners) = (&self.connections, &self.listeners);
+        let now = self.clock.now();
+        let accepts_again = match self.listeners.is_empty() {
+            true => now,
+            false => self.accepting.opens(now),
+        };
+        let accepting = async {
+            match accepts_again > now {
+                true => sleep_until(self.clock.instant(accepts_again)).await,
+                false => std::future::pending().await,
+            }
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let sockets = Sockets {
+            connections: &self.connections,
+            listeners: (accepts_again <= now).then_some(&self.listeners),
+            turn: self.turn,
+        };
         tokio::select! {
             batch = poll_fn(|context| self.inbox.poll_take(context)) => Wake::Commands(batch),
-            wake = poll_fn(|context| poll_sockets(connections, listeners, context)) => wake,
+            wake = poll_fn(|context| sockets.poll(context)) => wake,
             Some(news) = self.bfd_told.recv() => Wake::Bfd(news),
             Some(Ok((id, result))) = self.dials.join_next() => Wake::Dialed(id, result),
             () = sleep => Wake::Timeout,
+            () = accepting => Wake::Accepting,
         }
     }
 
@@ -252,13 +287,24 @@ impl Driver {
         }
     }
 
-    fn on_accepted(&mut self, stream: TcpStream, from: SocketAddr) {
+    /// Whether anything has changed.
+    fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+        let now = self.clock.now();
+        self.accepting.take(now);
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a connection");
+                self.accepting.close_until(now + ACCEPT_PAUSE);
+                return false;
+            }
+        };
         let local = match tcp::local_address(&stream) {
             Ok(local) => local,
             // It is gone again.
-            Err(_) => return,
+            Err(_) => return false,
         };
-        match self.speaker.handle_accepted(from, local, self.clock.now()) {
+        match self.speaker.handle_accepted(from, local, now) {
             Accepted::Taken(id, peer) => {
                 self.connections.insert(id, Connection::new(stream));
                 let applied = self.connections.get(&id).map(|connection| connection.apply_options(&peer));
@@ -267,12 +313,14 @@ impl Driver {
                 }
             }
             Accepted::Refused(farewell) if farewell.is_empty() => {
-                tracing::debug!(%from, "refused a connection from an address that is no peer's");
+                tracing::debug!(%from, "refused a connection: no peer's, or one of too many");
+                return false;
             }
             Accepted::Refused(farewell) => {
                 self.farewells.spawn(Connection::new(stream).farewell(farewell));
             }
         }
+        true
     }
 
     fn on_dialed(&mut self, id: ConnectionId, result: Result<TcpStream, String>) {
@@ -424,22 +472,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Which connections can be read or written, all of them at once so that none is preferred; or a new one.
-fn poll_sockets(
-    connections: &HashMap<ConnectionId, Connection>,
-    listeners: &Listeners,
-    context: &mut Context<'_>,
-) -> Poll<Wake> {
-    let ready: Vec<_> = connections
-        .iter()
-        .filter_map(|(id, connection)| Some((*id, connection.poll_ready(context)?)))
-        .collect();
-    if !ready.is_empty() {
-        return Poll::Ready(Wake::Sockets(ready));
-    }
-    listeners.poll_accept(context).map(|(stream, from)| Wake::Accepted(stream, from))
 }
 
 /// Says once what keeps a peer from being Established, and each time that it is lost.

@@ -7,17 +7,15 @@ use socket2::{SockRef, TcpKeepalive};
 use super::md5;
 use crate::config::PeerConfig;
 
-/// How long the kernel tries to get octets acknowledged before it gives the connection up, where the hold timer
-/// has not done so.
+/// How long the kernel tries to get octets acknowledged where there is no hold timer.
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Sets what a connection to this peer needs: no delay, a limit to unacknowledged data, the TTL to send with and
-/// the smallest to accept, the key of its signatures. Before `connect`, so that the first packet has it already.
+/// Sets what a connection to this peer needs: no delay, the TTL to send with and the smallest to accept, the key of
+/// its signatures. Before `connect`, so that the first packet has it already.
 pub(super) fn apply(socket: &impl std::os::fd::AsFd, peer: &PeerConfig) -> io::Result<()> {
     let socket = SockRef::from(socket);
     // An UPDATE must not wait for the acknowledgement of the one before.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // A session without a hold timer still notices a peer that is gone.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
     let is_v6 = peer.address.to_canonical().is_ipv6();
@@ -37,6 +35,15 @@ pub(super) fn apply(socket: &impl std::os::fd::AsFd, peer: &PeerConfig) -> io::R
         Some(key) => md5::set(&socket, peer.address, Some(key)),
         None => Ok(()),
     }
+}
+
+/// Limits how long octets may stay unacknowledged before the kernel gives the connection up (RFC 5482): a third longer
+/// than the hold time that we propose, which is no less than what is negotiated. By then the hold timers of both ends
+/// have expired, and had the first word. Behind `connect`, which has a limit of its own.
+pub(super) fn apply_when_connected(socket: &impl std::os::fd::AsFd, peer: &PeerConfig) -> io::Result<()> {
+    let hold = peer.hold_time.duration();
+    let timeout = hold.map_or(USER_TIMEOUT, |hold| hold + hold / 3);
+    SockRef::from(socket).set_tcp_user_timeout(Some(timeout))
 }
 
 /// What answers to strangers: they may sit behind RFC 5082, which wants 255 from the first packet on.

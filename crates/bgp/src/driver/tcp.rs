@@ -25,8 +25,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may take for its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections wait to be accepted.
-const BACKLOG: i32 = 64;
+/// How many connections wait to be accepted; the kernel may keep fewer.
+const BACKLOG: i32 = 1024;
 
 /// Opens a connection. The error is in words.
 pub(super) async fn dial(peer: &PeerConfig) -> Result<TcpStream, String> {
@@ -39,7 +39,9 @@ pub(super) async fn dial(peer: &PeerConfig) -> Result<TcpStream, String> {
                 io::Error::new(error.kind(), format!("cannot dial from source address {source}: {error}"))
             })?;
         }
-        socket.connect(remote).await
+        let stream = socket.connect(remote).await?;
+        options::apply_when_connected(&stream, peer)?;
+        io::Result::Ok(stream)
     };
     match time::timeout(DIAL_TIMEOUT, connect).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -81,8 +83,10 @@ impl Connection {
         Connection { stream, queue: VecDeque::new() }
     }
 
+    /// Makes of a connection that someone has opened one of this peer.
     pub(super) fn apply_options(&self, peer: &PeerConfig) -> io::Result<()> {
-        options::apply(&self.stream, peer)
+        options::apply(&self.stream, peer)?;
+        options::apply_when_connected(&self.stream, peer)
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
@@ -196,14 +200,20 @@ impl Listeners {
         self.sockets.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// The next connection that someone has opened. A connection that fails while it is accepted is passed over.
-    pub(super) fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
-        for listener in &self.sockets {
-            if let Poll::Ready(Ok(accepted)) = listener.poll_accept(context) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
+    /// The next connection that someone has opened, or why there is none: one that has failed while it was accepted, or
+    /// no more files. The sockets have the first say in turns.
+    pub(super) fn poll_accept(
+        &self,
+        turn: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let count = self.sockets.len();
+        let mut in_turn = self.sockets.iter().cycle().skip(turn % count.max(1)).take(count);
+        let accepted = in_turn.find_map(|listener| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -227,4 +237,32 @@ fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
         TcpListener::from_std(socket.into())
     };
     bind().map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::PeerAsn,
+        types::{Asn, HoldTime, RouterId},
+    };
+
+    #[tokio::test]
+    async fn what_stays_unacknowledged_for_a_third_more_than_the_hold_time_ends_a_connection_of_either_end() {
+        let router_id = RouterId::new(Ipv4Addr::new(10, 0, 0, 1)).unwrap();
+        let asn = Asn::new(64512).unwrap();
+        for (hold_secs, expected) in [(3, 4), (90, 120), (240, 320), (0, 120)] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut peer = PeerConfig::new("router", address.ip(), router_id, asn, PeerAsn::External);
+            (peer.port, peer.hold_time) = (address.port(), HoldTime::new(hold_secs).unwrap());
+            let dialed = dial(&peer).await.unwrap();
+            let accepted = Connection::new(listener.accept().await.unwrap().0);
+            accepted.apply_options(&peer).unwrap();
+            for stream in [&dialed, &accepted.stream] {
+                let timeout = SockRef::from(stream).tcp_user_timeout().unwrap();
+                assert_eq!(timeout, Some(Duration::from_secs(expected)), "hold time {hold_secs} s");
+            }
+        }
+    }
 }

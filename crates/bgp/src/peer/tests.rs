@@ -173,7 +173,7 @@ impl Bench {
 
     fn accept(&mut self) -> bool {
         let id = self.ids.next();
-        let is_taken = self.peer.handle_accepted(id, LOCAL, self.now);
+        let is_taken = self.peer.handle_accepted(id, LOCAL, self.now) == Admission::Taken;
         self.opened += usize::from(is_taken);
         self.settle();
         is_taken

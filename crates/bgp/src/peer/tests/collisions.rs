@@ -85,3 +85,16 @@ fn the_loss_of_one_connection_leaves_the_other_alone() {
     bench.receive(Direction::Outgoing, &keepalive());
     assert_eq!(bench.peer.state(), Established);
 }
+
+#[test]
+fn of_connections_without_end_from_a_peers_address_few_are_taken_and_one_later_is_again() {
+    for state in [Active, OpenSent] {
+        let mut bench = Bench::in_state(state);
+        let taken = (0..1000).filter(|_| bench.accept()).count();
+        assert_eq!(taken, 20, "in {state}");
+        assert!(bench.peer.status().last_error.unwrap().contains("connects more often"));
+        assert!(bench.closed.len() < 20, "each new one replaces the one before");
+        bench.now = bench.now + Duration::from_secs(1);
+        assert!(bench.accept(), "in {state}");
+    }
+}
