@@ -139,29 +139,31 @@ impl Speaker {
 
     /// Adds routes or replaces those with the same prefixes.
     pub fn announce(&mut self, routes: &[Route]) {
-        let mut ribs = adj_ribs_out(&mut self.peers);
-        self.loc_rib.announce(routes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
+        let mut changes = Changes::default();
+        routes.iter().for_each(|route| changes.announce(route));
+        self.apply(&changes);
     }
 
     /// Removes the routes of these prefixes.
     pub fn withdraw(&mut self, prefixes: &[IpNet]) {
-        let mut ribs = adj_ribs_out(&mut self.peers);
-        for slot in prefixes.iter().filter_map(|prefix| self.loc_rib.remove(prefix)) {
-            ribs.iter_mut().for_each(|rib| rib.mark(slot));
-        }
+        let mut changes = Changes::default();
+        prefixes.iter().for_each(|prefix| changes.withdraw(prefix));
+        self.apply(&changes);
     }
 
     /// Adds and removes routes, in the order in which that was written down.
     pub fn apply(&mut self, changes: &Changes) {
         let mut ribs = adj_ribs_out(&mut self.peers);
-        self.loc_rib.apply(changes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
+        self.loc_rib
+            .apply(changes, |block, members| ribs.iter_mut().for_each(|rib| rib.mark(block, members)));
     }
 
     /// Makes these the only routes. What is as it was causes nothing on the wire.
     pub fn replace_all(&mut self, routes: &[Route]) {
         self.loading = Loading::Complete;
         let mut ribs = adj_ribs_out(&mut self.peers);
-        self.loc_rib.replace_all(routes, |slot| ribs.iter_mut().for_each(|rib| rib.mark(slot)));
+        self.loc_rib
+            .replace_all(routes, |block, members| ribs.iter_mut().for_each(|rib| rib.mark(block, members)));
     }
 
     /// Makes these the only peers. Equal configurations touch nothing; one that differs in what needs no new

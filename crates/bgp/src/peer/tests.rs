@@ -73,7 +73,7 @@ fn notification(code: Code) -> BytesMut {
 fn update() -> BytesMut {
     let mut bytes = BytesMut::new();
     let context = EncodeContext { four_octet_asn: true, max_length: wire::frame::MAX_LENGTH };
-    let prefix = "198.51.100.0/24".parse().unwrap();
+    let prefix: ipnet::IpNet = "198.51.100.0/24".parse().unwrap();
     wire::update::encode_unreach(Family::Ipv4Unicast, [prefix], &context, usize::MAX, &mut bytes);
     bytes
 }

@@ -1,4 +1,4 @@
-//! The Adj-RIB-Out of one session (RFC 4271 §3.2), derived: what the peer has been told, and which slots of
+//! The Adj-RIB-Out of one session (RFC 4271 §3.2), derived: what the peer has been told, and which routes of
 //! the Loc-RIB have to be looked at again. What to say is worked out only when the peer can take it, from what
 //! the Loc-RIB holds then: the last change wins, and a slow peer costs its dirty set, never a queue.
 
@@ -7,12 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::BytesMut;
 
 use super::{
-    Slot,
+    block::{Block, Members, count},
+    ids::Ids,
     intern::{Id, Interner},
-    loc_rib::{Kind, LocRib},
+    loc_rib::LocRib,
+    member_set::MemberSet,
     pack::{Batch, Staged},
     refresh::Refresh,
-    slot_set::SlotSet,
 };
 use crate::{
     export::{Export, Exported, Exporter},
@@ -23,15 +24,15 @@ use crate::{
 /// What one peer knows of our routes, and what it has still to be told.
 #[derive(Debug)]
 pub(crate) struct AdjRibOut {
-    /// By slot: how the peer was told of it.
-    advertised: Vec<Option<Id>>,
-    pub(super) exported: Interner<Exported>,
-    /// Slots to be looked at again. A slot in here overrules what is staged for it.
-    dirty: SlotSet,
-    /// Slots to be sent even where nothing has changed (RFC 2918).
-    resend: SlotSet,
-    /// Slots of routes that the peer should have but for which there is no next hop, by family.
-    unsendable: [SlotSet; 2],
+    /// By block: how the peer was told of what is in it.
+    advertised: Vec<Ids>,
+    pub(super) exported: Interner<Arc<Exported>>,
+    /// What is to be looked at again. It overrules what is staged.
+    dirty: MemberSet,
+    /// What is to be sent even where nothing has changed (RFC 2918).
+    resend: MemberSet,
+    /// Routes that the peer should have but for which there is no next hop, by family.
+    unsendable: [MemberSet; 2],
     /// Why routes were refused by the encoder.
     refused: Option<String>,
     counts: [usize; 2],
@@ -63,8 +64,8 @@ impl AdjRibOut {
         AdjRibOut {
             advertised: Vec::new(),
             exported: Interner::default(),
-            dirty: SlotSet::default(),
-            resend: SlotSet::default(),
+            dirty: MemberSet::default(),
+            resend: MemberSet::default(),
             unsendable: Default::default(),
             refused: None,
             counts: [0; 2],
@@ -74,22 +75,25 @@ impl AdjRibOut {
         }
     }
 
-    /// This slot of the Loc-RIB has changed.
-    pub(crate) fn mark(&mut self, slot: Slot) {
-        self.dirty.insert(slot);
+    /// These routes of the Loc-RIB have changed.
+    #[inline]
+    pub(crate) fn mark(&mut self, block: Block, members: Members) {
+        self.dirty.insert(block, members);
     }
 
     /// Every route has to be looked at again: what is exported has changed.
     pub(crate) fn mark_all(&mut self, loc_rib: &LocRib) {
-        self.dirty.fill(loc_rib.end() as usize);
+        for block in 0..loc_rib.end() {
+            self.dirty.insert(block, loc_rib.kinds(block).present() | self.told(block));
+        }
     }
 
     /// The peer wants all of a family again (RFC 2918 §4).
     pub(crate) fn resend(&mut self, family: Family, loc_rib: &LocRib) {
-        for (slot, advertised) in (0..).zip(&self.advertised) {
-            if advertised.is_some() && Family::of(&loc_rib.prefix(slot)) == family {
-                self.resend.insert(slot);
-                self.dirty.insert(slot);
+        for (block, advertised) in (0..).zip(&self.advertised) {
+            if loc_rib.family(block) == family {
+                self.resend.insert(block, advertised.present());
+                self.dirty.insert(block, advertised.present());
             }
         }
     }
@@ -101,7 +105,7 @@ impl AdjRibOut {
 
     /// Routes not sent for want of a next hop, by family.
     pub(crate) fn unsendable(&self) -> [usize; 2] {
-        self.unsendable.each_ref().map(SlotSet::len)
+        self.unsendable.each_ref().map(MemberSet::len)
     }
 
     /// Why the encoder refused routes, if it did.
@@ -127,9 +131,9 @@ impl AdjRibOut {
 
     /// The session has ended: nothing is held any more.
     pub(crate) fn release(self, loc_rib: &mut LocRib) {
-        for (slot, advertised) in (0..).zip(&self.advertised) {
-            if advertised.is_some() {
-                loc_rib.release(slot);
+        for (block, advertised) in (0..).zip(&self.advertised) {
+            if advertised.present() != 0 {
+                loc_rib.release(block);
             }
         }
     }
@@ -174,7 +178,7 @@ impl AdjRibOut {
         }
     }
 
-    /// Works out what the dirty slots come to.
+    /// Works out what the dirty ones come to.
     fn stage(&mut self, loc_rib: &LocRib, exporter: &Exporter) {
         if let EndOfRib::TableToCome(families) = &mut self.end_of_rib {
             self.end_of_rib = EndOfRib::TableStaged(std::mem::take(families));
@@ -182,32 +186,9 @@ impl AdjRibOut {
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut kinds = Kinds::new(loc_rib, exporter);
-        self.advertised.resize(self.advertised.len().max(loc_rib.end() as usize), None);
-        let mut any_unsendable = self.unsendable().iter().any(|count| *count > 0);
-        let any_resent = !self.resend.is_empty();
-        for slot in dirty.iter() {
-            let kind = loc_rib.kind(slot);
-            let desired = kind.map_or(Desired::Nothing, |kind| kinds.desired(kind, &mut self.exported));
-            if any_unsendable || matches!(desired, Desired::Unsendable) {
-                any_unsendable = true;
-                for family in Family::ALL {
-                    let is_unsendable = matches!(desired, Desired::Unsendable)
-                        && kind.is_some_and(|kind| kind.family == family);
-                    self.note_unsendable(slot, family, is_unsendable);
-                }
-            }
-            let is_resent = any_resent && self.resend.remove(slot);
-            match (self.advertised[slot as usize], desired) {
-                (Some(current), Desired::Reach(wanted)) if current == wanted && !is_resent => {}
-                (_, Desired::Reach(wanted)) => {
-                    if self.staged.reach(wanted, slot) {
-                        // The group uses its attributes until it is packed.
-                        self.exported.retain(wanted, 1);
-                    }
-                }
-                (Some(_), _) => self.staged.withdraw(Family::of(&loc_rib.prefix(slot)), slot),
-                (None, _) => {}
-            }
+        self.advertised.resize(self.advertised.len().max(loc_rib.end() as usize), Ids::default());
+        for (block, members) in dirty.iter() {
+            self.stage_block(loc_rib, block, members, &mut kinds);
         }
         kinds.release(&mut self.exported);
         self.staged.seal();
@@ -215,51 +196,86 @@ impl AdjRibOut {
         self.dirty = dirty;
     }
 
-    fn note_unsendable(&mut self, slot: Slot, family: Family, is_unsendable: bool) {
-        let set = &mut self.unsendable[family as usize];
-        if is_unsendable {
-            set.insert(slot);
-        } else {
-            set.remove(slot);
-        }
-    }
-
-    pub(super) fn is_advertised(&self, slot: Slot) -> bool {
-        self.advertised.get(slot as usize).is_some_and(Option::is_some)
-    }
-
-    /// `id` has another user, the group that the slots are from.
-    pub(super) fn record_reach(&mut self, loc_rib: &mut LocRib, family: Family, id: Id, slots: &[Slot]) {
-        for &slot in slots {
-            match self.advertised[slot as usize].replace(id) {
-                Some(old) => self.exported.release(old),
-                None => {
-                    loc_rib.hold(slot);
-                    self.counts[family as usize] += 1;
+    fn stage_block(&mut self, loc_rib: &LocRib, block: Block, members: Members, kinds: &mut Kinds<'_>) {
+        let family = loc_rib.family(block);
+        let resent = if self.resend.is_empty() { 0 } else { self.resend.remove(block, members) };
+        let mut unsendable = 0;
+        let mut unwanted = members;
+        for (kind, same) in loc_rib.kinds(block).groups(members) {
+            match kinds.desired((family, kind), &mut self.exported) {
+                Desired::Nothing => {}
+                Desired::Unsendable => unsendable |= same,
+                Desired::Reach(wanted) => {
+                    unwanted &= !same;
+                    let known = self.advertised[block as usize].with(wanted) & !resent;
+                    if self.staged.reach(wanted, block, same & !known) {
+                        // The group uses its attributes until it is packed.
+                        self.exported.retain(wanted, 1);
+                    }
                 }
             }
         }
-        self.exported.retain(id, u32::try_from(slots.len()).expect("slots are counted in 32 bits"));
+        self.staged.withdraw(family, block, unwanted & self.told(block));
+        self.note_unsendable(block, members, family, unsendable);
     }
 
-    pub(super) fn record_unreach(&mut self, loc_rib: &mut LocRib, family: Family, slots: &[Slot]) {
-        for &slot in slots {
-            if let Some(id) = self.advertised[slot as usize].take() {
-                self.exported.release(id);
-                self.counts[family as usize] -= 1;
-                loc_rib.release(slot);
-            }
+    /// Of these members those of `unsendable` are, and no others, nor are they in another family, which the block may
+    /// have been of before.
+    fn note_unsendable(&mut self, block: Block, members: Members, family: Family, unsendable: Members) {
+        for (set, of) in self.unsendable.iter_mut().zip(Family::ALL) {
+            let now = if of == family { unsendable } else { 0 };
+            set.insert(block, now);
+            set.remove(block, members & !now);
+        }
+    }
+
+    /// What the peer has of a block.
+    fn told(&self, block: Block) -> Members {
+        self.advertised.get(block as usize).map_or(0, Ids::present)
+    }
+
+    /// `id` has another user, the group that these are from.
+    pub(super) fn record_reach(
+        &mut self,
+        loc_rib: &mut LocRib,
+        family: Family,
+        id: Id,
+        block: Block,
+        members: Members,
+    ) {
+        let Self { advertised, exported, .. } = self;
+        let advertised = &mut advertised[block as usize];
+        let before = advertised.present();
+        let changed = advertised.set(members, id, |old, users| exported.release(old, users));
+        exported.retain(id, changed.count_ones());
+        self.counts[family as usize] += count(members & !before);
+        if before == 0 {
+            loc_rib.hold(block);
+        }
+    }
+
+    pub(super) fn record_unreach(
+        &mut self,
+        loc_rib: &mut LocRib,
+        family: Family,
+        block: Block,
+        members: Members,
+    ) {
+        let Self { advertised, exported, .. } = self;
+        let advertised = &mut advertised[block as usize];
+        let cleared = advertised.clear(members, |old, users| exported.release(old, users));
+        self.counts[family as usize] -= count(cleared);
+        if cleared != 0 && advertised.present() == 0 {
+            loc_rib.release(block);
         }
     }
 
     /// The encoder has no way to say this: the routes are withdrawn where the peer has them, and reported.
     pub(super) fn refuse(&mut self, family: Family, batch: &Batch, reason: String) {
         self.refused = Some(reason);
-        for &slot in batch.rest() {
-            self.note_unsendable(slot, family, true);
-            if self.is_advertised(slot) {
-                self.staged.withdraw(family, slot);
-            }
+        for (block, members) in batch.rest() {
+            self.note_unsendable(block, members, family, members);
+            self.staged.withdraw(family, block, members & self.told(block));
         }
     }
 }
@@ -268,8 +284,8 @@ impl AdjRibOut {
 struct Kinds<'a> {
     loc_rib: &'a LocRib,
     exporter: &'a Exporter,
-    known: HashMap<Kind, Desired>,
-    last: Option<(Kind, Desired)>,
+    known: HashMap<(Family, Id), Desired>,
+    last: Option<((Family, Id), Desired)>,
 }
 
 impl<'a> Kinds<'a> {
@@ -278,14 +294,16 @@ impl<'a> Kinds<'a> {
     }
 
     /// Every kind that is to be sent is a user of its attributes until `release`.
-    fn desired(&mut self, kind: Kind, exported: &mut Interner<Exported>) -> Desired {
+    fn desired(&mut self, kind: (Family, Id), exported: &mut Interner<Arc<Exported>>) -> Desired {
         if let Some((last, desired)) = self.last
             && last == kind
         {
             return desired;
         }
         let desired = *self.known.entry(kind).or_insert_with(|| {
-            match self.exporter.export(kind.family, kind.class, self.loc_rib.attributes(kind)) {
+            let (family, id) = kind;
+            let route = self.loc_rib.kind(id);
+            match self.exporter.export(family, route.class, &route.attributes) {
                 Export::Filtered => Desired::Nothing,
                 Export::Unsendable => Desired::Unsendable,
                 Export::Route(route) => Desired::Reach(exported.acquire(&Arc::new(route))),
@@ -295,10 +313,10 @@ impl<'a> Kinds<'a> {
         desired
     }
 
-    fn release(self, exported: &mut Interner<Exported>) {
+    fn release(self, exported: &mut Interner<Arc<Exported>>) {
         for desired in self.known.into_values() {
             if let Desired::Reach(id) = desired {
-                exported.release(id);
+                exported.release(id, 1);
             }
         }
     }

@@ -1,20 +1,18 @@
-//! Prefix → slot: a hash table of eight octets a bucket, open addressing with linear probing.
+//! Key → block: a hash table of eight octets a bucket, open addressing with linear probing.
 //!
-//! It holds no prefixes: the Loc-RIB has them in its slots and is asked whether one is the one looked for, which
+//! It holds no keys: the Loc-RIB has them with its blocks and is asked whether one is the one looked for, which
 //! happens only where 32 bits of hash agree.
 
-use ipnet::IpNet;
-
-use super::Slot;
+use super::block::Block;
 
 /// How many of eight buckets are in use at most.
 const MAX_LOAD_IN_EIGHTHS: usize = 5;
 const MIN_BUCKETS: usize = 16;
 
-/// Slots by the hash of their prefix.
+/// Blocks by the hash of their key.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// [`EMPTY`], [`REMOVED`], or the hash in the upper half and the slot plus one in the lower. A power of two of
+    /// [`EMPTY`], [`REMOVED`], or the hash in the upper half and the block plus one in the lower. A power of two of
     /// them, or none.
     buckets: Vec<u64>,
     len: usize,
@@ -30,76 +28,47 @@ const REMOVED: u64 = 1 << 32;
 /// What [`Index::entry`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    Slot(Slot),
-    /// Nothing; a new slot may go into this bucket as long as nothing else is inserted or removed before.
+    Block(Block),
+    /// Nothing; a new block may go into this bucket as long as nothing else is inserted or removed before.
     Vacant(usize),
 }
 
-/// Neighbours, eight of them, have hashes that differ in the last three bits, and so share a cache line of buckets:
-/// pools are announced in order, and a miss a prefix is most of what a random place would cost. Our own prefixes are
-/// the keys, so nobody outside chooses them to collide.
-#[inline]
-pub(super) fn hash(prefix: &IpNet) -> u32 {
-    let length = prefix.prefix_len();
-    let (neighbours, which) = match prefix {
-        IpNet::V4(net) => {
-            let number = net.addr().to_bits().checked_shr(u32::from(32 - length)).unwrap_or(0);
-            (u64::from(number >> 3) | u64::from(length) << 32, number & 7)
-        }
-        IpNet::V6(net) => {
-            let number = net.addr().to_bits().checked_shr(u32::from(128 - length)).unwrap_or(0);
-            let high = mix((number >> 67) as u64 | u64::from(length) << 61);
-            ((number >> 3) as u64 ^ high, number as u32 & 7)
-        }
-    };
-    mix(neighbours) as u32 & !7 | which
-}
-
-/// Every bit of the result depends on every bit of the value.
-#[inline]
-fn mix(value: u64) -> u64 {
-    const FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
-    let value = (value ^ value >> 32).wrapping_mul(FACTOR);
-    let value = (value ^ value >> 32).wrapping_mul(FACTOR);
-    value ^ value >> 32
-}
-
 impl Index {
-    /// The slot with this hash that `is_it`.
+    /// The block with this hash that `is_it`.
     #[inline]
-    pub(super) fn find(&self, hash: u32, is_it: impl Fn(Slot) -> bool) -> Option<Slot> {
+    pub(super) fn find(&self, hash: u32, is_it: impl Fn(Block) -> bool) -> Option<Block> {
         if self.buckets.is_empty() {
             return None;
         }
         match self.probe(hash, is_it) {
-            Found::Slot(slot) => Some(slot),
+            Found::Block(block) => Some(block),
             Found::Vacant(_) => None,
         }
     }
 
-    /// The slot with this hash that `is_it`, or where it may be inserted.
+    /// The block with this hash that `is_it`, or where it may be inserted.
     #[inline]
-    pub(super) fn entry(&mut self, hash: u32, is_it: impl Fn(Slot) -> bool) -> Found {
+    pub(super) fn entry(&mut self, hash: u32, is_it: impl Fn(Block) -> bool) -> Found {
         if (self.len + self.removed + 1) * 8 > self.buckets.len() * MAX_LOAD_IN_EIGHTHS {
             self.rebuild();
         }
         self.probe(hash, is_it)
     }
 
-    /// Puts a slot into a bucket that [`Index::entry`] has found vacant.
+    /// Puts a block into a bucket that [`Index::entry`] has found vacant.
     #[inline]
-    pub(super) fn insert(&mut self, bucket: usize, hash: u32, slot: Slot) {
+    pub(super) fn insert(&mut self, bucket: usize, hash: u32, block: Block) {
         self.removed -= usize::from(self.buckets[bucket] == REMOVED);
-        self.buckets[bucket] = pack(hash, slot);
+        self.buckets[bucket] = pack(hash, block);
         self.len += 1;
     }
 
-    /// Takes out a slot that is there.
-    pub(super) fn remove(&mut self, hash: u32, slot: Slot) {
-        let (mask, wanted) = (self.mask(), pack(hash, slot));
+    /// Takes out a block that is there.
+    pub(super) fn remove(&mut self, hash: u32, block: Block) {
+        let (mask, wanted) = (self.mask(), pack(hash, block));
         let mut bucket = hash as usize & mask;
         while self.buckets[bucket] != wanted {
-            debug_assert_ne!(self.buckets[bucket], EMPTY, "the slot is in the index");
+            debug_assert_ne!(self.buckets[bucket], EMPTY, "the block is in the index");
             bucket = (bucket + 1) & mask;
         }
         self.len -= 1;
@@ -119,7 +88,7 @@ impl Index {
     }
 
     #[inline]
-    fn probe(&self, hash: u32, is_it: impl Fn(Slot) -> bool) -> Found {
+    fn probe(&self, hash: u32, is_it: impl Fn(Block) -> bool) -> Found {
         let mask = self.mask();
         let mut bucket = hash as usize & mask;
         let mut vacant = None;
@@ -131,7 +100,7 @@ impl Index {
             if found == REMOVED {
                 vacant = vacant.or(Some(bucket));
             } else if (found >> 32) as u32 == hash && is_it(found as u32 - 1) {
-                return Found::Slot(found as u32 - 1);
+                return Found::Block(found as u32 - 1);
             }
             bucket = (bucket + 1) & mask;
         }
@@ -160,8 +129,8 @@ impl Index {
 }
 
 #[inline]
-fn pack(hash: u32, slot: Slot) -> u64 {
-    u64::from(hash) << 32 | u64::from(slot + 1)
+fn pack(hash: u32, block: Block) -> u64 {
+    u64::from(hash) << 32 | u64::from(block + 1)
 }
 
 #[cfg(test)]
@@ -180,44 +149,27 @@ mod tests {
             operations in prop::collection::vec((any::<bool>(), 0u32..40), 0..200),
         ) {
             let (mut index, mut model) = (Index::default(), BTreeMap::new());
-            for (insert, slot) in operations {
-                let hash = hashes[slot as usize];
+            for (insert, block) in operations {
+                let hash = hashes[block as usize];
                 if insert {
-                    match index.entry(hash, |found| found == slot) {
-                        Found::Slot(found) => prop_assert!(model.contains_key(&found) && found == slot),
+                    match index.entry(hash, |found| found == block) {
+                        Found::Block(found) => prop_assert!(model.contains_key(&found) && found == block),
                         Found::Vacant(bucket) => {
-                            prop_assert!(model.insert(slot, hash).is_none());
-                            index.insert(bucket, hash, slot);
+                            prop_assert!(model.insert(block, hash).is_none());
+                            index.insert(bucket, hash, block);
                         }
                     }
-                } else if model.remove(&slot).is_some() {
-                    index.remove(hash, slot);
+                } else if model.remove(&block).is_some() {
+                    index.remove(hash, block);
                 }
                 prop_assert_eq!(index.len, model.len());
                 let removed = index.buckets.iter().filter(|bucket| **bucket == REMOVED).count();
                 prop_assert_eq!(index.removed, removed);
             }
-            for (slot, hash) in (0..).zip(hashes) {
-                let found = index.find(hash, |found| found == slot);
-                prop_assert_eq!(found, model.contains_key(&slot).then_some(slot));
+            for (block, hash) in (0..).zip(hashes) {
+                let found = index.find(hash, |found| found == block);
+                prop_assert_eq!(found, model.contains_key(&block).then_some(block));
             }
-        }
-    }
-
-    #[test]
-    fn consecutive_prefixes_and_lengths_have_different_hashes() {
-        for text in ["10.0.0.0", "fd00::"] {
-            let first: std::net::IpAddr = text.parse().unwrap();
-            let nets = (0..4096u32).map(|number| match first {
-                std::net::IpAddr::V4(v4) => IpNet::new((v4.to_bits() + number).to_be_bytes().into(), 32),
-                std::net::IpAddr::V6(v6) => {
-                    IpNet::new((v6.to_bits() + u128::from(number)).to_be_bytes().into(), 128)
-                }
-            });
-            let lengths = (1..=32).map(|length| IpNet::new(first, length));
-            let all = nets.chain(lengths).map(|net| hash(&net.unwrap()) & 0xf_ffff);
-            let distinct = all.collect::<std::collections::BTreeSet<_>>().len();
-            assert!(distinct > 4090, "{distinct} different hashes of 20 bits for 4,128 prefixes from {text}");
         }
     }
 }

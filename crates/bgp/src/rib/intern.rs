@@ -1,6 +1,6 @@
 //! Values that many routes share, kept once and named by a small number, counted by their users.
 
-use std::{collections::HashMap, hash::Hash, num::NonZeroU32, sync::Arc};
+use std::{collections::HashMap, hash::Hash, num::NonZeroU32};
 
 /// Name of an interned value. Equal values have equal names as long as one user is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,11 +12,11 @@ impl Id {
     }
 }
 
-/// The values, each with the number of its users.
+/// The values, each with the number of its users. They are cloned once, so they should be cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Interner<T> {
-    entries: Vec<Option<(Arc<T>, u32)>>,
-    ids: HashMap<Arc<T>, Id>,
+    entries: Vec<Option<(T, u32)>>,
+    ids: HashMap<T, Id>,
     free: Vec<Id>,
     /// The value asked for last: most routes come in runs that share theirs, and comparing is less than hashing.
     recent: Option<Id>,
@@ -28,20 +28,18 @@ impl<T> Default for Interner<T> {
     }
 }
 
-impl<T: Eq + Hash> Interner<T> {
+impl<T: Clone + Eq + Hash> Interner<T> {
     /// The name of this value, with one user more.
-    pub(crate) fn acquire(&mut self, value: &Arc<T>) -> Id {
-        let is_recent = |id: &Id| match &self.entries[id.index()] {
-            Some((recent, _)) => Arc::ptr_eq(recent, value) || recent == value,
-            None => false,
-        };
+    pub(crate) fn acquire(&mut self, value: &T) -> Id {
+        let is_recent =
+            |id: &Id| self.entries[id.index()].as_ref().is_some_and(|(recent, _)| recent == value);
         let known = self.recent.filter(is_recent).or_else(|| self.ids.get(value).copied());
         if let Some(id) = known {
             self.recent = known;
             self.retain(id, 1);
             return id;
         }
-        let entry = Some((Arc::clone(value), 1));
+        let entry = Some((value.clone(), 1));
         let id = match self.free.pop() {
             Some(id) => {
                 self.entries[id.index()] = entry;
@@ -53,7 +51,7 @@ impl<T: Eq + Hash> Interner<T> {
                 Id(last.expect("values are counted in 32 bits"))
             }
         };
-        self.ids.insert(Arc::clone(value), id);
+        self.ids.insert(value.clone(), id);
         self.recent = Some(id);
         id
     }
@@ -64,11 +62,11 @@ impl<T: Eq + Hash> Interner<T> {
         *count += users;
     }
 
-    /// One user less; the last takes the value along.
-    pub(crate) fn release(&mut self, id: Id) {
+    /// So many users less; the last takes the value along.
+    pub(crate) fn release(&mut self, id: Id, users: u32) {
         let entry = &mut self.entries[id.index()];
         let (_, count) = entry.as_mut().expect("an id in use names a value");
-        *count -= 1;
+        *count -= users;
         if *count == 0
             && let Some((value, _)) = entry.take()
         {
@@ -77,7 +75,7 @@ impl<T: Eq + Hash> Interner<T> {
         }
     }
 
-    pub(crate) fn value(&self, id: Id) -> &Arc<T> {
+    pub(crate) fn value(&self, id: Id) -> &T {
         let (value, _) = self.entries[id.index()].as_ref().expect("an id in use names a value");
         value
     }
@@ -95,15 +93,15 @@ mod tests {
     #[test]
     fn equal_values_share_a_name_until_the_last_user_lets_go() {
         let mut interner = Interner::default();
-        let (a, b) = (Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let (a, b) = ("a".to_owned(), "b".to_owned());
         let first = interner.acquire(&a);
-        assert_eq!(interner.acquire(&Arc::new("a".to_owned())), first);
+        assert_eq!(interner.acquire(&a.clone()), first);
         let other = interner.acquire(&b);
         assert_ne!(first, other);
-        interner.release(first);
+        interner.release(first, 1);
         assert_eq!(interner.value(first), &a);
-        interner.release(first);
+        interner.release(first, 1);
         assert_eq!(interner.len(), 1);
-        assert_eq!(interner.acquire(&Arc::new("c".to_owned())), first, "the place is used again");
+        assert_eq!(interner.acquire(&"c".to_owned()), first, "the place is used again");
     }
 }

@@ -3,20 +3,19 @@
 //!
 //! There is no Adj-RIB-In: received routes are counted and dropped.
 //!
-//! Routes are named by their slot in the Loc-RIB, a small number, so that what a session remembers of a
-//! route is four octets and one bit.
+//! Routes are kept in blocks of 64 neighbouring prefixes, here and per session: neighbours mostly share everything, and
+//! then 64 of them are found, compared and remembered like one.
 
 pub(crate) mod adj_rib_out;
 pub mod changes;
 pub mod loc_rib;
 
+mod block;
+mod ids;
 mod index;
 mod intern;
+mod member_set;
 mod pack;
 mod refresh;
-mod slot_set;
 #[cfg(test)]
 mod tests;
-
-/// A route's place in the Loc-RIB. It stays the same while the route exists or any peer still has it.
-pub(crate) type Slot = u32;

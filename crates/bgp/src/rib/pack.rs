@@ -1,11 +1,20 @@
-//! What has been worked out for a peer and not yet been written: slots in batches that share their attributes.
+//! What has been worked out for a peer and not yet been written: prefixes in batches that share their attributes.
 //! Batches are cut only where a message is full, so that packing stays optimal however little the socket takes.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 
-use super::{Slot, adj_rib_out::AdjRibOut, intern::Id, loc_rib::LocRib, slot_set::SlotSet};
+use super::{
+    adj_rib_out::AdjRibOut,
+    block::{Block, Members, count, without_first},
+    intern::Id,
+    loc_rib::LocRib,
+    member_set::MemberSet,
+};
 use crate::{
     types::Family,
     wire::{
@@ -14,24 +23,50 @@ use crate::{
     },
 };
 
-/// Slots in the order in which they are written.
+/// Prefixes in the order in which they are written.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    slots: Vec<Slot>,
+    blocks: Vec<(Block, Members)>,
     /// Those before it are done.
     next: usize,
 }
 
 impl Batch {
-    pub(super) fn rest(&self) -> &[Slot] {
-        self.slots.get(self.next..).unwrap_or_default()
+    fn push(&mut self, block: Block, members: Members) {
+        self.blocks.push((block, members));
+    }
+
+    fn is_done(&self) -> bool {
+        self.next == self.blocks.len()
+    }
+
+    pub(super) fn rest(&self) -> impl ExactSizeIterator<Item = (Block, Members)> + '_ {
+        self.blocks.get(self.next..).unwrap_or_default().iter().copied()
+    }
+
+    /// So many prefixes more are done: tells which.
+    fn advance(&mut self, prefixes: usize, mut done: impl FnMut(Block, Members)) {
+        let mut left = prefixes;
+        while let Some((block, members)) = self.blocks.get_mut(self.next).filter(|_| left > 0) {
+            let rest = match u32::try_from(left) {
+                Ok(left) if left < members.count_ones() => without_first(*members, left),
+                _ => 0,
+            };
+            left -= count(*members & !rest);
+            done(*block, *members & !rest);
+            *members = rest;
+            self.next += usize::from(rest == 0);
+        }
     }
 
     /// Takes out what has changed since it was staged: it will be staged anew.
-    fn prune(&mut self, dirty: &SlotSet) {
-        self.slots.drain(..self.next);
+    fn prune(&mut self, dirty: &MemberSet) {
+        self.blocks.drain(..self.next);
         self.next = 0;
-        self.slots.retain(|&slot| !dirty.contains(slot));
+        self.blocks.retain_mut(|(block, members)| {
+            *members &= !dirty.of(*block);
+            *members != 0
+        });
     }
 }
 
@@ -46,27 +81,32 @@ pub(super) struct Staged {
 
 impl Staged {
     pub(super) fn is_empty(&self) -> bool {
-        self.reach.is_empty() && self.unreach.iter().all(|batch| batch.rest().is_empty())
+        self.reach.is_empty() && self.unreach.iter().all(Batch::is_done)
     }
 
-    pub(super) fn withdraw(&mut self, family: Family, slot: Slot) {
-        self.unreach[family as usize].slots.push(slot);
+    pub(super) fn withdraw(&mut self, family: Family, block: Block, members: Members) {
+        if members != 0 {
+            self.unreach[family as usize].push(block, members);
+        }
     }
 
-    /// Whether this is the first slot of its group.
-    pub(super) fn reach(&mut self, id: Id, slot: Slot) -> bool {
+    /// Whether this is the first of its group.
+    pub(super) fn reach(&mut self, id: Id, block: Block, members: Members) -> bool {
+        if members == 0 {
+            return false;
+        }
         if let Some((last, batch)) = self.reach.back_mut()
             && *last == id
         {
-            batch.slots.push(slot);
+            batch.push(block, members);
             return false;
         }
         let index = *self.groups.entry(id).or_insert(self.reach.len());
         if let Some((_, batch)) = self.reach.get_mut(index) {
-            batch.slots.push(slot);
+            batch.push(block, members);
             return false;
         }
-        self.reach.push_back((id, Batch { slots: vec![slot], next: 0 }));
+        self.reach.push_back((id, Batch { blocks: vec![(block, members)], next: 0 }));
         true
     }
 
@@ -76,7 +116,7 @@ impl Staged {
     }
 
     /// Takes out what has changed since it was staged.
-    pub(super) fn prune(&mut self, dirty: &SlotSet) {
+    pub(super) fn prune(&mut self, dirty: &MemberSet) {
         if dirty.is_empty() {
             return;
         }
@@ -95,7 +135,7 @@ impl AdjRibOut {
         out: &mut BytesMut,
     ) -> usize {
         for family in Family::ALL {
-            if !self.staged.unreach[family as usize].rest().is_empty() {
+            if !self.staged.unreach[family as usize].is_done() {
                 return self.pack_unreach(loc_rib, family, context, limit, out);
             }
         }
@@ -110,15 +150,13 @@ impl AdjRibOut {
         limit: usize,
         out: &mut BytesMut,
     ) -> usize {
-        let batch = &mut self.staged.unreach[family as usize];
-        let nlri = batch.rest().iter().map(|&slot| loc_rib.prefix(slot));
+        let mut batch = std::mem::take(&mut self.staged.unreach[family as usize]);
+        let nlri = batch.rest().map(|(block, members)| loc_rib.neighbours(block, members));
         let packed = encode_unreach(family, nlri, context, limit, out);
-        let done: Vec<Slot> = batch.rest().iter().take(packed.prefixes).copied().collect();
-        batch.next += packed.prefixes;
-        if batch.rest().is_empty() {
-            *batch = Batch::default();
+        batch.advance(packed.prefixes, |block, members| self.record_unreach(loc_rib, family, block, members));
+        if !batch.is_done() {
+            self.staged.unreach[family as usize] = batch;
         }
-        self.record_unreach(loc_rib, family, &done);
         packed.messages
     }
 
@@ -130,8 +168,8 @@ impl AdjRibOut {
         out: &mut BytesMut,
     ) -> usize {
         let Some((id, mut batch)) = self.staged.reach.pop_front() else { return 0 };
-        let exported = std::sync::Arc::clone(self.exported.value(id));
-        let nlri = batch.rest().iter().map(|&slot| loc_rib.prefix(slot));
+        let exported = Arc::clone(self.exported.value(id));
+        let nlri = batch.rest().map(|(block, members)| loc_rib.neighbours(block, members));
         let packed = encode_reach(
             exported.family,
             &exported.next_hop,
@@ -143,9 +181,9 @@ impl AdjRibOut {
         );
         let messages = match packed {
             Ok(packed) => {
-                let done = batch.rest().get(..packed.prefixes).unwrap_or_default();
-                self.record_reach(loc_rib, exported.family, id, done);
-                batch.next += packed.prefixes;
+                batch.advance(packed.prefixes, |block, members| {
+                    self.record_reach(loc_rib, exported.family, id, block, members);
+                });
                 packed.messages
             }
             Err(error) => {
@@ -154,8 +192,8 @@ impl AdjRibOut {
                 0
             }
         };
-        if batch.rest().is_empty() {
-            self.exported.release(id);
+        if batch.is_done() {
+            self.exported.release(id, 1);
         } else {
             self.staged.reach.push_front((id, batch));
         }

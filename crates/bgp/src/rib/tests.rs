@@ -114,9 +114,10 @@ fn withdrawals_go_first_and_routes_of_equal_attributes_share_messages() {
     assert_eq!(session.flush_all(&mut loc_rib), 4 + 2, "and two End-of-RIB");
     for number in 0..400 {
         let prefix = host(number * 3 + 1);
-        let slot =
-            if number < 200 { loc_rib.remove(&prefix) } else { loc_rib.set(&route(prefix, 0, Some(9))) };
-        session.adj_rib_out.mark(slot.unwrap());
+        let place =
+            if number < 200 { loc_rib.unset(&prefix) } else { loc_rib.set(&route(prefix, 0, Some(9))) };
+        let (block, members) = place.unwrap();
+        session.adj_rib_out.mark(block, members);
     }
     let mut out = BytesMut::new();
     session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, true, 1, &mut out);
@@ -146,17 +147,16 @@ fn a_table_taken_in_small_pieces_is_packed_as_well_as_in_one() {
 #[test]
 fn an_ended_session_leaves_nothing_behind_in_the_loc_rib() {
     let mut loc_rib = LocRib::default();
-    (0..10).for_each(|number| {
-        loc_rib.set(&route(host(number), 0, None));
-    });
+    // A block each.
+    let far = |number: u32| route(host(number * 3 * 64), 0, None);
+    (0..10).for_each(|number| assert!(loc_rib.set(&far(number)).is_some()));
     let mut session = Session::new(ExportPolicy::All);
     session.flush_all(&mut loc_rib);
-    loc_rib.replace_all(&[], |_| {});
+    loc_rib.replace_all(&[], |_, _| {});
+    assert_eq!(loc_rib.end(), 10);
     session.adj_rib_out.release(&mut loc_rib);
-    (10..20).for_each(|number| {
-        loc_rib.set(&route(host(number), 0, None));
-    });
-    assert_eq!(loc_rib.end(), 10, "every slot is used again");
+    (10..20).for_each(|number| assert!(loc_rib.set(&far(number)).is_some()));
+    assert_eq!(loc_rib.end(), 10, "every block is used again");
 }
 
 /// One thing that happens to the tables.
@@ -174,13 +174,18 @@ enum Step {
     Restart,
 }
 
+/// Neighbours, of both families, in a few blocks, which come and go.
+fn number() -> impl Strategy<Value = u32> {
+    (0u32..5, 0u32..12).prop_map(|(far, near)| far * 3 * 64 + near)
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let med = || prop::option::of(0u32..3);
     prop_oneof![
-        6 => (0u32..60, 0u32..3, med()).prop_map(|(number, class, med)| Step::Announce(number, class, med)),
-        3 => (0u32..60).prop_map(Step::Withdraw),
-        2 => prop::collection::vec((0u32..60, prop::option::of(0u32..3)), 0..40).prop_map(Step::Changes),
-        1 => prop::collection::vec((0u32..60, 0u32..3), 0..40).prop_map(Step::ReplaceAll),
+        6 => (number(), 0u32..3, med()).prop_map(|(number, class, med)| Step::Announce(number, class, med)),
+        3 => number().prop_map(Step::Withdraw),
+        2 => prop::collection::vec((number(), prop::option::of(0u32..3)), 0..40).prop_map(Step::Changes),
+        1 => prop::collection::vec((number(), 0u32..3), 0..40).prop_map(Step::ReplaceAll),
         1 => prop::option::of(prop::collection::vec((0u32..3, med()), 0..3)).prop_map(Step::Policy),
         1 => any::<bool>().prop_map(Step::NextHop),
         1 => prop::sample::select(&Family::ALL[..]).prop_map(Step::Refresh),
@@ -199,10 +204,14 @@ fn take(step: Step, loc_rib: &mut LocRib, session: &mut Session) {
     let rib = &mut session.adj_rib_out;
     match step {
         Step::Announce(number, class, med) => {
-            loc_rib.set(&route(host(number), class, med)).into_iter().for_each(|slot| rib.mark(slot));
+            if let Some((block, members)) = loc_rib.set(&route(host(number), class, med)) {
+                rib.mark(block, members);
+            }
         }
         Step::Withdraw(number) => {
-            loc_rib.remove(&host(number)).into_iter().for_each(|slot| rib.mark(slot));
+            if let Some((block, members)) = loc_rib.unset(&host(number)) {
+                rib.mark(block, members);
+            }
         }
         Step::Changes(many) => {
             let mut changes = Changes::default();
@@ -212,12 +221,12 @@ fn take(step: Step, loc_rib: &mut LocRib, session: &mut Session) {
                     None => changes.withdraw(&host(number)),
                 }
             }
-            loc_rib.apply(&changes, |slot| rib.mark(slot));
+            loc_rib.apply(&changes, |block, members| rib.mark(block, members));
         }
         Step::ReplaceAll(routes) => {
             let routes: Vec<_> =
                 routes.into_iter().map(|(number, class)| route(host(number), class, None)).collect();
-            loc_rib.replace_all(&routes, |slot| rib.mark(slot));
+            loc_rib.replace_all(&routes, |block, members| rib.mark(block, members));
         }
         Step::Policy(classes) => {
             session.exporter.policy = policy(classes);
@@ -264,8 +273,8 @@ proptest! {
         session.adj_rib_out.release(&mut loc_rib);
         fresh.adj_rib_out.release(&mut loc_rib);
         let end = loc_rib.end();
-        loc_rib.replace_all(&[], |_| {});
-        (0..end).for_each(|number| { loc_rib.set(&route(host(number + 1000), 0, None)); });
+        loc_rib.replace_all(&[], |_, _| {});
+        (0..end).for_each(|number| { loc_rib.set(&route(host((number + 100) * 3 * 64), 0, None)); });
         prop_assert_eq!(loc_rib.end(), end);
     }
 }

@@ -214,8 +214,8 @@ proptest! {
         let context = EncodeContext { four_octet_asn: true, max_length: frame::MAX_LENGTH };
         let net = Ipv4Net::new_assert(Ipv4Addr::from_bits(bits), length);
         let [mut dirty, mut clean] = [BytesMut::new(), BytesMut::new()];
-        update::encode_unreach(Family::Ipv4Unicast, [net.into()], &context, usize::MAX, &mut dirty);
-        update::encode_unreach(Family::Ipv4Unicast, [net.trunc().into()], &context, usize::MAX, &mut clean);
+        update::encode_unreach(Family::Ipv4Unicast, [IpNet::V4(net)], &context, usize::MAX, &mut dirty);
+        update::encode_unreach(Family::Ipv4Unicast, [IpNet::V4(net.trunc())], &context, usize::MAX, &mut clean);
         prop_assert_eq!(dirty, clean);
     }
 

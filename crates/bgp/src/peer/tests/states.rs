@@ -296,7 +296,7 @@ fn a_malformed_attribute_costs_the_routes_and_not_the_session() {
     let context = EncodeContext { four_octet_asn: true, max_length: wire::frame::MAX_LENGTH };
     let next_hop = crate::attributes::NextHop::V4("192.0.2.2".parse().unwrap());
     let attributes = crate::attributes::Attributes { as_path: vec![THEIRS], ..Default::default() };
-    let prefix = "198.51.100.0/24".parse().unwrap();
+    let prefix: ipnet::IpNet = "198.51.100.0/24".parse().unwrap();
     let family = Family::Ipv4Unicast;
     wire::update::encode_reach(family, &next_hop, &attributes, [prefix], &context, usize::MAX, &mut bytes)
         .unwrap();

@@ -6,9 +6,8 @@
 //! proves the octets equal to those of `zettabgp`.
 
 use bytes::{BufMut, BytesMut};
-use ipnet::IpNet;
 
-use super::{code, flags, path_attributes};
+use super::{code, flags, neighbours::Neighbours, path_attributes};
 use crate::{
     attributes::{Attributes, NextHop},
     types::Family,
@@ -92,7 +91,7 @@ impl Template {
     fn pack(
         &self,
         family: Family,
-        nlri: impl IntoIterator<Item = IpNet>,
+        nlri: impl IntoIterator<Item = impl Into<Neighbours>>,
         max: usize,
         limit: usize,
         out: &mut BytesMut,
@@ -100,18 +99,20 @@ impl Template {
         let start = out.len();
         let mut messages = 0;
         let mut prefixes = 0;
-        let mut nlri = nlri.into_iter().filter(|prefix| {
-            debug_assert_eq!(Family::of(prefix), family, "a prefix of another family");
-            Family::of(prefix) == family
+        let mut nlri = nlri.into_iter().map(Into::<Neighbours>::into).filter(|neighbours| {
+            debug_assert_eq!(Family::of(&neighbours.first), family, "a prefix of another family");
+            Family::of(&neighbours.first) == family && neighbours.members != 0
         });
         let mut next = nlri.next();
-        while next.is_some() && out.len() < limit {
+        while let Some(neighbours) = &next
+            && out.len() < limit
+        {
             let message = out.len();
             // No more room than what is left can take: most calls bring a prefix or two.
-            let left = nlri
-                .size_hint()
-                .1
-                .map_or(max, |left| left.saturating_add(1).saturating_mul(longest_prefix(family)));
+            let left = nlri.size_hint().1.map_or(max, |left| {
+                let left = left.saturating_mul(64).saturating_add(neighbours.members.count_ones() as usize);
+                left.saturating_mul(longest_prefix(family))
+            });
             out.resize(message + max.min(self.length().saturating_add(left)), 0);
             let room = out.get_mut(message..).unwrap_or_default();
             let (length, filled) = self.fill(room, &mut next, &mut nlri);
@@ -123,23 +124,24 @@ impl Template {
     }
 
     /// Writes one message into `room`, which is as long as a message may be, and returns its length. `next` is
-    /// the first prefix to go in, and then the first that did not. Also returns how many went in.
+    /// the first to go in, and then what did not. Also returns how many prefixes went in.
     fn fill(
         &self,
         room: &mut [u8],
-        next: &mut Option<IpNet>,
-        nlri: &mut impl Iterator<Item = IpNet>,
+        next: &mut Option<Neighbours>,
+        nlri: &mut impl Iterator<Item = Neighbours>,
     ) -> (usize, usize) {
         let begin = self.before.len();
         let mut filled = 0;
         let limit = room.len() - self.behind.len();
         let mut end = begin;
-        while let Some(prefix) = next {
-            let Some(length) = room.get_mut(end..limit).and_then(|room| put_prefix(prefix, room)) else {
+        while let Some(neighbours) = next {
+            let (octets, count) = neighbours.put(room.get_mut(end..limit).unwrap_or_default());
+            end += octets;
+            filled += count;
+            if neighbours.members != 0 {
                 break;
-            };
-            end += length;
-            filled += 1;
+            }
             *next = nlri.next();
         }
         let length = end + self.behind.len();
@@ -152,30 +154,6 @@ impl Template {
         }
         (length, filled)
     }
-}
-
-/// Writes length and prefix, without the octets that are all host bits; `None` where there is no room. Host bits
-/// are cleared, so that equal prefixes are equal octets.
-#[inline]
-fn put_prefix(prefix: &IpNet, room: &mut [u8]) -> Option<usize> {
-    match prefix {
-        IpNet::V4(net) => put_bits(net.prefix_len(), net.network().octets(), room),
-        IpNet::V6(net) => put_bits(net.prefix_len(), net.network().octets(), room),
-    }
-}
-
-#[inline]
-fn put_bits<const N: usize>(bits: u8, octets: [u8; N], room: &mut [u8]) -> Option<usize> {
-    let length = usize::from(bits.div_ceil(8));
-    let (first, rest) = room.split_first_mut()?;
-    if let Some(whole) = rest.first_chunk_mut::<N>() {
-        // A copy of fixed size is one or two moves; what is too much is overwritten by what comes next.
-        *whole = octets;
-    } else {
-        rest.get_mut(..length)?.copy_from_slice(&octets[..length]);
-    }
-    *first = bits;
-    Some(1 + length)
 }
 
 /// Octets that the longest prefix of the family takes.
@@ -194,7 +172,7 @@ pub fn encode_reach(
     family: Family,
     next_hop: &NextHop,
     attributes: &Attributes,
-    nlri: impl IntoIterator<Item = IpNet>,
+    nlri: impl IntoIterator<Item = impl Into<Neighbours>>,
     context: &EncodeContext,
     limit: usize,
     out: &mut BytesMut,
@@ -233,7 +211,7 @@ pub fn encode_reach(
 /// MP_UNREACH_NLRI.
 pub fn encode_unreach(
     family: Family,
-    nlri: impl IntoIterator<Item = IpNet>,
+    nlri: impl IntoIterator<Item = impl Into<Neighbours>>,
     context: &EncodeContext,
     limit: usize,
     out: &mut BytesMut,

@@ -5,6 +5,7 @@ mod decode;
 mod encode;
 #[cfg(any(test, feature = "testing"))]
 pub mod inspect;
+mod neighbours;
 mod path_attributes;
 #[cfg(test)]
 mod received;
@@ -13,6 +14,7 @@ mod tests;
 
 pub(super) use decode::decode;
 pub use encode::{EncodeError, Packed, encode_end_of_rib, encode_reach, encode_unreach};
+pub use neighbours::Neighbours;
 
 /// Attribute type codes (IANA, BGP Path Attributes).
 pub(super) mod code {

@@ -152,7 +152,7 @@ fn extended_messages_take_more() {
 #[test]
 fn nothing_to_send_is_no_message() {
     let mut out = BytesMut::new();
-    let none = std::iter::empty;
+    let none = std::iter::empty::<IpNet>;
     let packed =
         encode_reach(Family::Ipv4Unicast, &v4_hop(), &plain(), none(), &CONTEXT, usize::MAX, &mut out);
     assert_eq!(packed, Ok(Packed::default()));
