@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netlink::{DummyKind, Error, Event, Link, Monitor, MonitorError, Netlink, Outcome};
+use netlink::{DummyKind, Error, Event, Lifetime, Link, Monitor, MonitorError, Netlink, Outcome};
 
 use crate::{apply::addresses::Addresses, inputs::node_agent::DummyConfig, metrics::Metrics};
 
@@ -22,6 +22,8 @@ pub struct Interface {
     pub addresses: Addresses,
     /// When to make sure of the interface and to list its addresses again.
     resync_at: Option<Instant>,
+    /// When the lifetimes of its addresses are set anew; `None` where they are for ever.
+    renew_at: Option<Instant>,
     /// Interfaces that have been given up, to be cleaned when their addresses are on the new one.
     former: Vec<(u32, Vec<IpNet>)>,
     metrics: Metrics,
@@ -44,6 +46,7 @@ impl Interface {
             config,
             link: None,
             resync_at: Some(Instant::now()),
+            renew_at: None,
             former: Vec::new(),
             metrics,
         })
@@ -68,6 +71,9 @@ impl Interface {
             self.addresses.on_link_gone(now);
             self.resync_at = Some(now);
         }
+        if config.addressing.lifetime != self.config.addressing.lifetime {
+            self.renew_at = Some(now);
+        }
         self.config = config;
         Ok(())
     }
@@ -79,7 +85,7 @@ impl Interface {
 
     /// When there is something to do without an event.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.resync_at, self.addresses.next_due()].into_iter().flatten().min()
+        [self.resync_at, self.renew_at, self.addresses.next_due()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -91,6 +97,28 @@ impl Interface {
                 tracing::warn!(interface = %self.config.interface, %error, "interface not usable, trying again");
                 self.resync_at = Some(now + RETRY);
             }
+        }
+        if self.renew_at.is_some_and(|at| at <= now) {
+            self.renew(now).await;
+        }
+    }
+
+    /// Sets the lifetimes of the addresses that are ours anew, and again at half of them.
+    async fn renew(&mut self, now: Instant) {
+        self.renew_at = match self.config.addressing.lifetime {
+            Lifetime::Permanent => None,
+            Lifetime::Limited { valid_secs, preferred_secs } => {
+                Some(now + Duration::from_secs(valid_secs.min(preferred_secs).into()) / 2)
+            }
+        };
+        let Some(link) = &self.link else { return };
+        let held: Vec<_> = self.addresses.held().copied().collect();
+        let results = self.netlink.renew_addresses(link.index, &held, self.config.addressing).await;
+        for (address, error) in
+            held.iter().zip(results).filter_map(|(address, result)| Some((address, result.err()?)))
+        {
+            tracing::warn!(%address, %error, "lifetime of an address not renewed, trying again");
+            self.renew_at = Some(now + RETRY);
         }
     }
 
@@ -106,6 +134,12 @@ impl Interface {
         }
         self.monitor.watch(link.index);
         let dump = self.netlink.addresses(Some(link.index)).await?;
+        // Addresses of an earlier run may have other lifetimes.
+        let is_limited = |lifetime| matches!(lifetime, Lifetime::Limited { .. });
+        let wanted = is_limited(self.config.addressing.lifetime);
+        if wanted || dump.iter().any(|address| address.is_marked() && is_limited(address.lifetime)) {
+            self.renew_at = Some(now);
+        }
         self.addresses.on_dump(&dump, now);
         self.link = Some(link);
         Ok(())

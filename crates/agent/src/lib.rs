@@ -18,6 +18,7 @@ pub mod inputs;
 pub mod interface;
 pub mod key;
 pub mod lease;
+pub mod local_pools;
 pub mod members;
 pub mod metrics;
 pub mod peers;

@@ -1,11 +1,11 @@
 //! `lbnodeagent`: reads the settings, opens what the parts need, and starts them.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
     apply::{events::Events, node_lease, node_status, peer_status},
-    facts::{routers, subnets},
-    inputs,
+    facts::{nodes, routers, subnets},
+    inputs, members,
     metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
     reconcile::{Outputs, Reconciler, Watches},
@@ -103,7 +103,11 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
 
     let (membership, is_member) = watch::channel(None);
     let (facts, known_facts) = watch::channel(None);
-    tokio::spawn(subnets::run(is_member, facts));
+    let (conflicts, known_conflicts) = watch::channel(BTreeSet::new());
+    tokio::spawn(subnets::run(is_member, known_conflicts, facts));
+    let (roster, known_roster) = watch::channel(None);
+    tokio::spawn(members::run(Api::namespaced(client.clone(), &settings.namespace), roster));
+    tokio::spawn(nodes::tell(known_facts.clone(), known_roster, changes.clone()));
     let leave = CancellationToken::new();
     let lease = tokio::spawn(node_lease::run(
         client.clone(),
@@ -115,7 +119,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     ));
 
     let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
-    let outputs = Outputs { peers, membership, applied_at, events, metrics };
+    let outputs = Outputs { peers, membership, conflicts, applied_at, events, metrics };
     let watches = on_demand(client, &settings, changes);
     let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
     tracing::info!(node = %node_name, "agent started");

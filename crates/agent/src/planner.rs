@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::PoolType;
+
 use crate::{
     advertising::Advertising,
     inputs::{
@@ -123,15 +125,16 @@ impl Planner {
             return Some(Outcome { old: self.plan.set(key, None), ..Outcome::default() });
         };
         let mut outcome = Outcome::default();
-        let endpoints = match service.policy {
-            TrafficPolicy::Cluster => Endpoints::default(),
-            TrafficPolicy::Local => world.endpoints(key)?,
+        let endpoints = match (service.policy, service.pool_type) {
+            (TrafficPolicy::Local, PoolType::Remote) => world.endpoints(key)?,
+            _ => Endpoints::default(),
         };
         let forwards = self.gate(key, service, endpoints, &mut outcome);
         let (weight, reweigh_at) = self.weigh(key, service, endpoints, now);
         let advertising = self.advertising.clone();
         let base = Context {
             groups: world.groups(),
+            local: world.local_pools(),
             is_excluded: world.node().is_some_and(NodeInput::is_excluded),
             endpoints,
             forwards,
@@ -231,7 +234,7 @@ impl Planner {
 
 #[cfg(test)]
 mod tests {
-    use api::{IpFamily, PoolType};
+    use api::IpFamily;
 
     use super::*;
     use crate::{
@@ -279,7 +282,7 @@ mod tests {
     }
 
     fn decision(planner: &Planner) -> Decision {
-        planner.plan().service(&key()).unwrap().decision
+        planner.plan().service(&key()).unwrap().decision.clone()
     }
 
     #[test]

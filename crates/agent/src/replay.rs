@@ -1,10 +1,16 @@
 //! `lbnodeagent plan`: the decisions of a node, from recorded objects. A user's problem is a file.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use api::{BGPPeer, LBNodeAgent, ServiceGroup};
+use ipnet::IpNet;
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
 };
@@ -12,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
+    election::Electorate,
+    facts::subnets::{LocalInterface, NodeFacts},
     inputs::{self, bgp_peer::Surroundings},
     key::ObjectKey,
     peers,
@@ -62,6 +70,34 @@ fn input(item: &Value, settings: &Settings) -> anyhow::Result<Option<Input>> {
     })
 }
 
+/// What the Leases say: the nodes that serve local pools, all of which are taken to live, and this node's own subnets.
+/// The names of its interfaces are in no recording.
+fn nodes(items: &[Value], settings: &Settings) -> anyhow::Result<(Electorate, NodeFacts)> {
+    let mut nodes = Electorate::new();
+    let (mut subnets, mut addresses) = (BTreeMap::new(), BTreeSet::new());
+    for item in items.iter().filter(|item| item["kind"] == "Lease") {
+        let (key, lease) = read::<Lease>(item)?;
+        let lease = inputs::lease::parse(&lease).filter(|_| key.namespace() == settings.namespace);
+        let Some(lease) = lease else { continue };
+        if *lease.node == *settings.node_name {
+            addresses = lease.heartbeats.iter().map(SocketAddr::ip).collect();
+            let own = |subnet: &IpNet| addresses.iter().find(|address| subnet.contains(*address)).copied();
+            subnets = lease.subnets.iter().map(|net| (*net, own(net).unwrap_or(net.network()))).collect();
+        }
+        nodes.insert(lease.node, lease.subnets);
+    }
+    let own = subnets.keys().copied().collect();
+    let interface = LocalInterface { name: "local".into(), index: 0, mac: None, subnets, addresses };
+    let facts = NodeFacts {
+        node_uid: String::new(),
+        subnets: own,
+        heartbeats: BTreeSet::new(),
+        interfaces: vec![interface],
+        conflicts: BTreeSet::new(),
+    };
+    Ok((nodes, facts))
+}
+
 /// Plans everything in a list of objects and returns the plans, by Service, and what became of the peers.
 pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     let items = list["items"].as_array().context("the file has no items: expected a JSON list of objects")?;
@@ -72,6 +108,9 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
         }
     }
     world.on(Input::EndpointSlice(Change::Listed));
+    let (nodes, facts) = nodes(items, settings)?;
+    world.on(Input::Others(nodes));
+    world.on(Input::Facts(facts));
     anyhow::ensure!(world.node().is_some(), "the file has no Node {}", settings.node_name);
     // Nobody can be asked whether kube-proxy forwards: it is taken to.
     let timing = Timing { linger: Duration::ZERO, weight_damping: Duration::ZERO, asks_kube_proxy: false };
@@ -148,6 +187,36 @@ mod tests {
         assert_eq!(plan["services"]["default/web"]["decision"], json!("announce"));
         assert_eq!(plan["services"]["default/local"]["decision"], json!({"skip": "noLocalEndpoint"}));
         assert!(plan["peers"]["tor1"].as_str().unwrap().starts_with("refused: spec.peerAddress"), "{plan}");
+    }
+
+    #[test]
+    fn a_recorded_lease_makes_a_node_a_candidate_for_local_pools() {
+        let lease = |node: &str, subnets: &str| {
+            json!({"kind": "Lease",
+                "metadata": {"name": format!("purelb-{node}"), "namespace": "purelb-system", "annotations": {
+                    "purelb.io/subnets": subnets, "purelb.io/heartbeat": "192.0.2.7:7473",
+                }},
+                "spec": {"holderIdentity": node, "leaseDurationSeconds": 40}})
+        };
+        let mut web = service("web", "Cluster", "192.0.2.100");
+        web["metadata"]["annotations"]["purelb.io/pool-type"] = json!("local");
+        let pool = json!({"pool": "192.0.2.64/26", "subnet": "192.0.2.0/24", "aggregation": "default"});
+        let group = json!({"kind": "ServiceGroup", "metadata": {"name": "default", "namespace": "purelb-system"},
+                           "spec": {"local": {"v4pool": pool}}});
+        let decision = |leases: &[Value]| {
+            let mut items =
+                vec![web.clone(), group.clone(), json!({"kind": "Node", "metadata": {"name": "n1"}})];
+            items.extend_from_slice(leases);
+            plan(&json!({"items": items}), &settings()).unwrap()["services"]["default/web"].clone()
+        };
+        let alone = decision(&[lease("n1", "192.0.2.0/24"), lease("n2", "198.51.100.0/24")]);
+        assert_eq!(alone["decision"], json!("announce"));
+        assert_eq!(alone["local"], json!([{"address": "192.0.2.100/24", "interface": "local"}]));
+        let away = decision(&[lease("n1", "198.51.100.0/24"), lease("n2", "192.0.2.0/24")]);
+        assert_eq!(away["decision"], json!({"skip": "noSubnet"}));
+        let others: Vec<_> = (1..30).map(|node| lease(&format!("n{node}"), "192.0.2.0/24")).collect();
+        let lost = decision(&others);
+        assert_eq!(lost["decision"]["skip"]["notElected"]["winner"], lost["local"][0]["other"], "{lost}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct CommandLine {
 pub enum Command {
     /// Prints what a node would hold and announce, from recorded objects; touches nothing
     Plan {
-        /// A JSON list: kubectl get services,endpointslices,nodes,servicegroups,bgppeers -A -o json
+        /// A JSON list: kubectl get services,endpointslices,nodes,servicegroups,bgppeers,lbnodeagents,leases -A -o json
         #[arg(long)]
         inputs: PathBuf,
     },

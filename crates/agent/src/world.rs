@@ -9,15 +9,18 @@ use std::{
 use api::{BGPPeerSpec, LBNodeAgentSpec, PoolType, Refusal, ServiceGroupSpec};
 
 use crate::{
+    election::Electorate,
+    facts::subnets::NodeFacts,
     inputs::{
         endpoints::{EndpointIndex, Endpoints, SliceInput},
         group::{self, Group},
         node::NodeInput,
-        node_agent::{self, DummyConfig, Selection},
+        node_agent::{self, AgentConfig},
         secret::{Known, Password},
         service::{ServiceInput, TrafficPolicy},
     },
     key::ObjectKey,
+    local_pools::LocalPools,
     stores::{Change, Listing, Store},
 };
 
@@ -35,6 +38,10 @@ pub enum Input {
     Secret(String, Change<Password>),
     /// The router that is heard on an interface.
     Router(String, Ipv6Addr),
+    /// This node's interfaces and subnets.
+    Facts(NodeFacts),
+    /// The other nodes that can serve local pools, and on which subnets.
+    Others(Electorate),
 }
 
 /// What has to be looked at again.
@@ -46,8 +53,10 @@ pub struct Dirty {
     pub all_services: bool,
     /// The set of peers.
     pub peers: bool,
-    /// The interface and how addresses are put on it.
+    /// The interfaces and how addresses are put on them.
     pub dummy: bool,
+    /// Which interfaces local addresses go on.
+    pub claims: bool,
 }
 
 /// What the agent knows.
@@ -68,6 +77,9 @@ pub struct World {
     /// By interface.
     routers: HashMap<String, Ipv6Addr>,
     node: Option<NodeInput>,
+    local_pools: LocalPools,
+    /// Whether the other nodes have been told of.
+    are_others_known: bool,
 }
 
 impl World {
@@ -87,6 +99,13 @@ impl World {
                 let before = self.routers.insert(interface, router);
                 Dirty { peers: before != Some(router), ..Dirty::default() }
             }
+            Input::Facts(facts) => {
+                Dirty { services: self.local_pools.set_facts(facts), claims: true, ..Dirty::default() }
+            }
+            Input::Others(others) => {
+                self.are_others_known = true;
+                Dirty { services: self.local_pools.set_others(others), ..Dirty::default() }
+            }
         }
     }
 
@@ -100,6 +119,8 @@ impl World {
             if let Some(group) = &old_group {
                 self.forget_group(group, key);
             }
+            let local = self.services.get(key).filter(|service| service.pool_type == PoolType::Local);
+            self.local_pools.set_service(key, local.map_or(&[], |service| &service.addresses));
             match self.services.get(key) {
                 Some(service) => {
                     self.by_group.entry(service.group.clone()).or_default().insert(key.clone());
@@ -181,8 +202,9 @@ impl World {
         let is_changed = self.node.as_ref() != Some(&node);
         let was_excluded = self.node.as_ref().is_some_and(NodeInput::is_excluded);
         let all_services = was_excluded != node.is_excluded();
+        let services = self.local_pools.set_node(&node.name);
         self.node = Some(node);
-        Dirty { all_services, peers: is_changed, dummy: is_changed, ..Dirty::default() }
+        Dirty { services, all_services, peers: is_changed, dummy: is_changed, ..Dirty::default() }
     }
 
     fn on_secret(&mut self, name: String, change: Change<Password>) -> Dirty {
@@ -244,6 +266,7 @@ impl World {
             && self.agents.is_listed()
             && self.peers.is_listed()
             && self.node().is_some()
+            && self.are_others_known
             && (!self.needs_slices() || self.slice_listing.is_complete())
     }
 
@@ -255,6 +278,7 @@ impl World {
             (self.agents.is_listed(), "LBNodeAgents"),
             (self.peers.is_listed(), "BGPPeers"),
             (self.node().is_some(), "this Node"),
+            (self.are_others_known, "Leases"),
             (!self.needs_slices() || self.slice_listing.is_complete(), "EndpointSlices"),
         ]
         .into_iter()
@@ -275,6 +299,11 @@ impl World {
     /// ServiceGroups that can be used, by name.
     pub const fn groups(&self) -> &HashMap<Arc<str>, Group> {
         &self.groups
+    }
+
+    /// What addresses of local pools are planned by.
+    pub const fn local_pools(&self) -> &LocalPools {
+        &self.local_pools
     }
 
     /// Endpoints of a Service; `None` while they are not known.
@@ -300,19 +329,14 @@ impl World {
         peers
     }
 
-    /// How remote addresses are put on this node, and the refusal of the LBNodeAgent that says otherwise.
-    pub fn dummy_config(&self, default_interface: &str) -> (DummyConfig, Option<Refusal>) {
+    /// Which interfaces there are for addresses and how these are put there, and the refusal of the LBNodeAgent that
+    /// says otherwise.
+    pub fn agent_config(&self, default_interface: &str) -> (AgentConfig, Option<Refusal>) {
         match self.node_agent().map(|spec| node_agent::parse(spec, default_interface)) {
             Some(Ok(config)) => (config, None),
-            Some(Err(refusal)) => (DummyConfig::new(default_interface), Some(refusal)),
-            None => (DummyConfig::new(default_interface), None),
+            Some(Err(refusal)) => (AgentConfig::new(default_interface), Some(refusal)),
+            None => (AgentConfig::new(default_interface), None),
         }
-    }
-
-    /// The interfaces of local addresses; those by default where the LBNodeAgent is refused.
-    pub fn selection(&self, default_interface: &str) -> Selection {
-        let spec = self.node_agent().filter(|spec| node_agent::parse(spec, default_interface).is_ok());
-        spec.and_then(|spec| node_agent::selection(spec).ok()).unwrap_or_default()
     }
 
     /// The LBNodeAgent for this node.
@@ -398,10 +422,12 @@ mod tests {
         world.on(Input::Service(Change::Listed));
         world.on(Input::ServiceGroup(Change::Listed));
         world.on(Input::LBNodeAgent(Change::Listed));
-        assert_eq!(world.missing(), ["BGPPeers", "this Node"]);
+        assert_eq!(world.missing(), ["BGPPeers", "this Node", "Leases"]);
         world.on(Input::BGPPeer(Change::Listed));
         let node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
         world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node)));
+        assert!(!world.is_complete());
+        world.on(Input::Others(Electorate::new()));
         assert!(world.is_complete());
         apply(&mut world, "b", service("one", TrafficPolicy::Local));
         assert!(!world.is_complete(), "now EndpointSlices matter");

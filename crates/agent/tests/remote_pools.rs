@@ -162,7 +162,7 @@ fn conditions_and_node_status_tell_of_good_and_bad_peers_and_settle() {
     in_namespace(async || {
         let mut lab = Lab::start().await;
         lab.peer("bad", json!({"peerAddress": "172.30.0.8", "sourceAddress": "2001:db8::1"})).await;
-        lab.node_agent(json!({"local": {"garpConfig": {"count": 5}}})).await;
+        lab.node_agent(json!({"local": {"localInterface": "eth["}})).await;
         lab.start_agent(&[]);
         lab.service("web", "Cluster", &["192.0.2.1"]).await;
         lab.wait_prefixes(&["192.0.2.1/32"]).await;

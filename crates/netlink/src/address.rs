@@ -160,6 +160,27 @@ impl Netlink {
             Lifetime::Permanent => NLM_F_CREATE | NLM_F_EXCL,
             Lifetime::Limited { .. } => NLM_F_CREATE | NLM_F_REPLACE,
         };
+        self.put_addresses(index, addresses, how, flags).await
+    }
+
+    /// Sets the lifetimes of addresses anew, to for ever, too; adds those that are not there. One result an address,
+    /// in order.
+    pub async fn renew_addresses(
+        &self,
+        index: u32,
+        addresses: &[IpNet],
+        how: Addressing,
+    ) -> Vec<Result<Outcome, Error>> {
+        self.put_addresses(index, addresses, how, NLM_F_CREATE | NLM_F_REPLACE).await
+    }
+
+    async fn put_addresses(
+        &self,
+        index: u32,
+        addresses: &[IpNet],
+        how: Addressing,
+        flags: u16,
+    ) -> Vec<Result<Outcome, Error>> {
         let requests = addresses
             .iter()
             .map(|address| Request {

@@ -109,7 +109,7 @@ fn announcements(
         notes.push((ANNOUNCING, format!("{node} announces {come}, held on {interface}, by BGP")));
     }
     if !gone.is_empty() {
-        let why = match new.map(|plan| plan.decision) {
+        let why = match new.map(|plan| &plan.decision) {
             Some(crate::plan::Decision::Hold(reason) | crate::plan::Decision::Skip(reason)) => {
                 format!(": {reason}")
             }
@@ -169,6 +169,7 @@ mod tests {
                 Decision::Announce
             },
             routes,
+            local: Vec::new(),
             traits: Default::default(),
             warnings,
         }

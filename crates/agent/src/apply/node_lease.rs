@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use api::{
     names::{annotation, label},
-    node_lease::{format_conflicts, format_subnets, name_of},
+    node_lease::{format_conflicts, format_heartbeats, format_subnets, name_of},
 };
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -228,10 +228,15 @@ fn lease(base: Lease, node: &str, holder: &str, facts: &NodeFacts, now: Timestam
     metadata.labels.get_or_insert_default().insert(label::APP.to_owned(), label::APP_VALUE.to_owned());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::SUBNETS.to_owned(), format_subnets(&facts.subnets));
-    match format_conflicts(&facts.conflicts) {
-        Some(conflicts) => annotations.insert(annotation::ADDRESS_CONFLICTS.to_owned(), conflicts),
-        None => annotations.remove(annotation::ADDRESS_CONFLICTS),
-    };
+    for (name, text) in [
+        (annotation::HEARTBEAT, format_heartbeats(&facts.heartbeats)),
+        (annotation::ADDRESS_CONFLICTS, format_conflicts(&facts.conflicts)),
+    ] {
+        match text {
+            Some(text) => annotations.insert(name.to_owned(), text),
+            None => annotations.remove(name),
+        };
+    }
     metadata.owner_references = (!facts.node_uid.is_empty()).then(|| {
         vec![OwnerReference {
             api_version: "v1".to_owned(),
@@ -257,12 +262,16 @@ fn lease(base: Lease, node: &str, holder: &str, facts: &NodeFacts, now: Timestam
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn facts(subnets: &str, conflicts: &str) -> NodeFacts {
         NodeFacts {
             node_uid: "u".to_owned(),
             subnets: api::node_lease::parse_subnets(subnets).unwrap(),
+            heartbeats: BTreeSet::new(),
+            interfaces: Vec::new(),
             conflicts: api::node_lease::parse_conflicts(conflicts).unwrap(),
         }
     }

@@ -317,9 +317,9 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_object_with_unsupported_fields_says_so() {
-        let spec = serde_norway::from_str("local: {garpConfig: {count: 5}}").unwrap();
+    fn an_agent_object_that_is_refused_says_which_field() {
+        let spec = serde_norway::from_str("local: {localInterface: 'eth['}").unwrap();
         let status = agent_status(&LBNodeAgent::new("x", spec), Timestamp::UNIX_EPOCH);
-        assert!(status.conditions[0].message.contains("spec.local.garpConfig"));
+        assert!(status.conditions[0].message.contains("spec.local.localInterface"));
     }
 }

@@ -1,5 +1,6 @@
 //! What the agent observes beside the API server.
 
 pub mod kube_proxy;
+pub mod nodes;
 pub mod routers;
 pub mod subnets;

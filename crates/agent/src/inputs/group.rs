@@ -1,4 +1,4 @@
-//! ServiceGroups: which prefix length an address has.
+//! ServiceGroups: which prefix length an address has, and how it is put on an interface.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,14 @@ use ipnet::IpNet;
 pub struct Group {
     pools: Vec<Pool>,
     is_external: bool,
+    /// `local.skipIPv6DAD`.
+    pub skips_dad: bool,
 }
 
 /// Reads a group, or says why it can't be used. An external group has no pools: its addresses are host routes.
 pub fn parse(spec: &ServiceGroupSpec) -> Result<Group, Refusal> {
-    Ok(Group { pools: spec.parse_pools()?, is_external: spec.external.is_some() })
+    let skips_dad = spec.local.as_ref().is_some_and(|local| local.skip_ipv6_dad);
+    Ok(Group { pools: spec.parse_pools()?, is_external: spec.external.is_some(), skips_dad })
 }
 
 impl Group {

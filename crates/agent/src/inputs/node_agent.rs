@@ -1,14 +1,23 @@
-//! LBNodeAgents: which of them is for this node, what it says of the dummy interface, and which interfaces it
-//! selects for local addresses.
+//! LBNodeAgents: which of them is for this node, what it says of the dummy interface, which interfaces it selects
+//! for local addresses, and how these are put there and made known.
 
 use std::collections::BTreeMap;
 
-use api::{LBNodeAgentSpec, Refusal, lb_node_agent::InterfaceAddressConfig, selector_matches};
+use api::{
+    LBNodeAgentSpec, Refusal,
+    lb_node_agent::{InterfaceAddressConfig, LocalInterfaces},
+    selector_matches,
+};
 use netlink::{Addressing, Lifetime};
-
 use regex::Regex;
 
-use crate::{facts::subnets::anchored, key::ObjectKey};
+use crate::{claim::Announcing, facts::subnets::anchored, key::ObjectKey};
+
+/// Lifetime of a local address where nothing else is said: renewed long before it ends, and over before anybody
+/// wonders where the address of a dead agent comes from.
+const LOCAL_LIFETIME_SECS: u32 = 300;
+/// Shorter ones could end between two renewals on a busy node.
+const LEAST_LIFETIME_SECS: u32 = 60;
 
 /// How remote addresses are put on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +61,7 @@ impl Default for Selection {
     }
 }
 
-/// The interfaces that an LBNodeAgent selects.
-pub fn selection(spec: &LBNodeAgentSpec) -> Result<Selection, Refusal> {
-    let Some(local) = &spec.local else { return Ok(Selection::default()) };
+fn selection(local: &LocalInterfaces) -> Result<Selection, Refusal> {
     let interface = match local.local_interface.as_str() {
         "default" => LocalInterface::Default,
         pattern => {
@@ -70,34 +77,95 @@ pub fn selection(spec: &LBNodeAgentSpec) -> Result<Selection, Refusal> {
     Ok(Selection { local: interface, more: local.interfaces.clone() })
 }
 
+/// How local addresses are put on this node's interfaces and made known there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalConfig {
+    /// Flags and lifetime of the addresses.
+    pub addressing: Addressing,
+    /// `garpConfig`.
+    pub announcing: Announcing,
+}
+
+impl Default for LocalConfig {
+    /// Addresses that go by themselves when nobody renews them, and no second route to their subnet.
+    fn default() -> LocalConfig {
+        let lifetime =
+            Lifetime::Limited { valid_secs: LOCAL_LIFETIME_SECS, preferred_secs: LOCAL_LIFETIME_SECS };
+        LocalConfig {
+            addressing: Addressing { no_prefix_route: true, no_dad: false, lifetime },
+            announcing: Announcing::default(),
+        }
+    }
+}
+
+/// What an LBNodeAgent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Of the interface of remote addresses.
+    pub dummy: DummyConfig,
+    /// Of the interfaces of local addresses.
+    pub selection: Selection,
+    /// Of local addresses.
+    pub local: LocalConfig,
+}
+
+impl AgentConfig {
+    /// What holds while no LBNodeAgent says otherwise.
+    pub fn new(default_interface: &str) -> AgentConfig {
+        AgentConfig {
+            dummy: DummyConfig::new(default_interface),
+            selection: Selection::default(),
+            local: LocalConfig::default(),
+        }
+    }
+}
+
 /// Reads an LBNodeAgent, or names the field that keeps it from being used.
-pub fn parse(spec: &LBNodeAgentSpec, default_interface: &str) -> Result<DummyConfig, Refusal> {
-    let Some(local) = &spec.local else { return Ok(DummyConfig::new(default_interface)) };
-    selection(spec)?;
-    if local.garp_config.as_ref().is_some_and(|config| *config != Default::default()) {
-        return Err(Refusal::unsupported("spec.local.garpConfig"));
+pub fn parse(spec: &LBNodeAgentSpec, default_interface: &str) -> Result<AgentConfig, Refusal> {
+    let mut config = AgentConfig::new(default_interface);
+    let Some(local) = &spec.local else { return Ok(config) };
+    config.selection = selection(local)?;
+    config.dummy.interface.clone_from(&local.dummy_interface);
+    if let Some(garp) = &local.garp_config {
+        config.local.announcing = Announcing::from(garp);
     }
     let addresses = local.address_config.clone().unwrap_or_default();
-    if addresses.local_interface.is_some() {
-        return Err(Refusal::unsupported("spec.local.addressConfig.localInterface"));
-    }
-    let mut config = DummyConfig::new(&local.dummy_interface);
-    if let Some(dummy) = addresses.dummy_interface {
-        addressing(&mut config.addressing, &dummy)?;
+    for (field, said, addressing) in [
+        ("localInterface", addresses.local_interface, &mut config.local.addressing),
+        ("dummyInterface", addresses.dummy_interface, &mut config.dummy.addressing),
+    ] {
+        if let Some(said) = said {
+            set_addressing(addressing, &said, &format!("spec.local.addressConfig.{field}"))?;
+        }
     }
     Ok(config)
 }
 
-fn addressing(addressing: &mut Addressing, config: &InterfaceAddressConfig) -> Result<(), Refusal> {
-    let path = "spec.local.addressConfig.dummyInterface";
-    // Limited lifetimes need someone who renews them: that comes with local pools.
-    if config.valid_lifetime.is_some_and(|secs| secs != 0) {
-        return Err(Refusal::unsupported(format!("{path}.validLifetime")));
+fn set_addressing(
+    addressing: &mut Addressing,
+    said: &InterfaceAddressConfig,
+    path: &str,
+) -> Result<(), Refusal> {
+    addressing.no_prefix_route = said.no_prefix_route.unwrap_or(addressing.no_prefix_route);
+    let valid = said.valid_lifetime.unwrap_or(match addressing.lifetime {
+        Lifetime::Permanent => 0,
+        Lifetime::Limited { valid_secs, .. } => valid_secs,
+    });
+    let preferred = said.preferred_lifetime.unwrap_or(valid);
+    if valid != 0 && valid < LEAST_LIFETIME_SECS {
+        let message =
+            format!("{valid} is too short to be renewed: expected 0 for ever, or at least 60 seconds");
+        return Err(Refusal::invalid(format!("{path}.validLifetime"), message));
     }
-    if config.preferred_lifetime.is_some_and(|secs| secs != 0) {
-        return Err(Refusal::unsupported(format!("{path}.preferredLifetime")));
+    if valid != 0 && (preferred == 0 || preferred > valid) {
+        let message = format!("expected 1 to {valid} seconds, which is validLifetime");
+        return Err(Refusal::invalid(format!("{path}.preferredLifetime"), message));
     }
-    addressing.no_prefix_route = config.no_prefix_route.unwrap_or(addressing.no_prefix_route);
+    addressing.lifetime = match (valid, preferred) {
+        (0, 0) => Lifetime::Permanent,
+        (0, preferred) => Lifetime::Limited { valid_secs: u32::MAX, preferred_secs: preferred },
+        (valid, preferred) => Lifetime::Limited { valid_secs: valid, preferred_secs: preferred },
+    };
     Ok(())
 }
 
@@ -127,29 +195,67 @@ mod tests {
             ("{}", "kube-lb9"),
             ("local: {}", "kube-lb0"),
             ("local: {dummyInterface: lb7, localInterface: default, garpConfig: {}}", "lb7"),
-            ("local: {addressConfig: {dummyInterface: {validLifetime: 0}}}", "kube-lb0"),
+            ("local: {addressConfig: {dummyInterface: {validLifetime: 0}, localInterface: {}}}", "kube-lb0"),
         ] {
             let config = parse(&spec(yaml), "kube-lb9").unwrap();
-            assert_eq!(config, DummyConfig::new(interface), "{yaml}");
+            assert_eq!(config, AgentConfig::new(interface), "{yaml}");
         }
         let config =
             parse(&spec("local: {addressConfig: {dummyInterface: {noPrefixRoute: false}}}"), "kube-lb0");
-        assert!(!config.unwrap().addressing.no_prefix_route);
+        assert!(!config.unwrap().dummy.addressing.no_prefix_route);
+        let local = LocalConfig::default().addressing;
+        assert_eq!(local.lifetime, Lifetime::Limited { valid_secs: 300, preferred_secs: 300 });
+        assert!(local.no_prefix_route);
     }
 
     #[test]
-    fn fields_that_do_nothing_yet_are_refused_by_name() {
-        for (yaml, path) in [
-            ("local: {garpConfig: {count: 5}}", "spec.local.garpConfig"),
-            ("local: {addressConfig: {localInterface: {}}}", "spec.local.addressConfig.localInterface"),
-            (
-                "local: {addressConfig: {dummyInterface: {validLifetime: 300}}}",
-                "spec.local.addressConfig.dummyInterface.validLifetime",
-            ),
+    fn lifetimes_and_flags_are_those_of_each_kind_of_interface() {
+        let limited = |valid_secs, preferred_secs| Lifetime::Limited { valid_secs, preferred_secs };
+        for (said, lifetime) in [
+            ("{validLifetime: 600}", limited(600, 600)),
+            ("{validLifetime: 600, preferredLifetime: 60}", limited(600, 60)),
+            ("{validLifetime: 0}", Lifetime::Permanent),
+            ("{validLifetime: 0, preferredLifetime: 60}", limited(u32::MAX, 60)),
         ] {
-            let refusal = parse(&spec(yaml), "kube-lb0").unwrap_err();
-            assert_eq!((refusal.reason, refusal.path.as_str()), ("UnsupportedField", path));
+            for kind in ["localInterface", "dummyInterface"] {
+                let config =
+                    parse(&spec(&format!("local: {{addressConfig: {{{kind}: {said}}}}}")), "x").unwrap();
+                let both = (config.local.addressing.lifetime, config.dummy.addressing.lifetime);
+                let untouched = (limited(300, 300), Lifetime::Permanent);
+                let expected = match kind {
+                    "localInterface" => (lifetime, untouched.1),
+                    _ => (untouched.0, lifetime),
+                };
+                assert_eq!(both, expected, "{kind} {said}");
+            }
         }
+        let config =
+            parse(&spec("local: {addressConfig: {localInterface: {preferredLifetime: 30}}}"), "x").unwrap();
+        assert_eq!(config.local.addressing.lifetime, limited(300, 30));
+    }
+
+    #[test]
+    fn lifetimes_that_cannot_be_are_refused_by_name() {
+        for (said, field) in [
+            ("{validLifetime: 59}", "validLifetime"),
+            ("{validLifetime: 60, preferredLifetime: 61}", "preferredLifetime"),
+            ("{preferredLifetime: 301}", "preferredLifetime"),
+            ("{validLifetime: 60, preferredLifetime: 0}", "preferredLifetime"),
+        ] {
+            let yaml = format!("local: {{addressConfig: {{localInterface: {said}}}}}");
+            let refusal = parse(&spec(&yaml), "x").unwrap_err();
+            let path = format!("spec.local.addressConfig.localInterface.{field}");
+            assert_eq!((refusal.reason, refusal.path), ("Invalid", path), "{said}");
+        }
+    }
+
+    #[test]
+    fn announcements_are_made_as_garp_config_says() {
+        let config =
+            parse(&spec("local: {garpConfig: {count: 5, initialDelay: 1s, verifyBeforeSend: false}}"), "x");
+        let announcing = config.unwrap().local.announcing;
+        assert_eq!((announcing.count, announcing.initial_delay.as_secs()), (5, 1));
+        assert!(announcing.enabled && !announcing.verify_before_send);
     }
 
     #[test]
@@ -160,10 +266,9 @@ mod tests {
             ("local: {localInterface: default, interfaces: [eth1]}", LocalInterface::Default, &["eth1"]),
             ("local: {localInterface: 'eth[0-9]+'}", matching("eth[0-9]+"), &[]),
         ] {
-            let selection = selection(&spec(yaml)).unwrap();
+            let selection = parse(&spec(yaml), "kube-lb0").unwrap().selection;
             let named: Vec<&str> = selection.more.iter().map(String::as_str).collect();
             assert_eq!((&selection.local, &named[..]), (&local, more), "{yaml}");
-            parse(&spec(yaml), "kube-lb0").unwrap();
         }
         let refusal = parse(&spec("local: {localInterface: 'eth['}"), "kube-lb0").unwrap_err();
         assert_eq!(refusal.path, "spec.local.localInterface");

@@ -3,11 +3,12 @@
 //! [`service`] decides for one Service; [`node`] merges the Services' plans, counted by holder, so that a change
 //! of one costs O(1). Every decision carries its reason, and logs, events and `lbnodeagent plan` print the same.
 
+pub mod local;
 pub mod node;
 pub mod service;
 pub mod traits;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -22,7 +23,10 @@ pub struct ServicePlan {
     pub addresses: Vec<IpNet>,
     /// Those of `addresses` whose prefix is announced.
     pub routes: Vec<IpNet>,
-    /// What decides with which attributes they are.
+    /// Addresses of local pools that are on a subnet of this node, whoever is to hold them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<LocalAddress>,
+    /// What decides with which attributes routes are announced.
     #[serde(skip)]
     pub traits: Arc<Traits>,
     /// Why.
@@ -38,15 +42,52 @@ impl ServicePlan {
         ServicePlan {
             addresses: Vec::new(),
             routes: Vec::new(),
+            local: Vec::new(),
             traits: Arc::default(),
             decision: Decision::Skip(reason),
             warnings: Vec::new(),
         }
     }
+
+    /// The addresses of local pools that this node is to hold.
+    pub fn elected(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.local.iter().filter(|local| local.is_elected())
+    }
+}
+
+/// An address of a local pool on a subnet of this node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalAddress {
+    /// The address, with the prefix length that it has on the interface.
+    pub address: IpNet,
+    /// The interface whose subnet it is in.
+    pub interface: Arc<str>,
+    /// Index of the interface.
+    #[serde(skip)]
+    pub index: u32,
+    /// IPv6: no duplicate address detection.
+    #[serde(skip)]
+    pub no_dad: bool,
+    /// The node that is to hold it, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<Arc<str>>,
+}
+
+impl LocalAddress {
+    /// Whether this node is to hold it.
+    pub const fn is_elected(&self) -> bool {
+        self.other.is_none()
+    }
+
+    /// The address itself.
+    pub fn addr(&self) -> IpAddr {
+        self.address.addr()
+    }
 }
 
 /// The decision on one Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Decision {
     /// Addresses held, routes announced.
@@ -68,13 +109,22 @@ impl fmt::Display for Decision {
 }
 
 /// Why a Service is not, or not fully, announced from this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
     /// The node is labelled so.
     NodeExcluded,
-    /// The addresses come from a local pool.
-    LocalPool,
+    /// Local pool, and another node was elected.
+    NotElected {
+        /// That node.
+        winner: Arc<str>,
+    },
+    /// Local pool, and the address is on no subnet of the interfaces that the LBNodeAgent selects.
+    NoSubnet,
+    /// Local pool, and no node that is on the subnet can serve it.
+    NoCandidate,
+    /// Local pool, and the address is the node's own.
+    OwnAddress,
     /// Policy Local, and no endpoint on this node takes packets.
     NoLocalEndpoint,
     /// Policy Local, and the endpoints on this node only finish what they have.
@@ -88,10 +138,18 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Reason::NotElected { winner } => {
+                return write!(f, "another node of the subnet is elected to announce the address: {winner}");
+            }
+            Reason::NoSubnet => {
+                "the address is on no subnet of this node's interfaces that LBNodeAgent selects (localInterface, \
+                 interfaces), or they have no carrier"
+            }
+            Reason::NoCandidate => "no node on the address's subnet can announce it",
+            Reason::OwnAddress => "the address is this node's own: take it out of the pool",
             Reason::NodeExcluded => {
                 "the node is labelled node.kubernetes.io/exclude-from-external-load-balancers"
             }
-            Reason::LocalPool => "the address is from a local pool, which this version does not announce yet",
             Reason::NoLocalEndpoint => "externalTrafficPolicy is Local and no endpoint is ready on this node",
             Reason::EndpointsTerminating => {
                 "externalTrafficPolicy is Local and the last endpoints on this node are terminating"
@@ -115,6 +173,8 @@ pub enum Warning {
     LocalAggregate(IpNet),
     /// No pool of the Service's group has the address: it is announced as a host route.
     OutsidePools(IpNet),
+    /// The address is in use by this node itself.
+    OwnAddress(IpNet),
     /// An annotation about routes cannot be read.
     Unreadable(Unreadable),
     /// No BGPPeer allows the annotation.
@@ -134,6 +194,9 @@ impl fmt::Display for Warning {
                 "{} is in no pool of its ServiceGroup any more: it is announced as the host route {address}",
                 address.addr()
             ),
+            Warning::OwnAddress(address) => {
+                write!(f, "{} is not announced: {}", address.addr(), Reason::OwnAddress)
+            }
             Warning::Unreadable(unreadable) => {
                 write!(f, "{unreadable}; the annotation is left out of account")
             }

@@ -6,12 +6,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 
-use super::{ServicePlan, traits::Traits};
+use super::{LocalAddress, ServicePlan, traits::Traits};
 use crate::key::ObjectKey;
 
 /// The merged plans.
@@ -22,6 +23,9 @@ pub struct NodePlan {
     addresses: HashMap<IpNet, u32>,
     /// Prefix → on whose account it is announced.
     routes: HashMap<IpNet, Holders>,
+    /// Address of a local pool on a subnet of this node → how it is to be held and by whom, and how many Services
+    /// say so.
+    local: HashMap<IpAddr, BTreeMap<LocalAddress, u32>>,
 }
 
 /// Who wants a prefix announced.
@@ -77,6 +81,9 @@ impl NodePlan {
             for address in &plan.routes {
                 self.routes.entry(address.trunc()).or_default().add(address, &plan.traits);
             }
+            for local in &plan.local {
+                *self.local.entry(local.addr()).or_default().entry(local.clone()).or_default() += 1;
+            }
         }
         let old = match plan {
             Some(plan) => self.services.insert(key.clone(), plan),
@@ -91,6 +98,14 @@ impl NodePlan {
             }
         }
         if let Some(old) = &old {
+            for local in &old.local {
+                if let Some(counts) = self.local.get_mut(&local.addr()) {
+                    count_down(counts, local);
+                    if counts.is_empty() {
+                        self.local.remove(&local.addr());
+                    }
+                }
+            }
             for address in &old.routes {
                 let prefix = address.trunc();
                 if self.routes.get_mut(&prefix).is_some_and(|holders| holders.remove(address, &old.traits)) {
@@ -99,6 +114,17 @@ impl NodePlan {
             }
         }
         old
+    }
+
+    /// How an address of a local pool is to be held and by whom; `None` where this node has no part in it. Where
+    /// Services that share it differ, it is the first in order.
+    pub fn local(&self, address: IpAddr) -> Option<&LocalAddress> {
+        self.local.get(&address)?.keys().next()
+    }
+
+    /// Every address of a local pool on a subnet of this node.
+    pub fn locals(&self) -> impl Iterator<Item = &LocalAddress> {
+        self.local.values().filter_map(|counts| counts.keys().next())
     }
 
     /// Whether an address should be held.
@@ -175,14 +201,25 @@ mod tests {
         })
     }
 
+    fn any_local() -> impl Strategy<Value = LocalAddress> {
+        (any_net(), prop::option::of(0u8..2)).prop_map(|(address, other)| LocalAddress {
+            address,
+            interface: "eth0".into(),
+            index: 2,
+            no_dad: false,
+            other: other.map(|other| format!("n{other}").into()),
+        })
+    }
+
     fn any_plan() -> impl Strategy<Value = Option<ServicePlan>> {
-        prop::option::of((prop::collection::btree_set(any_net(), 0..4), 0usize..4).prop_map(
-            |(addresses, announced)| {
-                let addresses: Vec<_> = addresses.into_iter().collect();
-                let routes = addresses.iter().copied().take(announced).collect();
-                ServicePlan { decision: Decision::Announce, ..plan(addresses, routes) }
-            },
-        ))
+        let addresses = prop::collection::btree_set(any_net(), 0..4);
+        let local = prop::collection::btree_set(any_local(), 0..3);
+        prop::option::of((addresses, 0usize..4, local).prop_map(|(addresses, announced, local)| {
+            let addresses: Vec<_> = addresses.into_iter().collect();
+            let routes = addresses.iter().copied().take(announced).collect();
+            let local = local.into_iter().collect();
+            ServicePlan { decision: Decision::Announce, local, ..plan(addresses, routes) }
+        }))
     }
 
     proptest! {

@@ -1,13 +1,14 @@
 //! The plan for one Service. Remote pools: with policy Cluster every node announces; with policy Local those
-//! with endpoints, and the address outlives the route until nothing serves any more.
+//! with endpoints, and the address outlives the route until nothing serves any more. Local pools: [`super::local`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use api::{IpFamily, PoolType};
 use ipnet::IpNet;
 
 use super::{
     Decision, Reason, ServicePlan, Warning,
+    local::plan_local,
     traits::{Traits, Weight},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         overrides::annotation_of,
         service::{ServiceInput, TrafficPolicy},
     },
+    local_pools::LocalPools,
 };
 
 /// What the plan depends on beside the Service.
@@ -25,6 +27,8 @@ use crate::{
 pub struct Context<'a> {
     /// ServiceGroups that can be used, by name.
     pub groups: &'a HashMap<Arc<str>, Group>,
+    /// What addresses of local pools are planned by.
+    pub local: &'a LocalPools,
     /// The node is labelled so that it announces nothing.
     pub is_excluded: bool,
     /// Endpoints of the Service; of no meaning with policy Cluster.
@@ -42,23 +46,15 @@ pub struct Context<'a> {
 /// Decides for one Service.
 pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePlan {
     if service.pool_type == PoolType::Local {
-        return ServicePlan::skip(Reason::LocalPool);
+        return plan_local(service, context);
     }
     if context.is_excluded {
         return ServicePlan::skip(Reason::NodeExcluded);
     }
-    let group = context.groups.get(&service.group);
     let mut plan = ServicePlan::skip(Reason::NoLocalEndpoint);
     let mut reason = None;
     for address in &service.addresses {
-        let network = match group.and_then(|group| group.network(*address)) {
-            Some(network) => network,
-            None => {
-                let network = IpNet::from(*address);
-                plan.warnings.push(Warning::OutsidePools(network));
-                network
-            }
-        };
+        let network = network(*address, service, context, &mut plan.warnings);
         if let Err(why) = place(service, context, network, &mut plan) {
             reason = Some(why);
         }
@@ -71,6 +67,21 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
         None => Decision::Skip(Reason::NoLocalEndpoint),
     };
     plan
+}
+
+/// The address with its prefix length: that of its pool, or a host route where no pool has it any more.
+pub(super) fn network(
+    address: IpAddr,
+    service: &ServiceInput,
+    context: &Context<'_>,
+    warnings: &mut Vec<Warning>,
+) -> IpNet {
+    let group = context.groups.get(&service.group);
+    group.and_then(|group| group.network(address)).unwrap_or_else(|| {
+        let network = IpNet::from(address);
+        warnings.push(Warning::OutsidePools(network));
+        network
+    })
 }
 
 /// What its routes are advertised by, and what the owner should know of that.
@@ -168,9 +179,10 @@ mod tests {
     }
 
     fn plan(service: &ServiceInput, change: impl FnOnce(&mut Context<'_>)) -> ServicePlan {
-        let (groups, advertising) = (groups(), Advertising::default());
+        let (groups, advertising, local) = (groups(), Advertising::default(), LocalPools::default());
         let mut context = Context {
             groups: &groups,
+            local: &local,
             is_excluded: false,
             endpoints: Endpoints { ipv4: READY, ipv6: READY },
             forwards: true,
@@ -229,6 +241,7 @@ mod tests {
         let groups = groups();
         let context = Context {
             groups: &groups,
+            local: &LocalPools::default(),
             is_excluded: false,
             endpoints: Endpoints::default(),
             forwards: true,
@@ -269,11 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn an_excluded_node_and_a_local_pool_get_nothing_and_a_reason() {
+    fn an_excluded_node_gets_nothing_and_a_reason() {
         let remote = service("routed", TrafficPolicy::Cluster, &["192.0.2.1"]);
         let excluded = plan(&remote, |context| context.is_excluded = true);
         assert_eq!(excluded, ServicePlan::skip(Reason::NodeExcluded));
-        let local = ServiceInput { pool_type: PoolType::Local, ..remote };
-        assert_eq!(plan(&local, |_| {}), ServicePlan::skip(Reason::LocalPool));
     }
 }

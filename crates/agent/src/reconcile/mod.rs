@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::AddressConflict;
 use bgp::driver::Handle;
 use futures::FutureExt;
 use ipnet::IpNet;
@@ -76,6 +77,8 @@ pub struct Outputs {
     pub peers: watch::Sender<Arc<PeerSet>>,
     /// This node and its interfaces, for its Lease.
     pub membership: watch::Sender<Option<Membership>>,
+    /// Strangers that answer for addresses of ours, for its Lease.
+    pub conflicts: watch::Sender<BTreeSet<AddressConflict>>,
     /// When the plan was applied for the first time.
     pub applied_at: watch::Sender<Option<Instant>>,
     /// Events on Services.

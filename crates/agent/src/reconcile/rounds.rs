@@ -7,7 +7,12 @@ use ipnet::IpNet;
 use tokio::time::sleep_until;
 
 use super::{Cause, Phase, Reconciler};
-use crate::{apply::routes::Changes, facts::subnets::Membership, inputs::bgp_peer::Surroundings, peers};
+use crate::{
+    apply::routes::Changes,
+    facts::subnets::Membership,
+    inputs::{bgp_peer::Surroundings, node_agent::Selection},
+    peers,
+};
 
 /// Addresses in one round: a few milliseconds of the kernel's time.
 const ROUND: usize = 256;
@@ -17,7 +22,7 @@ impl Reconciler {
     pub(super) async fn work(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         if std::mem::take(&mut self.dummy_dirty) {
-            self.apply_dummy_config(now)?;
+            self.apply_agent_config(now)?;
         }
         if self.interface.next_due().is_some_and(|at| at <= now) {
             self.interface.on_time(now).await;
@@ -30,26 +35,28 @@ impl Reconciler {
         Ok(())
     }
 
-    fn apply_dummy_config(&mut self, now: Instant) -> anyhow::Result<()> {
-        let (config, refusal) = self.world.dummy_config(&self.settings.dummy_interface);
+    fn apply_agent_config(&mut self, now: Instant) -> anyhow::Result<()> {
+        let (config, refusal) = self.world.agent_config(&self.settings.dummy_interface);
         if let Some(refusal) = refusal {
             tracing::warn!(%refusal, "LBNodeAgent refused: using the defaults");
         }
-        self.tell_membership(&config.interface);
-        self.interface.reconfigure(config, now)?;
+        self.tell_membership(config.selection, &config.dummy.interface);
+        self.interface.reconfigure(config.dummy, now)?;
         if self.phase == Phase::Running {
             self.interface.addresses.touch_all(self.planner.plan());
         }
         Ok(())
     }
 
-    fn tell_membership(&self, dummy_interface: &str) {
+    fn tell_membership(&self, selection: Selection, dummy_interface: &str) {
         let Some(node) = self.world.node() else { return };
         let membership = Some(Membership {
             node: node.name.clone(),
             node_uid: node.uid.clone(),
-            selection: self.world.selection(&self.settings.dummy_interface),
+            selection,
             dummy_interface: dummy_interface.to_owned(),
+            is_excluded: node.is_excluded(),
+            heartbeat_port: None,
         });
         self.outputs.membership.send_if_modified(|told| {
             let is_news = *told != membership;

@@ -1,0 +1,35 @@
+//! Tells the loop of this node's subnets and of the other nodes that can serve.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::subnets::NodeFacts;
+use crate::{election::Electorate, members::Roster, stores::Stamped, world::Input};
+
+/// Tells of each change until nobody listens. Nothing is said of nodes before all Leases have been listed once.
+pub async fn tell(
+    mut facts: watch::Receiver<Option<NodeFacts>>,
+    mut roster: watch::Receiver<Option<Arc<Roster>>>,
+    changes: mpsc::Sender<Stamped<Input>>,
+) {
+    loop {
+        let news = tokio::select! {
+            Ok(()) = facts.changed() => facts.borrow_and_update().clone().map(Input::Facts),
+            Ok(()) = roster.changed() => {
+                roster.borrow_and_update().as_deref().map(|roster| Input::Others(electorate(roster)))
+            }
+            else => return,
+        };
+        if let Some(value) = news
+            && changes.send(Stamped { at: Instant::now(), value }).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn electorate(roster: &Roster) -> Electorate {
+    let live = roster.iter().filter(|(_, member)| member.is_live);
+    live.map(|(node, member)| (node.clone(), member.subnets.clone())).collect()
+}

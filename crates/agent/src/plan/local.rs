@@ -1,0 +1,178 @@
+//! The plan for a Service of a local pool: each address that is on a subnet of this node is held by the node that the
+//! election says. The others know of it, too: who holds it until the winner asks for it keeps it that long.
+
+use std::sync::Arc;
+
+use super::{
+    Decision, LocalAddress, Reason, ServicePlan, Warning,
+    service::{Context, network},
+};
+use crate::inputs::service::ServiceInput;
+
+/// Decides for one Service. [`Decision::Announce`] where this node is to hold at least one of its addresses.
+pub(super) fn plan_local(service: &ServiceInput, context: &Context<'_>) -> ServicePlan {
+    let mut plan = ServicePlan::skip(Reason::NoSubnet);
+    let mut reason = Reason::NoSubnet;
+    for address in &service.addresses {
+        if context.local.is_own(*address) {
+            plan.warnings.push(Warning::OwnAddress((*address).into()));
+            reason = Reason::OwnAddress;
+            continue;
+        }
+        let Some(interface) = context.local.interface(*address) else { continue };
+        let Some(winner) = context.local.winner(*address) else {
+            reason = if context.is_excluded { Reason::NodeExcluded } else { Reason::NoCandidate };
+            continue;
+        };
+        let other = (!context.local.is_us(winner)).then(|| Arc::clone(winner));
+        if let Some(winner) = &other {
+            reason = Reason::NotElected { winner: winner.clone() };
+        }
+        plan.local.push(LocalAddress {
+            address: network(*address, service, context, &mut plan.warnings),
+            interface: interface.name.clone(),
+            index: interface.index,
+            no_dad: context.groups.get(&service.group).is_some_and(|group| group.skips_dad),
+            other,
+        });
+    }
+    let is_elected = plan.elected().next().is_some();
+    plan.decision = if is_elected { Decision::Announce } else { Decision::Skip(reason) };
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use api::PoolType;
+
+    use super::*;
+    use crate::{
+        advertising::Advertising,
+        inputs::{
+            endpoints::Endpoints,
+            group::{self, Group},
+            service::TrafficPolicy,
+        },
+        key::ObjectKey,
+        local_pools::{
+            LocalPools,
+            tests::{facts, interface},
+        },
+        plan::{service::plan_service, traits::Weight},
+    };
+
+    struct Case {
+        groups: HashMap<Arc<str>, Group>,
+        pools: LocalPools,
+        is_excluded: bool,
+    }
+
+    impl Case {
+        fn new() -> Case {
+            let spec = "local: {v4pool: {pool: 192.0.2.0/24, subnet: 192.0.2.0/24, aggregation: default}, \
+                        v6pool: {pool: 'fd00:1::/120', subnet: 'fd00:1::/64', aggregation: /128}, skipIPv6DAD: true}";
+            let group = group::parse(&serde_norway::from_str(spec).unwrap()).unwrap();
+            let mut pools = LocalPools::default();
+            pools.set_node("n1");
+            pools.set_facts(facts(vec![interface("eth0", 2, &["192.0.2.7/24", "fd00:1::7/64"])]));
+            Case { groups: [("onlink".into(), group)].into(), pools, is_excluded: false }
+        }
+
+        fn others(mut self, nodes: &[&str]) -> Case {
+            let subnets = || ["192.0.2.0/24".parse().unwrap()].into();
+            self.pools.set_others(nodes.iter().map(|node| ((*node).into(), subnets())).collect());
+            self
+        }
+
+        fn plan(mut self, addresses: &[&str]) -> ServicePlan {
+            let service = ServiceInput {
+                addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+                pool_type: PoolType::Local,
+                group: "onlink".into(),
+                policy: TrafficPolicy::Cluster,
+                health_check_node_port: None,
+                labels: Default::default(),
+                overrides: Default::default(),
+                unreadable: vec![],
+                uid: "".into(),
+            };
+            self.pools.set_service(&ObjectKey::new("x", "y"), &service.addresses);
+            let context = Context {
+                groups: &self.groups,
+                local: &self.pools,
+                is_excluded: self.is_excluded,
+                endpoints: Endpoints::default(),
+                forwards: true,
+                lingering: &[],
+                advertising: &Advertising::default(),
+                weight: Weight::default(),
+            };
+            plan_service(&service, &context)
+        }
+    }
+
+    fn local(address: &str, other: Option<&str>) -> LocalAddress {
+        LocalAddress {
+            address: address.parse().unwrap(),
+            interface: "eth0".into(),
+            index: 2,
+            no_dad: true,
+            other: other.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn the_only_node_of_a_subnet_holds_with_the_prefix_of_the_pool_and_no_route_is_announced() {
+        let plan = Case::new().plan(&["192.0.2.50", "fd00:1::50"]);
+        assert_eq!(plan.local, [local("192.0.2.50/24", None), local("fd00:1::50/128", None)]);
+        assert_eq!((plan.addresses, plan.routes, plan.decision), (vec![], vec![], Decision::Announce));
+    }
+
+    #[test]
+    fn a_node_that_is_not_elected_knows_who_is() {
+        let others: Vec<String> = (2..60).map(|node| format!("n{node}")).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let plan = Case::new().others(&others).plan(&["192.0.2.50"]);
+        let winner = plan.local[0].other.clone().expect("one of so many others wins this address");
+        assert!(others.contains(&&*winner));
+        assert_eq!(plan.local, [local("192.0.2.50/24", Some(&winner))]);
+        let text = plan.decision.to_string();
+        assert!(text.starts_with("skip") && text.ends_with(&*winner), "{text}");
+        assert_eq!(plan.decision, Decision::Skip(Reason::NotElected { winner }));
+    }
+
+    #[test]
+    fn an_address_of_another_subnet_is_none_of_this_nodes_business() {
+        let plan = Case::new().plan(&["203.0.113.1"]);
+        assert_eq!(plan, ServicePlan::skip(Reason::NoSubnet));
+        let both = Case::new().plan(&["203.0.113.1", "192.0.2.50"]);
+        assert_eq!(
+            (both.local.len(), both.decision),
+            (1, Decision::Announce),
+            "multi-pool: the one that is here"
+        );
+    }
+
+    #[test]
+    fn an_excluded_node_keeps_an_address_in_view_for_the_winner_and_lets_go_where_there_is_none() {
+        let exclude = |mut case: Case| {
+            case.is_excluded = true;
+            let interfaces = vec![interface("eth0", 2, &["192.0.2.7/24"])];
+            case.pools
+                .set_facts(crate::facts::subnets::NodeFacts { subnets: [].into(), ..facts(interfaces) });
+            case.plan(&["192.0.2.50"])
+        };
+        assert_eq!(exclude(Case::new()), ServicePlan::skip(Reason::NodeExcluded));
+        let plan = exclude(Case::new().others(&["n2"]));
+        assert_eq!(plan.local, [local("192.0.2.50/24", Some("n2"))]);
+    }
+
+    #[test]
+    fn the_nodes_own_address_is_not_taken_for_one_of_a_pool() {
+        let plan = Case::new().plan(&["192.0.2.7"]);
+        assert_eq!((plan.local.len(), plan.decision), (0, Decision::Skip(Reason::OwnAddress)));
+        assert!(plan.warnings[0].to_string().contains("take it out of the pool"), "{:?}", plan.warnings);
+    }
+}
