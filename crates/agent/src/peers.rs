@@ -1,7 +1,5 @@
 //! The set of peers: every BGPPeer for this node as a session, or its refusal. One bad peer never costs a good one.
 
-use std::collections::{HashMap, hash_map::Entry};
-
 use api::{BGPPeerSpec, Refusal};
 use bgp::config::PeerConfig;
 
@@ -56,24 +54,22 @@ impl PeerSet {
 
 /// Reads all peers of a node. Of several with one address the first by name is taken.
 pub fn resolve(node: &NodeInput, specs: &[(&str, &BGPPeerSpec)], surroundings: Surroundings<'_>) -> PeerSet {
-    let mut taken = HashMap::new();
+    let mut taken: Vec<(String, PeerConfig)> = Vec::new();
     let mut peers = Vec::with_capacity(specs.len());
     for (name, spec) in specs {
         let advertisements = advertisement::parse(&spec.advertisements);
         let config = bgp_peer::parse(name, spec, node, surroundings).and_then(|config| {
             advertisements.as_ref().map_err(Clone::clone)?;
-            match taken.entry((config.address, config.scope)) {
-                Entry::Vacant(free) => {
-                    free.insert((*name).to_owned());
+            let rival = taken.iter().find(|(_, other): &&(_, PeerConfig)| {
+                (other.address, other.scope) == (config.address, config.scope)
+                    || other.contradicts_key_of(&config)
+            });
+            match rival {
+                None => {
+                    taken.push(((*name).to_owned(), config.clone()));
                     Ok(config)
                 }
-                Entry::Occupied(other) => Err(Refusal::invalid(
-                    "spec.peerAddress",
-                    format!(
-                        "BGPPeer {} has the same address on this node: one session runs to an address",
-                        other.get()
-                    ),
-                )),
+                Some((rival, other)) => Err(clash(rival, other, &config)),
             }
         });
         peers.push(Peer {
@@ -85,6 +81,23 @@ pub fn resolve(node: &NodeInput, specs: &[(&str, &BGPPeerSpec)], surroundings: S
         });
     }
     PeerSet { node: Some(node.clone()), peers }
+}
+
+/// Why there cannot be a session beside that of a BGPPeer which comes first.
+fn clash(rival: &str, other: &PeerConfig, config: &PeerConfig) -> Refusal {
+    if other.scope == config.scope {
+        let message =
+            format!("BGPPeer {rival} has the same address on this node: one session runs to an address");
+        return Refusal::invalid("spec.peerAddress", message);
+    }
+    Refusal::invalid(
+        "spec.passwordSecret",
+        format!(
+            "BGPPeer {rival} has the same link-local address {} on another interface and another password, which the \
+             kernel cannot tell apart: give both the same password, or the routers different link-local addresses",
+            config.address
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -108,5 +121,28 @@ mod tests {
         assert_eq!(names, ["a", "d"]);
         let refusal = set.peers[1].config.as_ref().unwrap_err();
         assert!(refusal.message.contains("BGPPeer a"), "{refusal}");
+    }
+    #[test]
+    fn one_link_local_address_on_two_interfaces_takes_one_password() {
+        let spec = |interface: &str, secret: &str| -> BGPPeerSpec {
+            let yaml = format!(
+                "{{myASN: 1, peerASN: 2, interface: {interface}, passwordSecret: {{name: {secret}}}}}"
+            );
+            serde_norway::from_str(&yaml).unwrap()
+        };
+        let router = "fe80::1".parse().unwrap();
+        let surroundings = Surroundings {
+            interface_index: &|interface| interface.strip_prefix("eth")?.parse().ok(),
+            router: &|_| Some(router),
+            password: &|secret| Ok(Some(bgp::md5::Md5Key::new(secret.as_bytes()).unwrap())),
+        };
+        let (first, same, other) = (spec("eth1", "one"), spec("eth2", "one"), spec("eth3", "two"));
+        let specs = [("a", &first), ("b", &same), ("c", &other)];
+        let set = resolve(&NodeInput::default(), &specs, surroundings);
+        let scopes: Vec<_> =
+            set.peers.iter().map(|peer| peer.config.as_ref().ok().map(|config| config.scope)).collect();
+        assert_eq!(scopes, [Some(1), Some(2), None]);
+        let refusal = set.peers[2].config.as_ref().unwrap_err();
+        assert!(refusal.message.contains("BGPPeer a has the same link-local address fe80::1"), "{refusal}");
     }
 }

@@ -139,7 +139,21 @@ impl PeerConfig {
                 return Err(PeerSetError::Address { first, second, address });
             }
         }
+        for (index, second) in peers.iter().enumerate() {
+            let others = peers.get(..index).unwrap_or_default();
+            if let Some(first) = others.iter().find(|first| first.contradicts_key_of(second)) {
+                let address = second.address;
+                let (first, second) = (PeerName::clone(&first.name), PeerName::clone(&second.name));
+                return Err(PeerSetError::Md5Key { first, second, address });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether the kernel cannot tell which of both signs how: it knows keys by address, and link-local addresses of
+    /// several interfaces apart by VRF only (`TCP_MD5SIG_FLAG_IFINDEX`).
+    pub fn contradicts_key_of(&self, other: &PeerConfig) -> bool {
+        self.address.to_canonical() == other.address.to_canonical() && self.md5_key != other.md5_key
     }
 
     /// Whether a session under this configuration cannot go on under the other. Timers count from the next
@@ -232,6 +246,14 @@ pub enum PeerSetError {
     #[error("peers {first:?} and {second:?} have the same address {address}: one session runs to an address")]
     #[expect(missing_docs, reason = "the message names them")]
     Address { first: PeerName, second: PeerName, address: IpAddr },
+    /// Whoever connects from there would have to sign in two ways.
+    #[error(
+        "peers {first:?} and {second:?} have the same link-local address {address} on different interfaces and \
+         different TCP MD5 passwords, which the kernel cannot tell apart: give both the same one, or the routers \
+         different link-local addresses"
+    )]
+    #[expect(missing_docs, reason = "the message names them")]
+    Md5Key { first: PeerName, second: PeerName, address: IpAddr },
     /// A session without a family carries nothing.
     #[error("peer {0:?} has no address family: list ipv4-unicast, ipv6-unicast or both")]
     Families(PeerName),

@@ -14,6 +14,7 @@ use std::{
 use bgp::{
     config::{Hops, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
     driver::{self, Handle},
+    md5::Md5Key,
     route::{ExportPolicy, Route, RouteAttributes, RouteClass},
     status::{PeerStatus, State},
     types::{Asn, RouterId},
@@ -313,6 +314,25 @@ async fn ttl_security_works_over_one_hop() {
     a.set_peers(vec![PeerConfig { port, hops, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
     until_established(&a).await;
     until_established(&b).await;
+}
+
+#[tokio::test]
+async fn one_link_local_address_on_two_interfaces_takes_one_md5_key() {
+    let on = |name: &str, scope, key: Option<&str>| PeerConfig {
+        address: "fe80::1".parse().unwrap(),
+        scope,
+        md5_key: key.map(|key| Md5Key::new(key.as_bytes()).unwrap()),
+        ..peer(name, 1, 64512, 64513)
+    };
+    let speaker = driver::spawn(SpeakerConfig::default()).unwrap();
+    for (first, second) in [(Some("a"), Some("b")), (Some("a"), None), (None, Some("b"))] {
+        let refused = speaker.set_peers(vec![on("one", 1, first), on("two", 2, second)]).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("\"one\" and \"two\" have the same link-local address fe80::1"), "{error}");
+    }
+    for key in [Some("a"), None] {
+        speaker.set_peers(vec![on("one", 1, key), on("two", 2, key)]).await.unwrap();
+    }
 }
 
 /// Connects from an address again and again, on a thread of its own that ends when this is dropped, and keeps the last

@@ -23,7 +23,7 @@ struct TcpMd5Sig {
 
 /// Has a socket sign what it sends to an address and drop what comes from there without that signature; `None`
 /// ends it. On a listening socket it holds for the connections to come. There is no zone in it: the kernel tells
-/// link-local addresses of several interfaces apart by VRF only.
+/// link-local addresses of several interfaces apart by VRF only, so `PeerConfig::check_set` refuses different keys there.
 #[expect(unsafe_code, reason = "setsockopt with a struct, whose address and size are those of a live local")]
 pub(super) fn set(socket: &SockRef<'_>, address: IpAddr, key: Option<&Md5Key>) -> io::Result<()> {
     let octets = key.map(Md5Key::octets).unwrap_or_default();
