@@ -43,6 +43,7 @@ lint: ## format, clippy, the dependency rule, licences and sources of what is li
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) check --quiet -p bgp --no-default-features
+	$(CARGO) check --quiet -p heartbeat --no-default-features
 	$(CARGO) nextest run -p house
 
 crds: ## write the chart's CRD files from crates/api

@@ -14,11 +14,12 @@ use serde_json::Value;
 const RULE: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("bgp", &[]),
+    ("heartbeat", &[]),
     ("ipam", &[]),
     ("netlink", &[]),
     ("telemetry", &[]),
     ("allocator", &["api", "ipam", "telemetry"]),
-    ("agent", &["api", "bgp", "netlink", "telemetry"]),
+    ("agent", &["api", "bgp", "heartbeat", "netlink", "telemetry"]),
 ];
 
 /// Crates that only one place may name.
@@ -84,7 +85,7 @@ fn the_api_and_the_core_know_neither_client_nor_runtime() {
     let found = dependencies();
     assert!(!found["api"].contains("tokio"), "api imports tokio");
     for name in ["kube", "k8s-openapi"] {
-        for ours in ["bgp", "netlink"] {
+        for ours in ["bgp", "heartbeat", "netlink"] {
             assert!(!found[ours].contains(name), "{ours} imports {name}");
         }
     }

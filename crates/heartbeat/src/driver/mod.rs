@@ -1,0 +1,163 @@
+//! A group on a UDP socket: feeds it what arrives and the time, sends what it has to send. No decision in here.
+
+mod priority;
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+pub use priority::prioritise;
+
+use crate::{
+    config::{Config, Local},
+    group::{Event, Group},
+    time::Time,
+    wire::MAX_OCTETS,
+};
+
+/// Heartbeats prove that the segment carries them: no router is to pass one on.
+const TTL: u32 = 1;
+
+/// CS6 (RFC 4594 §3.3: network control) in the place of the traffic class.
+const TRAFFIC_CLASS: u32 = 0xc0;
+
+/// Octets that the kernel keeps for us: whoever comes back from a pause reads what it has missed.
+const RECEIVE_BUFFER: usize = 512 * 1024;
+
+/// How many datagrams are read before the timers have their turn.
+const ROUND: usize = 256;
+
+/// A group, its socket and its clock.
+#[derive(Debug)]
+pub struct Endpoint {
+    socket: UdpSocket,
+    group: Group,
+    origin: Instant,
+    buffer: Box<[u8]>,
+}
+
+/// A number for [`Local::boot`]: the wall clock, in microseconds.
+pub fn boot() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Endpoint {
+    /// Binds [`Local::address`], with port 0 any port, and begins a group there. Needs a tokio runtime with I/O and
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound: it is not this node's, or another program has the port.
+    pub fn open(config: Config, local: Local, seed: u64) -> io::Result<Endpoint> {
+        let socket = bind(local.address)?;
+        let local = Local { address: socket.local_addr()?, ..local };
+        let origin = Instant::now();
+        let group = Group::new(config, local, Time::ZERO, seed);
+        // One more octet than there may be: what fills it is too long.
+        Ok(Endpoint { socket, group, origin, buffer: vec![0; MAX_OCTETS + 1].into() })
+    }
+
+    /// The address and port that it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.group.local().address
+    }
+
+    /// The group, to be looked at.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Gives the group a command. What follows from it happens with the next call of [`Endpoint::next`].
+    pub fn command<T>(&mut self, command: impl FnOnce(&mut Group, Time) -> T) -> T {
+        let now = self.now();
+        command(&mut self.group, now)
+    }
+
+    /// Runs the group until there is an event. Nothing is lost where the future is dropped before that.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            self.send();
+            if let Some(event) = self.group.poll_event() {
+                return event;
+            }
+            self.wait().await;
+            // Datagrams before timers: one that waited while we were late is no silence.
+            self.receive();
+            let now = self.now();
+            if self.group.poll_timeout().is_some_and(|at| at <= now) {
+                self.group.handle_timeout(now);
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    /// Until there is something to read or to do.
+    async fn wait(&self) {
+        let Some(timeout) = self.group.poll_timeout() else {
+            let _ = self.socket.readable().await;
+            return;
+        };
+        let at = self.origin + Duration::from_micros(timeout.as_micros());
+        tokio::select! {
+            _ = self.socket.readable() => {}
+            () = tokio::time::sleep_until(at.into()) => {}
+        }
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..ROUND {
+            let (length, from) = match self.socket.try_recv_from(&mut self.buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(group = self.group.local().group, %error, "heartbeat not received");
+                    continue;
+                }
+            };
+            let now = self.now();
+            let octets = self.buffer.get(..length).unwrap_or_default();
+            if let Err(reason) = self.group.handle_datagram(from, octets, now) {
+                tracing::trace!(group = self.group.local().group, %from, %reason, "heartbeat dropped");
+            }
+        }
+    }
+
+    /// Straight to the kernel. What does not fit into its buffer is lost, as it may be on the way.
+    fn send(&mut self) {
+        while let Some((to, octets)) = self.group.poll_transmit() {
+            if let Err(error) = SockRef::from(&self.socket).send_to(&octets, &to.into()) {
+                tracing::trace!(group = self.group.local().group, %to, %error, "heartbeat not sent");
+            }
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv4() {
+            socket.set_ttl_v4(TTL)?;
+            socket.set_tos_v4(TRAFFIC_CLASS)?;
+        } else {
+            socket.set_only_v6(true)?;
+            socket.set_unicast_hops_v6(TTL)?;
+            socket.set_tclass_v6(TRAFFIC_CLASS)?;
+        }
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind(&address.into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    bind().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot send and receive heartbeats on {address}: {error}"))
+    })
+}
