@@ -174,6 +174,28 @@ async fn a_dial_that_is_refused_is_reported_and_tried_again() {
 }
 
 #[tokio::test]
+async fn the_first_dial_that_is_answered_counts_whatever_became_of_those_before() {
+    use tokio::io::AsyncReadExt;
+    // A queue of one: while a connection waits in it the router does not answer.
+    let router = tokio::net::TcpSocket::new_v4().unwrap();
+    router.bind((LOOPBACK.parse::<IpAddr>().unwrap(), 0).into()).unwrap();
+    let router = router.listen(0).unwrap();
+    let address = router.local_addr().unwrap();
+    let waiting = tokio::net::TcpStream::connect(address).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    let connect_retry_time = Duration::from_secs(2);
+    let config = PeerConfig { port: address.port(), connect_retry_time, ..peer("b", 1, 64512, 64513) };
+    a.set_peers(vec![config]).await.unwrap();
+    until(&a, "without an answer", |peer| peer.last_error.is_some()).await;
+    let (first, from) = router.accept().await.unwrap();
+    assert_eq!(from, waiting.local_addr().unwrap());
+    drop(first);
+    let (mut stream, _) = router.accept().await.unwrap();
+    let mut open = [0; 29];
+    stream.read_exact(&mut open).await.expect("an OPEN comes over the first connection");
+}
+
+#[tokio::test]
 async fn shutdown_tells_the_peer_why() {
     let (a, b) = session().await;
     a.shutdown(ShutdownMode::Administrative("node is drained".to_owned())).await;

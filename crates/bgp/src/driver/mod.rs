@@ -131,6 +131,8 @@ enum Wake {
     Sockets(Vec<(ConnectionId, Ready)>),
     Accepted(io::Result<(TcpStream, SocketAddr)>),
     Dialed(ConnectionId, Result<TcpStream, String>),
+    /// One that nobody wants the result of.
+    DialAborted,
     Bfd(News),
     Timeout,
     /// Connections are accepted again.
@@ -167,7 +169,7 @@ impl Driver {
                         continue;
                     }
                 }
-                Wake::Accepting => continue,
+                Wake::Accepting | Wake::DialAborted => continue,
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
                 Wake::Bfd(news) => self.on_bfd(news),
                 Wake::Timeout => self.speaker.handle_timeout(self.clock.now()),
@@ -213,7 +215,11 @@ impl Driver {
             batch = poll_fn(|context| self.inbox.poll_take(context)) => Wake::Commands(batch),
             wake = poll_fn(|context| sockets.poll(context)) => wake,
             Some(news) = self.bfd_told.recv() => Wake::Bfd(news),
-            Some(Ok((id, result))) = self.dials.join_next() => Wake::Dialed(id, result),
+            // Any result, or one that is passed over here would hide those that come after it.
+            Some(ended) = self.dials.join_next() => match ended {
+                Ok((id, result)) => Wake::Dialed(id, result),
+                Err(_) => Wake::DialAborted,
+            },
             () = sleep => Wake::Timeout,
             () = accepting => Wake::Accepting,
         }
