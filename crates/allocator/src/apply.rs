@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::names::{ALLOCATOR_FIELD_MANAGER, annotation};
+use api::names::ALLOCATOR_FIELD_MANAGER;
 use kube::{
     Client, Resource,
     api::{Patch, PatchParams},
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    assign::{Text, Write},
+    assign::{Annotation, Write},
     desk::{Order, Written},
     inputs::{Service, ServiceKey, object::ServiceObject},
     leader::Tenure,
@@ -213,9 +213,7 @@ pub fn status_patch(version: &str, write: &Write) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), version.into());
     if !write.annotations.is_empty() {
-        let values = write.annotations.iter();
-        let values =
-            values.map(|(name, value)| ((*name).to_owned(), value.as_ref().map(Text::as_str).into()));
+        let values = write.annotations.iter().map(|(name, value)| (name.to_owned(), value.into()));
         metadata.insert("annotations".to_owned(), Value::Object(values.collect()));
     }
     let mut patch = Map::new();
@@ -233,16 +231,15 @@ pub fn status_patch(version: &str, write: &Write) -> Value {
 
 /// The group that a write names, for logs.
 pub fn group_of(write: &Write) -> Option<&str> {
-    let named = write.annotations.iter().find(|(name, _)| *name == annotation::ALLOCATED_FROM);
-    named.and_then(|(_, group)| group.as_ref().map(Text::as_str))
+    write.annotations.value(Annotation::AllocatedFrom)
 }
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
+    use api::PoolType;
 
     use super::*;
-    use crate::testing::ips;
+    use crate::{assign::Annotations, testing::ips};
 
     fn answer(code: u16) -> Failure {
         Failure::Status { code, message: "message".to_owned(), retry_after: Some(Duration::from_secs(3)) }
@@ -250,14 +247,10 @@ mod tests {
 
     #[test]
     fn status_and_annotations_are_one_patch_on_condition_of_the_version() {
-        let write = Write {
-            ingress: Some(ips("192.0.2.1 fd00::1")),
-            annotations: smallvec![
-                (annotation::ALLOCATED_BY, Some(Text::Word("PureLB"))),
-                (annotation::RE_EVALUATE, None),
-            ],
-            ..Write::default()
-        };
+        let mut annotations =
+            Annotations::setting([Annotation::AllocatedBy], &"default".into(), PoolType::Remote);
+        annotations.remove([Annotation::ReEvaluate]);
+        let write = Write { ingress: Some(ips("192.0.2.1 fd00::1")), annotations, ..Write::default() };
         assert_eq!(
             status_patch("7", &write),
             json!({

@@ -5,28 +5,26 @@
 //! of one more holder. The ledger itself records what is published, even where that is a conflict, because it is
 //! the truth; the decision resolves it.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::BuildHasher,
-    mem,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{mem, net::IpAddr};
 
 use api::AddressRange;
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::{
     inputs::{
+        Word,
         compact::Addresses,
+        key::spread,
         service::{Port, Service, ServiceKey},
+        word::Ports,
     },
     pool::Taken,
 };
 
+mod keys;
 mod slots;
 
+use keys::SharingKeys;
 use slots::{Holders, MAX_SLOTS, Slot};
 
 /// One Service that holds something.
@@ -37,12 +35,18 @@ pub struct Holder {
     /// How old it is, see [`Service::seniority`].
     pub created: i64,
     /// Its sharing key.
-    pub sharing_key: Option<Arc<str>>,
+    pub sharing_key: Option<Word>,
     /// Its ports.
-    pub ports: Arc<[Port]>,
+    pub ports: Ports,
     /// In the order in which they came.
     addresses: Addresses,
+    /// So many of them, the first ones, are known to be published; the others may be by a write of ours.
+    published: u32,
 }
+
+/// Where a Service is in the books, if it is: good until the next change of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat(Option<Slot>);
 
 impl Holder {
     fn new(service: &Service) -> Holder {
@@ -52,7 +56,15 @@ impl Holder {
             sharing_key: service.facts.requests.sharing_key.clone(),
             ports: service.facts.ports.clone(),
             addresses: Addresses::new(),
+            published: 0,
         }
+    }
+
+    /// Whether it was on the address.
+    fn leave(&mut self, address: IpAddr) -> bool {
+        let Some(position) = self.addresses.iter().position(|known| *known == address) else { return false };
+        self.published -= u32::from(position < self.published as usize);
+        self.addresses.remove(address)
     }
 
     /// Whether that is still what the Service says.
@@ -73,14 +85,9 @@ pub struct Ledger {
     vacant: Vec<Slot>,
     /// The hash of the holder's key, so that nobody has to be looked at when the table moves, and the slot.
     by_service: HashTable<(u32, Slot)>,
-    hasher: RandomState,
     by_address: Holders,
-    /// Namespace → sharing key → addresses that are held under it, in the order in which they came.
-    by_sharing_key: HashMap<Box<str>, Keys, RandomState>,
+    by_sharing_key: SharingKeys,
 }
-
-/// The sharing keys of a namespace.
-type Keys = HashMap<Arc<str>, Vec<IpAddr>, RandomState>;
 
 /// Why a Service cannot have an address.
 #[derive(Clone, Debug)]
@@ -102,26 +109,46 @@ impl Ledger {
         !self.by_address.at(address).is_empty()
     }
 
-    fn hash(&self, service: &ServiceKey) -> u32 {
-        self.hasher.hash_one(service) as u32
+    /// Where a Service is.
+    pub fn seat(&self, service: &ServiceKey) -> Seat {
+        Seat(self.slot(service))
     }
 
     fn slot(&self, service: &ServiceKey) -> Option<Slot> {
-        if self.by_service.is_empty() {
-            return None;
-        }
-        let hash = self.hash(service);
+        let hash = service.hash_value();
         let is_it = |(known, slot): &(u32, Slot)| *known == hash && is_of(&self.slots, *slot, service);
         self.by_service.find(spread(hash), is_it).map(|(_, slot)| *slot)
     }
 
-    fn holder(&self, service: &ServiceKey) -> Option<&Holder> {
-        self.slots.get(self.slot(service)? as usize)?.as_ref()
+    fn at(&self, seat: Seat) -> Option<&Holder> {
+        self.slots.get(seat.0? as usize)?.as_ref()
+    }
+
+    fn at_mut(&mut self, seat: Seat) -> Option<&mut Holder> {
+        self.slots.get_mut(seat.0? as usize)?.as_mut()
     }
 
     /// What a Service holds.
     pub fn held_by(&self, service: &ServiceKey) -> &[IpAddr] {
-        self.holder(service).map_or(&[], |holder| &holder.addresses)
+        self.held_at(self.seat(service))
+    }
+
+    /// What a Service holds that is there.
+    pub fn held_at(&self, seat: Seat) -> &[IpAddr] {
+        self.at(seat).map_or(&[], |holder| &holder.addresses)
+    }
+
+    /// What of that is known to be published: what a write of ours may publish is not, until [`Ledger::confirm`].
+    pub fn published_at(&self, seat: Seat) -> &[IpAddr] {
+        let published = self.at(seat).and_then(|holder| holder.addresses.get(..holder.published as usize));
+        published.unwrap_or_default()
+    }
+
+    /// What the Service that is there holds is known to be published.
+    pub fn confirm(&mut self, seat: Seat) {
+        if let Some(holder) = self.at_mut(seat) {
+            holder.published = u32::try_from(holder.addresses.len()).unwrap_or(u32::MAX);
+        }
     }
 
     /// Every Service that holds something.
@@ -139,6 +166,12 @@ impl Ledger {
         self.taken.count(range)
     }
 
+    /// Counts these ranges, which do not overlap, with every change from now on: [`Ledger::count`] is asked about them
+    /// with every decision.
+    pub fn watch(&mut self, ranges: &[AddressRange]) {
+        self.taken.watch(ranges);
+    }
+
     /// Keeps an address from being the lowest free one although nobody holds it.
     pub fn block(&mut self, address: IpAddr) {
         self.taken.take(address);
@@ -154,19 +187,18 @@ impl Ledger {
     }
 
     /// The addresses that Services of this namespace share under this key.
-    pub fn shared(&self, namespace: &str, key: &Arc<str>) -> &[IpAddr] {
-        let of_namespace = self.by_sharing_key.get(namespace);
-        of_namespace.and_then(|keys| keys.get(key)).map_or(&[], Vec::as_slice)
+    pub fn shared(&self, namespace: &str, key: &Word) -> &[IpAddr] {
+        self.by_sharing_key.of(namespace, key)
     }
 
     /// The sharing key under which a Service holds what it holds.
-    pub fn sharing_key_of(&self, service: &ServiceKey) -> Option<&Arc<str>> {
-        self.holder(service)?.sharing_key.as_ref()
+    pub fn sharing_key_of(&self, service: &ServiceKey) -> Option<&Word> {
+        self.at(self.seat(service))?.sharing_key.as_ref()
     }
 
     /// Whether the Service holds exactly what it publishes, and nothing is known of it that it no longer says.
-    pub fn is_in_step(&self, service: &Service) -> bool {
-        match self.holder(&service.key) {
+    pub fn is_in_step(&self, seat: Seat, service: &Service) -> bool {
+        match self.at(seat) {
             Some(holder) => holder.addresses == service.facts.ingress && holder.is_up_to_date(service),
             None => service.facts.ingress.is_empty(),
         }
@@ -216,7 +248,7 @@ impl Ledger {
             return false;
         }
         let old = mem::replace(holder, Holder::new(service));
-        holder.addresses = old.addresses;
+        (holder.addresses, holder.published) = (old.addresses, old.published);
         if old.sharing_key != service.facts.requests.sharing_key {
             for address in self.held_by(&service.key).to_vec() {
                 self.drop_key(address, service.key.namespace(), old.sharing_key.as_ref());
@@ -228,43 +260,58 @@ impl Ledger {
 
     /// Makes the Service a holder of the addresses, beside what it holds already, and brings what is known of it up
     /// to date. Whether that changed anything; `on_new` is told what it has come to.
-    pub fn hold(&mut self, addresses: &[IpAddr], service: &Service, mut on_new: impl FnMut(IpAddr)) -> bool {
+    pub fn hold(
+        &mut self,
+        seat: Seat,
+        addresses: &[IpAddr],
+        service: &Service,
+        mut on_new: impl FnMut(IpAddr),
+    ) -> bool {
         if addresses.is_empty() {
             return false;
         }
-        let (slot, mut is_changed) = match self.slot(&service.key) {
-            Some(slot) => (slot, self.update_slot(slot, service)),
-            None => (self.new_slot(service), false),
+        let Some(slot) = seat.0 else {
+            let holder = Holder { addresses: addresses.iter().copied().collect(), ..Holder::new(service) };
+            let new = holder.addresses.clone();
+            let slot = self.new_slot(holder);
+            new.iter().for_each(|address| self.come(*address, slot, service, &mut on_new));
+            return true;
         };
+        let mut is_changed = self.update_slot(slot, service);
         for address in addresses {
             let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { break };
-            if !holder.addresses.insert(*address) {
-                continue;
+            if holder.addresses.insert(*address) {
+                is_changed = true;
+                self.come(*address, slot, service, &mut on_new);
             }
-            is_changed = true;
-            if self.by_address.add(*address, slot) {
-                self.taken.take(*address);
-            }
-            self.add_key(*address, service);
-            on_new(*address);
         }
         is_changed
     }
 
-    fn new_slot(&mut self, service: &Service) -> Slot {
-        let holder = Some(Holder::new(service));
+    /// What follows from a holder having come to an address.
+    fn come(&mut self, address: IpAddr, slot: Slot, service: &Service, on_new: &mut impl FnMut(IpAddr)) {
+        if self.by_address.add(address, slot) {
+            self.taken.take(address);
+        }
+        self.add_key(address, service);
+        on_new(address);
+    }
+
+    fn new_slot(&mut self, holder: Holder) -> Slot {
+        let hash = holder.service.hash_value();
         let slot = match self.vacant.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = holder;
+                // Nobody is there, which need not be looked at: the memory has not been used for long, and to wait
+                // for it costs more than all else here.
+                mem::forget(self.slots[slot as usize].replace(holder));
                 slot
             }
             None => {
-                self.slots.push(holder);
+                self.slots.push(Some(holder));
                 let slot = Slot::try_from(self.slots.len() - 1).ok().filter(|slot| *slot < MAX_SLOTS);
                 slot.expect("two billion Services do not fit a cluster")
             }
         };
-        let hash = self.hash(&service.key);
         self.by_service.insert_unique(spread(hash), (hash, slot), |(hash, _)| spread(*hash));
         slot
     }
@@ -273,7 +320,7 @@ impl Ledger {
     pub fn release(&mut self, address: IpAddr, service: &ServiceKey) -> bool {
         let Some(slot) = self.slot(service) else { return false };
         let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
-        if !holder.addresses.remove(address) {
+        if !holder.leave(address) {
             return false;
         }
         let (key, holds_nothing) = (holder.sharing_key.clone(), holder.addresses.is_empty());
@@ -295,7 +342,7 @@ impl Ledger {
 
     /// Nobody is in the Service's slot any more.
     fn vacate(&mut self, service: &ServiceKey) -> Option<(Slot, Holder)> {
-        let hash = self.hash(service);
+        let hash = service.hash_value();
         let Ledger { slots, by_service, .. } = self;
         let is_it = |(known, slot): &(u32, Slot)| *known == hash && is_of(slots, *slot, service);
         let ((_, slot), _) = by_service.find_entry(spread(hash), is_it).ok()?.remove();
@@ -305,7 +352,7 @@ impl Ledger {
     }
 
     /// What follows from a holder having left: whether the address is free now.
-    fn leave(&mut self, address: IpAddr, slot: Slot, namespace: &str, key: Option<&Arc<str>>) -> bool {
+    fn leave(&mut self, address: IpAddr, slot: Slot, namespace: &str, key: Option<&Word>) -> bool {
         let is_free = self.by_address.remove(address, slot);
         if is_free {
             self.taken.free(address);
@@ -324,36 +371,19 @@ impl Ledger {
     }
 
     fn add_key(&mut self, address: IpAddr, service: &Service) {
-        let Some(key) = &service.facts.requests.sharing_key else { return };
-        let namespace = service.key.namespace();
-        let keys = match self.by_sharing_key.get_mut(namespace) {
-            Some(keys) => keys,
-            None => self.by_sharing_key.entry(namespace.into()).or_default(),
-        };
-        let shared = keys.entry(key.clone()).or_default();
-        if !shared.contains(&address) {
-            shared.push(address);
+        if let Some(key) = &service.facts.requests.sharing_key {
+            self.by_sharing_key.add(service.key.namespace(), key, address);
         }
     }
 
     /// The entry of a sharing key goes with its last user on the address.
-    fn drop_key(&mut self, address: IpAddr, namespace: &str, key: Option<&Arc<str>>) {
+    fn drop_key(&mut self, address: IpAddr, namespace: &str, key: Option<&Word>) {
         let Some(key) = key else { return };
         let is_used = self.holders(address).any(|holder| {
             holder.sharing_key.as_ref() == Some(key) && holder.service.namespace() == namespace
         });
-        if is_used {
-            return;
-        }
-        let Some(keys) = self.by_sharing_key.get_mut(namespace) else { return };
-        if let Entry::Occupied(mut shared) = keys.entry(key.clone()) {
-            shared.get_mut().retain(|known| *known != address);
-            if shared.get().is_empty() {
-                shared.remove();
-            }
-        }
-        if keys.is_empty() {
-            self.by_sharing_key.remove(namespace);
+        if !is_used {
+            self.by_sharing_key.remove(namespace, key, address);
         }
     }
 }
@@ -366,16 +396,11 @@ pub struct Gone {
     /// What of that nobody holds now.
     pub freed: Addresses,
     /// Its sharing key.
-    pub sharing_key: Option<Arc<str>>,
+    pub sharing_key: Option<Word>,
 }
 
 fn is_of(slots: &[Option<Holder>], slot: Slot, service: &ServiceKey) -> bool {
     matches!(slots.get(slot as usize), Some(Some(holder)) if holder.service == *service)
-}
-
-/// The table takes the place from the low bits and a mark from the highest.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The first port that both have; both lists are sorted.

@@ -1,203 +1,198 @@
 //! Which addresses are taken; the lowest free one of a range without looking at those before it.
 //!
 //! Nothing here knows pools or groups: any range can be asked about, so editing a ServiceGroup costs nothing.
-//! Addresses are looked at in blocks of 256. Blocks that are taken altogether are kept as runs of consecutive ones,
-//! those that are taken in part as bits: a /8 or a /64 costs no more memory than what is taken from it.
+//! Addresses are looked at in blocks of 256, and blocks in chunks of 256. A chunk is there while anything in it is
+//! taken, and knows how much and which of its blocks are taken altogether; of a block that is taken in part there are
+//! bits. So a /8 or a /64 costs no more memory than what is taken from it, and every step is one look into a table.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr};
 
 use api::{
     AddressRange, IpFamily,
     address::{from_bits, to_bits},
 };
+use foldhash::fast::RandomState;
 
-/// A block is 2^8 addresses.
-const SHIFT: u32 = 8;
-const BLOCK: u32 = 1 << SHIFT;
-const WORDS: usize = (BLOCK / u64::BITS) as usize;
+mod bits;
 
-/// Which addresses of a block are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bits([u64; WORDS]);
+use bits::{Bits, LEN};
 
-impl Bits {
-    const ALL: Bits = Bits([u64::MAX; WORDS]);
+/// A block is 2^8 addresses, a chunk 2^8 blocks.
+const SHIFT: u32 = LEN.trailing_zeros();
 
-    /// Word and bit of an address.
-    fn place(bits: u128) -> (usize, u64) {
-        let within = bits as usize % BLOCK as usize;
-        (within / u64::BITS as usize, 1 << (within % u64::BITS as usize))
-    }
-
-    fn contains(&self, bits: u128) -> bool {
-        let (word, bit) = Bits::place(bits);
-        self.0[word] & bit != 0
-    }
-
-    fn set(&mut self, bits: u128) {
-        let (word, bit) = Bits::place(bits);
-        self.0[word] |= bit;
-    }
-
-    fn clear(&mut self, bits: u128) {
-        let (word, bit) = Bits::place(bits);
-        self.0[word] &= !bit;
-    }
-
-    /// The lowest from `first` on that is not taken.
-    fn lowest_free(&self, first: u32) -> Option<u32> {
-        let mut before = first;
-        for (word, taken) in (0..).zip(self.0) {
-            let free = !taken & u64::MAX.checked_shl(before).unwrap_or(0);
-            if free != 0 {
-                return Some(word * u64::BITS + free.trailing_zeros());
-            }
-            before = before.saturating_sub(u64::BITS);
-        }
-        None
-    }
-
-    /// How many from `first` to `last` are taken.
-    fn count(&self, first: u32, last: u32) -> u32 {
-        let below = |end: u32| -> u32 {
-            let words = (0..).map(|word: u32| end.saturating_sub(word * u64::BITS)).zip(self.0);
-            words.map(|(bits, taken)| (taken & !u64::MAX.checked_shl(bits).unwrap_or(0)).count_ones()).sum()
-        };
-        below(last + 1) - below(first)
-    }
-}
-
-/// Blocks that are taken altogether: first → last of each run. Runs neither overlap nor touch.
+/// The blocks of a chunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Runs(BTreeMap<u128, u128>);
-
-impl Runs {
-    /// The run that has the block.
-    fn around(&self, block: u128) -> Option<(u128, u128)> {
-        let (first, last) = self.0.range(..=block).next_back()?;
-        (block <= *last).then_some((*first, *last))
-    }
-
-    /// Adds a block that is in no run.
-    fn add(&mut self, block: u128) {
-        match self.0.range_mut(..block).next_back().filter(|(_, last)| **last + 1 == block) {
-            Some((_, last)) => *last = block,
-            None => drop(self.0.insert(block, block)),
-        }
-        // The run behind it is joined to it.
-        if let Some(end) = self.0.remove(&(block + 1))
-            && let Some((_, last)) = self.0.range_mut(..=block).next_back()
-        {
-            *last = end;
-        }
-    }
-
-    /// Takes a block out. Whether it was in a run.
-    fn remove(&mut self, block: u128) -> bool {
-        let Some((first, last)) = self.around(block) else { return false };
-        self.0.remove(&first);
-        if first < block {
-            self.0.insert(first, block - 1);
-        }
-        if block < last {
-            self.0.insert(block + 1, last);
-        }
-        true
-    }
-
-    /// How many blocks from `first` to `last` are in runs.
-    fn count(&self, first: u128, last: u128) -> u128 {
-        let within = |(from, to): (u128, u128)| to.min(last) - from.max(first) + 1;
-        let cut = self.around(first).filter(|(from, _)| *from < first).map_or(0, within);
-        self.0.range(first..=last).map(|(from, to)| within((*from, *to))).fold(cut, |sum, more| sum + more)
-    }
+struct Chunk {
+    /// Those that are taken altogether.
+    full: Bits,
+    /// How many addresses are taken, in full blocks and others.
+    taken: u32,
 }
 
 /// Taken addresses of one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Blocks {
-    full: Runs,
-    /// Those of which some are taken, and not all.
-    partial: BTreeMap<u128, Bits>,
+    /// Those in which anything is taken, by their number.
+    chunks: HashMap<u128, Chunk, RandomState>,
+    /// Blocks of which some addresses are taken, and not all, by their number.
+    partial: HashMap<u128, Bits, RandomState>,
+    /// Ranges whose taken addresses are counted with every change, in order.
+    watched: Vec<Watched>,
+}
+
+/// A range, and how many of its addresses are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Watched {
+    first: u128,
+    last: u128,
+    taken: u128,
 }
 
 impl Blocks {
     fn contains(&self, bits: u128) -> bool {
         let block = bits >> SHIFT;
-        match self.partial.get(&block) {
-            Some(partial) => partial.contains(bits),
-            None => self.full.around(block).is_some(),
-        }
+        self.partial.get(&block).is_some_and(|partial| partial.contains(bits)) || self.is_full(block)
+    }
+
+    fn is_full(&self, block: u128) -> bool {
+        self.chunks.get(&(block >> SHIFT)).is_some_and(|chunk| chunk.full.contains(block))
     }
 
     fn take(&mut self, bits: u128) {
         let block = bits >> SHIFT;
-        if let Some(partial) = self.partial.get_mut(&block) {
-            partial.set(bits);
-            if *partial == Bits::ALL {
-                self.partial.remove(&block);
-                self.full.add(block);
-            }
-        } else if self.full.around(block).is_none() {
-            let mut partial = Bits::default();
-            partial.set(bits);
-            self.partial.insert(block, partial);
+        let chunk = self.chunks.entry(block >> SHIFT).or_default();
+        if chunk.full.contains(block) {
+            return;
         }
+        let partial = self.partial.entry(block).or_default();
+        if partial.contains(bits) {
+            return;
+        }
+        partial.set(bits);
+        chunk.taken += 1;
+        if *partial == Bits::ALL {
+            self.partial.remove(&block);
+            chunk.full.set(block);
+        }
+        if let Some(watched) = self.watching(bits) {
+            watched.taken += 1;
+        }
+    }
+
+    fn watching(&mut self, bits: u128) -> Option<&mut Watched> {
+        let behind = self.watched.partition_point(|watched| watched.first <= bits);
+        self.watched.get_mut(behind.checked_sub(1)?).filter(|watched| bits <= watched.last)
+    }
+
+    fn watch(&mut self, ranges: impl Iterator<Item = (u128, u128)>) {
+        self.watched.clear();
+        let counted = ranges.map(|(first, last)| Watched { first, last, taken: self.count(first, last) });
+        let mut watched: Vec<Watched> = counted.collect();
+        watched.sort_unstable_by_key(|watched| watched.first);
+        self.watched = watched;
     }
 
     fn free(&mut self, bits: u128) {
         let block = bits >> SHIFT;
-        if let Some(partial) = self.partial.get_mut(&block) {
+        let Some(chunk) = self.chunks.get_mut(&(block >> SHIFT)) else { return };
+        if chunk.full.contains(block) {
+            chunk.full.clear(block);
+            let mut partial = Bits::ALL;
+            partial.clear(bits);
+            self.partial.insert(block, partial);
+        } else {
+            let Some(partial) = self.partial.get_mut(&block).filter(|partial| partial.contains(bits)) else {
+                return;
+            };
             partial.clear(bits);
             if *partial == Bits::default() {
                 self.partial.remove(&block);
             }
-        } else if self.full.remove(block) {
-            let mut partial = Bits::ALL;
-            partial.clear(bits);
-            self.partial.insert(block, partial);
+        }
+        chunk.taken -= 1;
+        if chunk.taken == 0 {
+            self.chunks.remove(&(block >> SHIFT));
+        }
+        if let Some(watched) = self.watching(bits) {
+            watched.taken -= 1;
         }
     }
 
     fn lowest_free(&self, first: u128, last: u128) -> Option<u128> {
         let mut bits = first;
-        loop {
-            let block = bits >> SHIFT;
-            let next = if let Some(partial) = self.partial.get(&block) {
-                if let Some(lowest) = partial.lowest_free(bits as u32 % BLOCK) {
-                    bits = block << SHIFT | u128::from(lowest);
-                    break;
-                }
-                block + 1
-            } else if let Some((_, full)) = self.full.around(block) {
-                full + 1
-            } else {
-                break;
+        while bits <= last {
+            let (block, chunk) = (bits >> SHIFT, bits >> (2 * SHIFT));
+            let next = match self.chunks.get(&chunk) {
+                None => return Some(bits),
+                Some(known) => match known.full.lowest_free(block as u32 % LEN) {
+                    // Nothing of the chunk is left.
+                    None => next(chunk, 2 * SHIFT),
+                    Some(lowest) if lowest != block as u32 % LEN => {
+                        Some((chunk << SHIFT | u128::from(lowest)) << SHIFT)
+                    }
+                    Some(_) => match self.partial.get(&block) {
+                        None => return Some(bits),
+                        Some(partial) => match partial.lowest_free(bits as u32 % LEN) {
+                            None => next(block, SHIFT),
+                            Some(lowest) => {
+                                return Some(block << SHIFT | u128::from(lowest))
+                                    .filter(|bits| *bits <= last);
+                            }
+                        },
+                    },
+                },
             };
-            if next > last >> SHIFT {
-                return None;
-            }
-            bits = next << SHIFT;
+            bits = next?;
         }
-        (bits <= last).then_some(bits)
+        None
     }
 
     fn count(&self, first: u128, last: u128) -> u128 {
-        let (first_block, last_block) = (first >> SHIFT, last >> SHIFT);
-        let from = |block| if block == first_block { first as u32 % BLOCK } else { 0 };
-        let to = |block| if block == last_block { last as u32 % BLOCK } else { BLOCK - 1 };
-        let partial = self.partial.range(first_block..=last_block);
-        let partial: u128 =
-            partial.map(|(block, bits)| u128::from(bits.count(from(*block), to(*block)))).sum();
-        let mut full = self.full.count(first_block, last_block).saturating_mul(BLOCK.into());
-        if self.full.around(first_block).is_some() {
-            full -= u128::from(from(first_block));
+        let watched = self.watched.binary_search_by_key(&first, |watched| watched.first).ok();
+        if let Some(watched) = watched.and_then(|place| self.watched.get(place)).filter(|w| w.last == last) {
+            return watched.taken;
         }
-        if self.full.around(last_block).is_some() {
-            full -= u128::from(BLOCK - 1 - to(last_block));
+        let (first_chunk, last_chunk) = (first >> (2 * SHIFT), last >> (2 * SHIFT));
+        let whole = |chunk: u128| first <= chunk << (2 * SHIFT) && last >= end(chunk, 2 * SHIFT);
+        let within = |chunk: u128, known: &Chunk| match whole(chunk) {
+            true => u128::from(known.taken),
+            false => self.count_in_chunk(chunk, known, first, last),
+        };
+        // Of the chunks of the range and those that are known, the fewer are gone through.
+        if last_chunk - first_chunk < self.chunks.len() as u128 {
+            let known =
+                (first_chunk..=last_chunk).filter_map(|chunk| Some((chunk, self.chunks.get(&chunk)?)));
+            known.map(|(chunk, known)| within(chunk, known)).sum()
+        } else {
+            let known = self.chunks.iter().filter(|(chunk, _)| (first_chunk..=last_chunk).contains(*chunk));
+            known.map(|(chunk, known)| within(*chunk, known)).sum()
         }
-        partial.saturating_add(full)
     }
+
+    /// How many from `first` to `last` are taken in a chunk of which they are a part.
+    fn count_in_chunk(&self, chunk: u128, known: &Chunk, first: u128, last: u128) -> u128 {
+        let (first, last) = (first.max(chunk << (2 * SHIFT)), last.min(end(chunk, 2 * SHIFT)));
+        let count = |block: u128| {
+            let from = first.max(block << SHIFT) as u32 % LEN;
+            let to = last.min(end(block, SHIFT)) as u32 % LEN;
+            match self.partial.get(&block) {
+                Some(partial) => partial.count(from, to),
+                None if known.full.contains(block) => to - from + 1,
+                None => 0,
+            }
+        };
+        (first >> SHIFT..=last >> SHIFT).map(|block| u128::from(count(block))).sum()
+    }
+}
+
+/// The last address of a block or chunk.
+fn end(number: u128, shift: u32) -> u128 {
+    number << shift | ((1 << shift) - 1)
+}
+
+/// The first address of the next block or chunk; `None`: there is none.
+fn next(number: u128, shift: u32) -> Option<u128> {
+    end(number, shift).checked_add(1)
 }
 
 /// Taken addresses of both families.
@@ -244,15 +239,24 @@ impl Taken {
         Some(from_bits(range.family(), bits))
     }
 
+    /// From now on the taken addresses of these ranges, which do not overlap, are counted with every change, so that
+    /// [`Taken::count`] knows them.
+    pub fn watch(&mut self, ranges: &[AddressRange]) {
+        for family in IpFamily::ALL {
+            let of_family = ranges.iter().filter(|range| range.family() == family);
+            self.blocks_mut(family).watch(of_family.map(AddressRange::bits));
+        }
+    }
+
     /// How many addresses of the range are taken.
     pub fn count(&self, range: &AddressRange) -> u128 {
         let (first, last) = range.bits();
         self.blocks(range.family()).count(first, last)
     }
 
-    /// How many runs of full blocks and how many others: what the memory is proportional to.
+    /// How many chunks and how many blocks that are taken in part: what the memory is proportional to.
     pub fn parts(&self) -> usize {
-        [&self.v4, &self.v6].map(|blocks| blocks.full.0.len() + blocks.partial.len()).iter().sum()
+        [&self.v4, &self.v6].map(|blocks| blocks.chunks.len() + blocks.partial.len()).iter().sum()
     }
 }
 
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn consecutive_addresses_of_a_64_cost_one_run_and_what_is_begun() {
+    fn consecutive_addresses_of_a_64_cost_one_chunk_and_what_is_begun() {
         let range: AddressRange = "fd00::/64".parse().unwrap();
         let mut taken = Taken::default();
         for _ in 0..10_000 {
@@ -306,31 +310,53 @@ mod tests {
         assert_eq!((taken.parts(), taken.count(&range)), (2, 10_000));
     }
 
+    #[test]
+    fn a_full_chunk_costs_nothing_but_itself_and_nothing_is_left_of_an_empty_one() {
+        let range: AddressRange = "10.0.0.0/15".parse().unwrap();
+        let mut taken = Taken::default();
+        let all = || (0..1_u128 << 17).map(|offset| from_bits(IpFamily::IPv4, (10 << 24) + offset));
+        all().for_each(|address| taken.take(address));
+        assert_eq!((taken.parts(), taken.count(&range), taken.lowest_free(&range)), (2, 1 << 17, None));
+        let within: AddressRange = "10.0.200.7-10.1.3.2".parse().unwrap();
+        assert_eq!(taken.count(&within), within.len());
+        taken.free(ip("10.1.2.3"));
+        assert_eq!(taken.lowest_free(&range), Some(ip("10.1.2.3")));
+        all().for_each(|address| taken.free(address));
+        assert_eq!((taken.parts(), taken.count(&range)), (0, 0));
+    }
+
     proptest! {
         #[test]
         fn what_is_taken_is_a_set_of_addresses(
             steps in prop::collection::vec((any::<bool>(), 0_u32..4, 0_u32..300), 0..60),
             (first, length) in (0_u32..1500, 0_u32..1500),
         ) {
-            let mut taken = Taken::default();
+            let (mut taken, mut watching) = (Taken::default(), Taken::default());
             let mut model = BTreeSet::new();
-            let at = |offset: u32| from_bits(IpFamily::IPv4, 0xC000_0080 + u128::from(offset));
+            // Two blocks before the end of a chunk.
+            let at = |offset: u32| from_bits(IpFamily::IPv4, 0xC000_FE80 + u128::from(offset));
             for (take, from, count) in steps {
                 // Whole blocks and parts of them.
                 for offset in from * 256..from * 256 + count {
-                    if take { taken.take(at(offset)); model.insert(offset); }
-                    else { taken.free(at(offset)); model.remove(&offset); }
+                    if take { taken.take(at(offset)); watching.take(at(offset)); model.insert(offset); }
+                    else { taken.free(at(offset)); watching.free(at(offset)); model.remove(&offset); }
                 }
                 let range = AddressRange::new(at(first), at(first + length)).unwrap();
+                prop_assert_eq!(watching.count(&range), taken.count(&range));
+                // From the second step on it is counted along.
+                if watching.v4.watched.is_empty() {
+                    watching.watch(&[AddressRange::new(at(1600), at(1700)).unwrap(), range]);
+                }
                 let free = (first..=first + length).find(|offset| !model.contains(offset));
                 prop_assert_eq!(taken.lowest_free(&range), free.map(at));
                 prop_assert_eq!(taken.count(&range), model.range(first..=first + length).count() as u128);
+                prop_assert_eq!(taken.count(&"::ffff:0:0/96".parse().unwrap()), 0);
+                prop_assert_eq!(taken.count(&"0.0.0.0/0".parse().unwrap()), model.len() as u128);
                 prop_assert_eq!(taken.contains(at(first)), model.contains(&first));
-                let full: Vec<_> = taken.v4.full.0.iter().map(|(a, b)| (*a, *b)).collect();
-                prop_assert!(full.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "runs touch: {full:?}");
                 let is_partial = |bits: &Bits| *bits != Bits::ALL && *bits != Bits::default();
                 prop_assert!(taken.v4.partial.values().all(is_partial));
-                prop_assert!(taken.v4.partial.keys().all(|block| taken.v4.full.around(*block).is_none()));
+                prop_assert!(taken.v4.partial.keys().all(|block| !taken.v4.is_full(*block)));
+                prop_assert!(taken.v4.chunks.values().all(|chunk| chunk.taken > 0));
             }
         }
     }

@@ -4,14 +4,14 @@
 //! clock is the caller's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
-use api::AddressRange;
 use foldhash::fast::RandomState;
 
-use crate::inputs::ServiceKey;
+use crate::inputs::{Group, ServiceKey, Word};
 
 /// How many addresses of one group may be reserved: they are written to its status. Beyond that the oldest ends.
 pub const MAX_PER_GROUP: usize = 500;
@@ -30,25 +30,45 @@ pub struct Reservation {
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub struct Reservations {
-    by_address: BTreeMap<IpAddr, Reservation>,
+    by_address: HashMap<IpAddr, Kept, RandomState>,
     by_service: HashMap<ServiceKey, Vec<IpAddr>, RandomState>,
-    by_end: BTreeSet<(i64, IpAddr)>,
+    /// Group → when they end.
+    by_group: HashMap<Word, BTreeSet<(i64, IpAddr)>, RandomState>,
+}
+
+/// One of them, and the group that has the address.
+#[derive(Clone, Debug)]
+struct Kept {
+    reservation: Reservation,
+    group: Word,
 }
 
 impl Reservations {
-    /// Adds one, in the place of another for the same address.
-    pub fn add(&mut self, reservation: Reservation) {
+    /// Adds one for an address of the group, in the place of another for the same address.
+    pub fn add(&mut self, reservation: Reservation, group: &Group) {
         let address = reservation.address;
         self.remove(address);
-        self.by_end.insert((reservation.until, address));
+        self.add_to_group(&group.name, (reservation.until, address));
         self.by_service.entry(reservation.service.clone()).or_default().push(address);
-        self.by_address.insert(address, reservation);
+        self.by_address.insert(address, Kept { reservation, group: group.name.clone() });
+    }
+
+    fn add_to_group(&mut self, group: &Word, end: (i64, IpAddr)) {
+        match self.by_group.get_mut(group) {
+            Some(ends) => ends.insert(end),
+            None => self.by_group.entry(group.clone()).or_default().insert(end),
+        };
     }
 
     /// Ends one.
     pub fn remove(&mut self, address: IpAddr) -> Option<Reservation> {
-        let reservation = self.by_address.remove(&address)?;
-        self.by_end.remove(&(reservation.until, address));
+        if self.by_address.is_empty() {
+            return None;
+        }
+        let Kept { reservation, group } = self.by_address.remove(&address)?;
+        if let Some(ends) = self.by_group.get_mut(&group) {
+            ends.remove(&(reservation.until, address));
+        }
         if let Some(addresses) = self.by_service.get_mut(&reservation.service) {
             addresses.retain(|known| *known != address);
             if addresses.is_empty() {
@@ -60,14 +80,11 @@ impl Reservations {
 
     /// The one for this address.
     pub fn get(&self, address: IpAddr) -> Option<&Reservation> {
-        if self.by_address.is_empty() { None } else { self.by_address.get(&address) }
+        self.by_address.get(&address).map(|kept| &kept.reservation)
     }
 
     /// The addresses that wait for this Service, in the order in which it left them.
     pub fn of(&self, service: &ServiceKey) -> &[IpAddr] {
-        if self.by_service.is_empty() {
-            return &[];
-        }
         self.by_service.get(service).map_or(&[], Vec::as_slice)
     }
 
@@ -78,21 +95,48 @@ impl Reservations {
 
     /// All, by address.
     pub fn iter(&self) -> impl Iterator<Item = &Reservation> {
-        self.by_address.values()
+        let mut all: Vec<&Reservation> = self.by_address.values().map(|kept| &kept.reservation).collect();
+        all.sort_unstable_by_key(|reservation| reservation.address);
+        all.into_iter()
     }
 
-    /// Those for addresses of a range.
-    pub fn within(&self, range: &AddressRange) -> impl Iterator<Item = &Reservation> {
-        self.by_address.range(range.first()..=range.last()).map(|(_, reservation)| reservation)
+    /// Those for addresses of the group, by address.
+    pub fn of_group(&self, group: &str) -> impl Iterator<Item = &Reservation> {
+        let ends = self.by_group.get(group).into_iter().flatten();
+        let addresses: BTreeSet<IpAddr> = ends.map(|(_, address)| *address).collect();
+        addresses.into_iter().filter_map(|address| self.get(address))
+    }
+
+    /// The first one to end of a group that has more than [`MAX_PER_GROUP`].
+    pub fn surplus(&self, group: &str) -> Option<IpAddr> {
+        let ends = self.by_group.get(group).filter(|ends| ends.len() > MAX_PER_GROUP)?;
+        ends.first().map(|(_, address)| *address)
+    }
+
+    /// The groups are others: `group_of` has an address now. One whose address is in no group stays as it is.
+    pub fn regroup<'a>(&mut self, group_of: impl Fn(IpAddr) -> Option<&'a Arc<Group>>) {
+        self.by_group.clear();
+        let mut ends = Vec::with_capacity(self.by_address.len());
+        for (address, kept) in &mut self.by_address {
+            if let Some(group) = group_of(*address) {
+                kept.group = group.name.clone();
+            }
+            ends.push((kept.group.clone(), (kept.reservation.until, *address)));
+        }
+        ends.iter().for_each(|(group, end)| self.add_to_group(group, *end));
+    }
+
+    fn first(&self) -> Option<(i64, IpAddr)> {
+        self.by_group.values().filter_map(BTreeSet::first).min().copied()
     }
 
     /// The first one that has ended by now.
     pub fn ended(&self, now: i64) -> Option<IpAddr> {
-        self.by_end.first().filter(|(until, _)| *until <= now).map(|(_, address)| *address)
+        self.first().filter(|(until, _)| *until <= now).map(|(_, address)| address)
     }
 
     /// When the next one ends.
     pub fn next_end(&self) -> Option<i64> {
-        self.by_end.first().map(|(until, _)| *until)
+        self.first().map(|(until, _)| until)
     }
 }

@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use api::names::{DEFAULT_SERVICE_GROUP, annotation};
 
 use crate::{
-    inputs::{Group, Groups, Service},
+    inputs::{Group, Groups, Service, Word, scope::Claims},
     waiting::Wait,
 };
 
@@ -64,14 +64,24 @@ pub fn named<'a>(name: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Probl
 
 /// The group of this name where Services of the namespace may use it, or what is wrong with that.
 pub fn usable<'a>(name: &str, namespace: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
+    usable_with(name, namespace, groups.claims(namespace), groups)
+}
+
+/// The same where it is known already what groups say about the namespace.
+fn usable_with<'a>(
+    name: &str,
+    namespace: &str,
+    claims: Option<&Claims>,
+    groups: &'a Groups,
+) -> Result<&'a Arc<Group>, Problem> {
     let group = named(name, groups)?;
-    permitted(group, namespace, groups).map(|()| group)
+    permitted(group, namespace, claims).map(|()| group)
 }
 
 /// Whether Services of the namespace may use the group: a boundary holds in both directions.
-fn permitted(group: &Group, namespace: &str, groups: &Groups) -> Result<(), Problem> {
+fn permitted(group: &Group, namespace: &str, claims: Option<&Claims>) -> Result<(), Problem> {
     let name = &group.name;
-    let message = match groups.claims(namespace).filter(|claims| claims.is_bounded) {
+    let message = match claims.filter(|claims| claims.is_bounded) {
         _ if group.scope.is_enforced && !group.scope.lists(namespace) => format!(
             "ServiceGroup {name} serves only Services of the namespaces that it lists (enforceNamespaces), and \
              {namespace} is not one of them: name another group with the annotation {}, or add the namespace to it",
@@ -88,7 +98,7 @@ fn permitted(group: &Group, namespace: &str, groups: &Groups) -> Result<(), Prob
     Err(Problem { reason: "namespace_refused", message, wait })
 }
 
-fn joined<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+fn joined<'a>(names: impl Iterator<Item = &'a Word>) -> String {
     names.map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
 }
 
@@ -107,11 +117,13 @@ pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<Choice<'a>, 
     if let Some(name) = service.facts.requests.owners_group() {
         return Ok(Choice { group: usable(name, namespace, groups)?, warning: None });
     }
-    let Some(claims) = groups.claims(namespace) else {
-        return Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP, namespace, groups)?, warning: None });
+    let claims = groups.claims(namespace);
+    let usable = |name: &str| usable_with(name, namespace, claims, groups);
+    let Some(claims) = claims else {
+        return Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP)?, warning: None });
     };
     if let Some(name) = claims.default_group() {
-        return Ok(Choice { group: usable(name, namespace, groups)?, warning: None });
+        return Ok(Choice { group: usable(name)?, warning: None });
     }
     let listed = joined(claims.groups());
     let several = format!(
@@ -125,7 +137,7 @@ pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<Choice<'a>, 
         return Err(Problem { reason: "namespace_ambiguous", message, wait });
     }
     let warning = format!("{several}, so {DEFAULT_SERVICE_GROUP} is used: {mend}");
-    Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP, namespace, groups)?, warning: Some(warning) })
+    Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP)?, warning: Some(warning) })
 }
 
 /// The one group that has all the addresses the owner asks for, which may be the one that the owner names beside
@@ -139,15 +151,12 @@ pub fn by_addresses<'a>(
         Some(name) => named_with(name, addresses, groups)?,
         None => holding(addresses, groups)?,
     };
-    permitted(group, service.key.namespace(), groups).map(|()| group)
+    let namespace = service.key.namespace();
+    permitted(group, namespace, groups.claims(namespace)).map(|()| group)
 }
 
 /// The group of this name, if it has all the addresses.
-fn named_with<'a>(
-    name: &Arc<str>,
-    addresses: &[IpAddr],
-    groups: &'a Groups,
-) -> Result<&'a Arc<Group>, Problem> {
+fn named_with<'a>(name: &Word, addresses: &[IpAddr], groups: &'a Groups) -> Result<&'a Arc<Group>, Problem> {
     let group = named(name, groups)?;
     let Some(address) = addresses.iter().find(|address| !group.contains(**address)) else { return Ok(group) };
     let message = left_out(*address, [group]).unwrap_or_else(|| {

@@ -29,6 +29,7 @@ use crate::inputs::{
     Live, Service, ServiceKey,
     group::GroupObject,
     lease::{Members, NodeLease},
+    listed::Listed,
     object::ServiceObject,
     words::Words,
 };
@@ -83,26 +84,26 @@ pub fn watch(client: &Client, namespace: &str, default_class: bool) -> (JoinSet<
 async fn services(api: Api<ServiceObject>, default_class: bool, changes: mpsc::Sender<Change>) {
     let stream = watcher(api, watcher::Config::default()).backoff(Pause::default());
     pin_mut!(stream);
-    let (mut listed, mut begun) = (Vec::new(), Instant::now());
+    let (mut listed, mut begun) = (Listed::default(), Instant::now());
     let mut words = Words::default();
     let mut read = |object: &ServiceObject| {
         let mut service = Service::from_object(object, default_class)?;
         words.share(&mut service);
-        Some(Arc::new(service))
+        Some(service)
     };
     while let Some(event) = stream.next().await {
         let change = match event {
             Ok(Event::Init) => {
-                (listed, begun) = (Vec::new(), Instant::now());
+                (listed, begun) = (Listed::default(), Instant::now());
                 continue;
             }
             Ok(Event::InitApply(object)) => {
-                listed.extend(read(&object));
+                read(&object).into_iter().for_each(|service| listed.add(service));
                 continue;
             }
-            Ok(Event::InitDone) => Change::Services(mem::take(&mut listed), begun),
+            Ok(Event::InitDone) => Change::Services(mem::take(&mut listed).settle(), begun),
             Ok(Event::Apply(object)) => match read(&object) {
-                Some(service) => Change::Service(service, Instant::now()),
+                Some(service) => Change::Service(Arc::new(service), Instant::now()),
                 None => Change::ServiceGone(key(&object)),
             },
             Ok(Event::Delete(object)) => Change::ServiceGone(key(&object)),

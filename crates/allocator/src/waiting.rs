@@ -3,14 +3,13 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
 };
 
 use api::IpFamily;
 use foldhash::fast::RandomState;
 
 use crate::{
-    inputs::{Service, ServiceKey, group::GroupChanges},
+    inputs::{Service, ServiceKey, Word, group::GroupChanges},
     select::Problem,
 };
 
@@ -18,22 +17,22 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// The group appears, is accepted, or changes.
-    Group(Arc<str>),
+    Group(Word),
     /// In this namespace groups say something else, or the group changes.
-    Boundary(Arc<str>, Arc<str>),
+    Boundary(Word, Word),
     /// Any group appears or changes.
     AnyGroup,
     /// An address of the family in the group is freed, or the group changes.
-    Room(Arc<str>, IpFamily),
+    Room(Word, IpFamily),
     /// With `multiPool`: an address of the family in the group is freed, one of its subnets comes to have a live
     /// node, or the group changes.
-    Ranges(Arc<str>, IpFamily),
+    Ranges(Word, IpFamily),
     /// The address is freed by somebody or left by a stranger, or a holder of it changes.
     Address(IpAddr),
     /// The IPAM provider of this group answers again.
-    Provider(Arc<str>),
+    Provider(Word),
     /// In this namespace somebody who has this sharing key changes, comes to an address or leaves one.
-    Key(Box<str>, Arc<str>),
+    Key(Box<str>, Word),
 }
 
 /// Creation time and key: the order in which Services are served.
@@ -53,6 +52,12 @@ pub struct Waiter {
     pub message: String,
 }
 
+impl Waiter {
+    fn is_on_key(&self) -> bool {
+        self.partner.is_some() || matches!(self.wait, Some(Wait::Key(..)))
+    }
+}
+
 /// Everybody who waits.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {
@@ -60,6 +65,8 @@ pub struct Waiting {
     by_wait: HashMap<Wait, BTreeSet<Turn>, RandomState>,
     /// Those who wait for something else and have a sharing key, by that.
     by_partner: HashMap<Wait, BTreeSet<Turn>, RandomState>,
+    /// How many wait for somebody with their sharing key, for that alone or beside something else.
+    on_keys: usize,
 }
 
 impl Waiting {
@@ -79,8 +86,10 @@ impl Waiting {
             self.by_partner.entry(partner.clone()).or_default().insert(turn.clone());
         }
         let is_news = old.is_none_or(|old| old.message != message);
-        let by_namespace = requests.owners_group().is_none() && requests.addresses == Ok(Vec::new());
-        self.waiters.insert(service.key.clone(), Waiter { turn, wait, partner, by_namespace, message });
+        let by_namespace = requests.owners_group().is_none() && requests.asks_for_no_addresses();
+        let waiter = Waiter { turn, wait, partner, by_namespace, message };
+        self.on_keys += usize::from(waiter.is_on_key());
+        self.waiters.insert(service.key.clone(), waiter);
         is_news
     }
 
@@ -92,6 +101,7 @@ impl Waiting {
         let waiter = self.waiters.remove(service)?;
         take_out(&mut self.by_wait, waiter.wait.as_ref(), &waiter.turn);
         take_out(&mut self.by_partner, waiter.partner.as_ref(), &waiter.turn);
+        self.on_keys -= usize::from(waiter.is_on_key());
         Some(waiter)
     }
 
@@ -151,6 +161,11 @@ impl Waiting {
     /// What is waited on with `multiPool`.
     pub fn on_ranges(&self) -> Vec<Wait> {
         self.by_wait.keys().filter(|wait| matches!(wait, Wait::Ranges(..))).cloned().collect()
+    }
+
+    /// Whether anybody waits for somebody with a sharing key.
+    pub fn is_any_on_key(&self) -> bool {
+        self.on_keys > 0
     }
 
     /// How many wait.

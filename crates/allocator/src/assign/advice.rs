@@ -9,8 +9,10 @@ use crate::inputs::Service;
 /// A Service is evaluated once, so `multiPool` on one that has its addresses waits for a fresh evaluation.
 pub fn advice(service: &Service, context: Context<'_>, edge: Edge) -> Option<Note> {
     let facts = &service.facts;
-    let is_asked_for = facts.requests.re_evaluate || facts.requests.addresses != Ok(Vec::new());
-    if !edge.multi_pool_asked || facts.ingress.is_empty() || is_asked_for {
+    if !edge.multi_pool_asked || facts.ingress.is_empty() {
+        return None;
+    }
+    if facts.requests.re_evaluate || !facts.requests.asks_for_no_addresses() {
         return None;
     }
     let group = context.groups.get(facts.brand.allocated_from.as_ref()?)?;

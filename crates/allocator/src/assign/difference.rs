@@ -2,13 +2,10 @@
 
 use std::net::IpAddr;
 
-use api::{
-    PoolType,
-    names::{PURELB, annotation},
-};
+use api::{PoolType, names::annotation};
 
-use super::{Annotations, Context, Decision, Note, Text, Write, target::Target};
-use crate::inputs::{Service, compact::Addresses};
+use super::{Annotation, Annotations, Context, Decision, Note, Write, target::Target};
+use crate::inputs::{Service, compact::Addresses, service::Facts};
 
 /// What an owner and an operator have to know of a local pool.
 pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this version announces none of them yet: remote pools are announced";
@@ -16,45 +13,22 @@ pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this v
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> Decision {
     let facts = &service.facts;
-    let mut annotations = Annotations::new();
-    let mut set = |differs: bool, name: &'static str, value: Option<Text>| {
-        if differs {
-            annotations.push((name, value));
-        }
-    };
-    let brand = &facts.brand;
-    set(!brand.allocated_by_us, annotation::ALLOCATED_BY, Some(Text::Word(PURELB)));
-    set(
-        brand.allocated_from.as_ref() != Some(&target.group),
-        annotation::ALLOCATED_FROM,
-        Some(Text::Name(target.group.clone())),
-    );
+    let annotations = annotations(service, &target);
     let pool_type = target.pool_type;
-    set(brand.pool_type != Some(pool_type), annotation::POOL_TYPE, Some(Text::Word(pool_type.as_str())));
-    set(
-        facts.requests.group.as_ref() != Some(&target.group),
-        annotation::SERVICE_GROUP,
-        Some(Text::Name(target.group.clone())),
-    );
-    set(facts.requests.re_evaluate, annotation::RE_EVALUATE, None);
-    if brand.announced && pool_type == PoolType::Remote {
-        set(true, annotation::ANNOUNCING_IPV4, None);
-        set(true, annotation::ANNOUNCING_IPV6, None);
-    }
     let cluster_policy = cluster_policy(service, &target, context);
     let mut notes = target.notes;
-    let minus = |a: &[IpAddr], b: &[IpAddr]| -> Addresses {
-        a.iter().copied().filter(|address| !b.contains(address)).collect()
+    let (gained, lost) = match facts.ingress.is_empty() {
+        true => (target.addresses.clone(), Addresses::new()),
+        false => (target.addresses.without(&facts.ingress), facts.ingress.without(&target.addresses)),
     };
-    let (gained, lost) = (minus(&target.addresses, &facts.ingress), minus(&facts.ingress, &target.addresses));
     if !gained.is_empty() {
         if pool_type == PoolType::Local {
             notes.push(Note::Warning(format!("ServiceGroup {}: {UNANNOUNCED}", target.group)));
         }
         notes.push(Note::Assigned(gained, target.group.clone()));
     }
-    notes.extend(lost.iter().filter_map(|address| left_to(*address, service, context)));
     if !lost.is_empty() {
+        notes.extend(lost.iter().filter_map(|address| left_to(*address, service, context)));
         notes.push(Note::Released(lost));
     }
     let write = Write {
@@ -67,7 +41,25 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
     if write.ingress.is_some() || !write.annotations.is_empty() || write.cluster_policy.is_some() {
         return Decision::Write(write);
     }
-    write.problem.map_or(Decision::Keep, Decision::Refuse)
+    write.problem.map_or(Decision::Keep, |problem| Decision::Refuse(*problem))
+}
+
+/// What of our annotations is not as it should be.
+fn annotations(service: &Service, target: &Target) -> Annotations {
+    let Facts { brand, requests, .. } = &service.facts;
+    let differs = [
+        (!brand.allocated_by_us, Annotation::AllocatedBy),
+        (brand.allocated_from.as_ref() != Some(&target.group), Annotation::AllocatedFrom),
+        (brand.pool_type != Some(target.pool_type), Annotation::PoolType),
+        (requests.group.as_ref() != Some(&target.group), Annotation::ServiceGroup),
+    ];
+    let set = differs.into_iter().filter_map(|(differs, name)| differs.then_some(name));
+    let mut annotations = Annotations::setting(set, &target.group, target.pool_type);
+    annotations.remove(requests.re_evaluate.then_some(Annotation::ReEvaluate));
+    if brand.announced && target.pool_type == PoolType::Remote {
+        annotations.remove([Annotation::AnnouncingIPv4, Annotation::AnnouncingIPv6]);
+    }
+    annotations
 }
 
 /// Why a Service loses an address that its owner has not given up.

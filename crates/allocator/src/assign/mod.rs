@@ -3,26 +3,27 @@
 //! Every rule of what a Service owner sees is here, and each is a row of a table test.
 
 mod advice;
+mod annotations;
 mod difference;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use advice::advice;
+pub use annotations::{Annotation, Annotations};
 pub use difference::UNANNOUNCED;
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use api::{
     AddressRange,
     address::{from_bits, to_bits},
-    names::annotation,
 };
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::{
     external::{Ask, Provided},
-    inputs::{Groups, Live, Service, compact::Addresses, service::Ownership},
+    inputs::{Groups, Live, Service, Word, compact::Addresses, service::Ownership},
     ledger::{Conflict, Ledger},
     reservation::Reservations,
     select::Problem,
@@ -45,6 +46,8 @@ pub struct Context<'a> {
     pub reservations: &'a Reservations,
     /// What an IPAM provider has given to the Service; collects what it is to be asked.
     pub provided: &'a Provided,
+    /// What the Service holds.
+    pub held: &'a [IpAddr],
 }
 
 impl Context<'_> {
@@ -89,7 +92,6 @@ pub struct Edge {
 
 /// What is to happen to a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and a box for it costs time")]
 pub enum Decision {
     /// It is none of ours.
     Leave,
@@ -108,46 +110,24 @@ pub enum Decision {
 pub struct Write {
     /// All addresses that are to be published, in order; `None`: the status stays as it is.
     pub ingress: Option<Addresses>,
-    /// Annotations to set or, with `None`, to remove.
+    /// Annotations to set and to take away.
     pub annotations: Annotations,
     /// Before that, in a request of its own: `externalTrafficPolicy` becomes `Cluster`, for this reason.
     pub cluster_policy: Option<&'static str>,
     /// What its owner is told when it is written.
     pub notes: Notes,
     /// What could nevertheless not be given.
-    pub problem: Option<Problem>,
+    pub problem: Option<Box<Problem>>,
 }
-
-/// Annotations to set or, with `None`, to remove: four on a Service that is served for the first time.
-pub type Annotations = SmallVec<[(&'static str, Option<Text>); 4]>;
 
 /// What to tell the owner; nearly always one thing.
 pub type Notes = SmallVec<[Note; 1]>;
-
-/// The value of an annotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Text {
-    /// One of a few words.
-    Word(&'static str),
-    /// A name.
-    Name(Arc<str>),
-}
-
-impl Text {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Text::Word(word) => word,
-            Text::Name(name) => name,
-        }
-    }
-}
 
 /// Something to tell the owner: an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// These addresses were assigned from the group.
-    Assigned(Addresses, Arc<str>),
+    Assigned(Addresses, Word),
     /// These addresses were released.
     Released(Addresses),
     /// Configuration that works, but hardly as meant.
@@ -189,18 +169,15 @@ fn end(service: &Service, edge: Edge) -> Decision {
 /// The annotations of ours that are there, to be removed.
 fn remove_annotations(service: &Service) -> Annotations {
     let (brand, requests) = (&service.facts.brand, &service.facts.requests);
-    let announced = brand.announced;
-    [
-        (brand.allocated_by_us, annotation::ALLOCATED_BY),
-        (brand.allocated_from.is_some(), annotation::ALLOCATED_FROM),
-        (brand.pool_type.is_some(), annotation::POOL_TYPE),
-        (requests.group_is_ours, annotation::SERVICE_GROUP),
-        (announced, annotation::ANNOUNCING_IPV4),
-        (announced, annotation::ANNOUNCING_IPV6),
-    ]
-    .into_iter()
-    .filter_map(|(is_there, name)| is_there.then_some((name, None)))
-    .collect()
+    let there = [
+        (brand.allocated_by_us, Annotation::AllocatedBy),
+        (brand.allocated_from.is_some(), Annotation::AllocatedFrom),
+        (brand.pool_type.is_some(), Annotation::PoolType),
+        (requests.group_is_ours, Annotation::ServiceGroup),
+        (brand.announced, Annotation::AnnouncingIPv4),
+        (brand.announced, Annotation::AnnouncingIPv6),
+    ];
+    Annotations::removing(there.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)))
 }
 
 /// A status that another controller wrote: nothing that says it is ours, and addresses that are not.
@@ -227,26 +204,27 @@ fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision
         .filter(|address| context.ledger.must_yield_to(*address, service).is_some())
         .collect();
     // One shot, whatever comes of it.
-    let one_shot = service.facts.requests.re_evaluate.then_some((annotation::RE_EVALUATE, None));
+    let one_shot = service.facts.requests.re_evaluate.then_some(Annotation::ReEvaluate);
     if yielded.is_empty() {
         return match one_shot {
             None => Decision::Refuse(problem),
             Some(annotation) => Decision::Write(Write {
-                annotations: smallvec![annotation],
-                problem: Some(problem),
+                annotations: Annotations::removing([annotation]),
+                problem: Some(problem.into()),
                 ..Write::default()
             }),
         };
     }
-    let mut annotations = if staying.is_empty() { remove_annotations(service) } else { Annotations::new() };
-    annotations.extend(one_shot);
+    let mut annotations =
+        if staying.is_empty() { remove_annotations(service) } else { Annotations::default() };
+    annotations.remove(one_shot);
     let mut notes: Notes = yielded.iter().filter_map(|address| left_to(*address, service, context)).collect();
     notes.push(Note::Released(yielded));
     Decision::Write(Write {
         ingress: Some(staying),
         annotations,
         notes,
-        problem: Some(problem),
+        problem: Some(problem.into()),
         ..Write::default()
     })
 }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Desk, Effect, Order, entry::is_older};
+use super::{
+    Desk, Effect, Order,
+    entry::{Behind, is_older},
+};
 use crate::{
     inputs::{Service, ServiceKey},
     select::Problem,
@@ -92,7 +95,8 @@ impl Desk {
             // What is known is younger than every attempt to write.
             self.look_again(key);
         } else {
-            (entry.behind, entry.unsure) = (Some(Box::new(order.version.clone())), order.unanswered > 0);
+            let behind = Behind { version: order.version.clone(), is_unsure: order.unanswered > 0 };
+            entry.behind = Some(Box::new(behind));
             self.try_later(key);
         }
     }
@@ -122,7 +126,7 @@ impl Desk {
             self.look_again(key);
             return;
         }
-        let (service, seen) = (entry.service.clone(), entry.seen);
+        let (service, seen) = (entry.service.clone(), entry.seen.into());
         let woken = self.engine.sync(&service);
         self.try_later(key);
         self.wake(woken, seen);
@@ -154,7 +158,7 @@ impl Desk {
             Arc::from(after)
         });
         entry.failures = 0;
-        entry.written = Some(now);
+        entry.written = Some(now.into());
         let again = mem::take(&mut entry.again);
         let is_left = after.is_none() && !is_older(&order.version, &entry.service.resource_version);
         if let Some(after) = after

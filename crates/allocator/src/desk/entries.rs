@@ -1,8 +1,5 @@
 //! Every Service that is known, by its key, which is kept only within the Service.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::entry::Entry;
@@ -12,7 +9,6 @@ use crate::inputs::ServiceKey;
 #[derive(Default)]
 pub(super) struct Entries {
     table: HashTable<Entry>,
-    hasher: RandomState,
 }
 
 impl Entries {
@@ -30,22 +26,21 @@ impl Entries {
     }
 
     pub(super) fn get(&self, key: &ServiceKey) -> Option<&Entry> {
-        self.table.find(self.hasher.hash_one(key), |entry| entry.service.key == *key)
+        self.table.find(key.spread_hash(), |entry| entry.service.key == *key)
     }
 
     pub(super) fn get_mut(&mut self, key: &ServiceKey) -> Option<&mut Entry> {
-        self.table.find_mut(self.hasher.hash_one(key), |entry| entry.service.key == *key)
+        self.table.find_mut(key.spread_hash(), |entry| entry.service.key == *key)
     }
 
     /// Adds a Service that is not known.
     pub(super) fn insert(&mut self, entry: Entry) {
-        let Entries { table, hasher } = self;
-        let hash = hasher.hash_one(&entry.service.key);
-        table.insert_unique(hash, entry, |entry| hasher.hash_one(&entry.service.key));
+        let hash = entry.service.key.spread_hash();
+        self.table.insert_unique(hash, entry, |entry| entry.service.key.spread_hash());
     }
 
     pub(super) fn remove(&mut self, key: &ServiceKey) -> Option<Entry> {
-        let found = self.table.find_entry(self.hasher.hash_one(key), |entry| entry.service.key == *key);
+        let found = self.table.find_entry(key.spread_hash(), |entry| entry.service.key == *key);
         Some(found.ok()?.remove().0)
     }
 }

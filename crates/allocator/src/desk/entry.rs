@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use super::moment::Moment;
 use crate::{
     assign::{Edge, Write},
     inputs::{Service, compact::ShortText, service::Ownership},
@@ -10,10 +11,15 @@ use crate::{
 /// A Service and what is going on with it.
 pub(super) struct Entry {
     pub(super) service: Arc<Service>,
+    /// When the change that is not yet decided about was seen.
+    pub(super) seen: Moment,
+    /// When our last write was answered.
+    pub(super) written: Option<Moment>,
+    /// A write came too late: what was there first has still to be seen. Until then nothing is decided, and the
+    /// ledger keeps what it has.
+    pub(super) behind: Option<Box<Behind>>,
     /// What has changed since the last decision.
     pub(super) edge: Edge,
-    /// When the change that is not yet decided about was seen.
-    pub(super) seen: Instant,
     /// A write is under way; the ledger holds what it may publish.
     pub(super) in_flight: bool,
     /// Something has changed while a write was under way.
@@ -22,42 +28,42 @@ pub(super) struct Entry {
     pub(super) gone: bool,
     /// A list lacked the Service while a write was under way.
     pub(super) missing: bool,
-    /// A write that was conditional on this version came too late: what was there first has still to be seen.
-    /// Until then nothing is decided, and the ledger keeps what it has.
-    pub(super) behind: Option<Box<ShortText>>,
-    /// The write that came too late may have come too late for one of its own repetitions.
-    pub(super) unsure: bool,
     /// Writes in a row that were of no use.
-    pub(super) failures: u32,
-    /// When our last write was answered.
-    pub(super) written: Option<Instant>,
+    pub(super) failures: u8,
+}
+
+/// A write that came too late.
+pub(super) struct Behind {
+    /// What it was conditional on.
+    pub(super) version: ShortText,
+    /// It may have come too late for one of its own repetitions.
+    pub(super) is_unsure: bool,
 }
 
 impl Entry {
     pub(super) fn new(service: Arc<Service>, seen: Instant) -> Entry {
         Entry {
             service,
+            seen: seen.into(),
+            written: None,
+            behind: None,
             edge: Edge::default(),
-            seen,
             in_flight: false,
             again: false,
             gone: false,
             missing: false,
-            behind: None,
-            unsure: false,
             failures: 0,
-            written: None,
         }
     }
 
     /// Whether what was there before a write of ours has still to be seen.
     pub(super) fn is_behind(&self) -> bool {
-        self.behind.as_ref().is_some_and(|version| !is_older(version, &self.service.resource_version))
+        self.behind.as_ref().is_some_and(|behind| !is_older(&behind.version, &self.service.resource_version))
     }
 
     /// Whether what a write has left on the Service may be younger than something that was begun then.
     pub(super) fn may_be_younger_than(&self, begun: Instant) -> bool {
-        self.in_flight || self.written.is_some_and(|written| written > begun)
+        self.in_flight || self.written.is_some_and(|written| written > begun.into())
     }
 }
 
@@ -112,8 +118,8 @@ impl Edge {
                 && old.facts.ownership == Ownership::Ours
                 && old.facts.brand.allocated_by_us,
             multi_pool_asked: is_same_object
-                && new.facts.requests.multi_pool == Ok(Some(true))
-                && old.facts.requests.multi_pool != Ok(Some(true)),
+                && new.facts.requests.multi_pool() == Ok(Some(true))
+                && old.facts.requests.multi_pool() != Ok(Some(true)),
         }
     }
 

@@ -16,6 +16,7 @@ mod answers;
 mod dirty;
 mod entries;
 mod entry;
+mod moment;
 mod provided;
 #[cfg(test)]
 mod tests;
@@ -225,7 +226,7 @@ impl Desk {
         if entry.is_behind() || !is_changed && !was_behind {
             return;
         }
-        entry.seen = seen;
+        entry.seen = seen.into();
         self.look_again(&key);
         self.touch(&old.facts.ingress);
     }
@@ -252,8 +253,7 @@ impl Desk {
         }
         // Nothing newer is there: the API server has refused for nothing. What a repetition may still bring stays
         // reserved.
-        if entry.unsure {
-            entry.behind = None;
+        if entry.behind.take_if(|behind| behind.is_unsure).is_some() {
             self.dirty.push(key.clone());
         } else {
             self.look_again(key);
@@ -262,12 +262,6 @@ impl Desk {
 
     /// Other groups.
     pub fn set_groups(&mut self, groups: Groups, now: Instant) {
-        if groups.is_any_sticky() && !self.engine.groups().is_any_sticky() {
-            // What writes may publish that are under way was not noted before.
-            for entry in self.entries.iter().filter(|entry| entry.in_flight || entry.behind.is_some()) {
-                self.engine.note_held_as_unpublished(&entry.service);
-            }
-        }
         let woken = self.engine.set_groups(groups);
         self.wake(woken, now);
     }
@@ -308,7 +302,7 @@ impl Desk {
         }
         let woken = self.engine.retire(&entry.service);
         self.touch(&held);
-        self.wake(woken, entry.seen);
+        self.wake(woken, entry.seen.into());
     }
 
     /// Forgets who is to be decided about: another replica decides.
@@ -335,7 +329,7 @@ impl Desk {
         if entry.behind.is_some() {
             return;
         }
-        let (service, edge, seen) = (entry.service.clone(), mem::take(&mut entry.edge), entry.seen);
+        let (service, edge, seen) = (entry.service.clone(), mem::take(&mut entry.edge), entry.seen.into());
         let outcome = self.engine.decide(&service, edge);
         if let Some(problem) = engine::problem(&outcome.decision)
             && outcome.is_news
@@ -343,7 +337,7 @@ impl Desk {
             self.effects.push_back(Effect::Rejected(service.clone(), problem.clone()));
         }
         if let Some(advice) = outcome.advice {
-            self.effects.push_back(Effect::Advised(service.clone(), advice));
+            self.effects.push_back(Effect::Advised(service.clone(), *advice));
         }
         match outcome.decision {
             Decision::Ask(ask) => {
@@ -369,7 +363,7 @@ impl Desk {
         for service in services {
             if let Some(entry) = self.entries.get_mut(&service) {
                 // What it waited for has come: from now on it is we who take the time.
-                entry.seen = entry.seen.max(now);
+                entry.seen = entry.seen.max(now.into());
                 self.dirty.push(service);
             }
         }
@@ -378,8 +372,8 @@ impl Desk {
     /// The ledger follows what is known to be published, and the Service is decided about again.
     fn look_again(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        (entry.behind, entry.unsure) = (None, false);
-        let (service, seen) = (entry.service.clone(), entry.seen);
+        entry.behind = None;
+        let (service, seen) = (entry.service.clone(), entry.seen.into());
         let woken = self.engine.sync(&service);
         self.touch(&service.facts.ingress);
         self.dirty.push(key.clone());

@@ -9,9 +9,9 @@ mod sticky;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr};
 
-use api::{IpFamily, Pool, PoolType};
+use api::{AddressRange, IpFamily, Pool, PoolType};
 use foldhash::fast::RandomState;
 
 pub use bound::Bound;
@@ -19,8 +19,10 @@ pub use bound::Bound;
 use crate::{
     assign::{Context, Decision, Edge, Note, advice, assign},
     external::{Answer, Provided},
-    inputs::{Groups, Live, Service, ServiceKey, service::Ownership},
-    ledger::Ledger,
+    inputs::{
+        Groups, Live, Service, ServiceKey, Word, compact::Addresses, group::Picking, service::Ownership,
+    },
+    ledger::{Ledger, Seat},
     reservation::Reservations,
     select::Problem,
     waiting::{Wait, Waiting},
@@ -34,8 +36,6 @@ pub struct Engine {
     live: Live,
     waiting: Waiting,
     reservations: Reservations,
-    /// What a write may publish for a Service and nobody has seen yet; only where `stickyFor` is on.
-    unpublished: HashMap<ServiceKey, Vec<IpAddr>>,
     bound: Bound,
     /// Seconds since 1970, as far as we have been told.
     now: i64,
@@ -53,7 +53,7 @@ pub struct Outcome {
     /// The problem of the decision is news to the Service's owner.
     pub is_news: bool,
     /// What the owner has to be told of an edit, beside that.
-    pub advice: Option<Note>,
+    pub advice: Option<Box<Note>>,
     /// Who is to be decided about next because of it.
     pub woken: Vec<ServiceKey>,
 }
@@ -79,13 +79,14 @@ impl Engine {
         &self.bound
     }
 
-    fn context<'a>(&'a self, provided: &'a Provided) -> Context<'a> {
+    fn context<'a>(&'a self, provided: &'a Provided, held: &'a [IpAddr]) -> Context<'a> {
         Context {
             groups: &self.groups,
             ledger: &self.ledger,
             live: &self.live,
             reservations: &self.reservations,
             provided,
+            held,
         }
     }
 
@@ -108,6 +109,9 @@ impl Engine {
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
         self.bound = Bound::new(&self.groups, &self.ledger);
+        let balanced = self.groups.iter().filter(|group| group.picking == Picking::LeastUsed);
+        let watched: Vec<AddressRange> = balanced.flat_map(|group| group.ranges()).collect();
+        self.ledger.watch(&watched);
         let mut woken = self.waiting.on_groups(&self.groups.changes_since(&old));
         woken.extend(self.review_reservations(&old));
         woken
@@ -140,17 +144,20 @@ impl Engine {
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
         let mut freed = self.end_reservations_of(service);
-        let unpublished = self.take_unpublished(service);
+        let seat = self.ledger.seat(&service.key);
         // What our own write has published was reserved before.
-        if self.ledger.is_in_step(service) {
+        if self.ledger.is_in_step(seat, service) {
+            self.ledger.confirm(seat);
             return self.cured_by_leaving(&freed, &freed);
         }
+        let published: Addresses = self.ledger.published_at(seat).iter().copied().collect();
         let mut woken = Vec::new();
         let old_key = self.ledger.sharing_key_of(&service.key).cloned();
         let is_updated = self.ledger.update(service);
         let mut is_changed = is_updated;
         for address in &service.facts.ingress {
-            if self.hold(&[*address], service) || is_updated {
+            let seat = self.ledger.seat(&service.key);
+            if self.hold(seat, &[*address], service) || is_updated {
                 is_changed = true;
                 let others = self.ledger.holders(*address).map(|holder| &holder.service);
                 woken.extend(others.filter(|other| **other != service.key).cloned());
@@ -163,10 +170,12 @@ impl Engine {
         // Created again before it was known to be deleted, it publishes nothing, too.
         let has_gone = service.facts.ownership == Ownership::Ended || service.facts.ingress.is_empty();
         if has_gone {
-            let mut published = empty.clone();
-            published.retain(|address| !unpublished.contains(address));
-            freed.extend(self.reserve_for(&service.key, &published));
+            // For what was never published nobody comes back.
+            let left: Vec<IpAddr> =
+                empty.iter().copied().filter(|address| published.contains(address)).collect();
+            freed.extend(self.reserve_for(&service.key, &left));
         }
+        self.ledger.confirm(self.ledger.seat(&service.key));
         freed.extend(self.not_reserved(empty));
         if is_changed || !left.is_empty() {
             let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
@@ -179,9 +188,9 @@ impl Engine {
 
     /// The Service comes to the addresses, or what is known of it there is brought up to date. Whether that changed
     /// anything.
-    fn hold(&mut self, addresses: &[IpAddr], service: &Service) -> bool {
+    fn hold(&mut self, seat: Seat, addresses: &[IpAddr], service: &Service) -> bool {
         let Engine { ledger, bound, groups, .. } = self;
-        ledger.hold(addresses, service, |address| bound.add(groups, address, service.key.namespace()))
+        ledger.hold(seat, addresses, service, |address| bound.add(groups, address, service.key.namespace()))
     }
 
     /// The Service leaves all other addresses. Those on which nobody is left.
@@ -193,9 +202,12 @@ impl Engine {
     }
 
     /// Who waits on these sharing keys in a namespace that may share with the Service's.
-    fn on_keys(&self, service: &ServiceKey, keys: impl Iterator<Item = Arc<str>>) -> Vec<ServiceKey> {
-        let own = service.namespace();
+    fn on_keys(&self, service: &ServiceKey, keys: impl Iterator<Item = Word>) -> Vec<ServiceKey> {
         let mut woken = Vec::new();
+        if !self.waiting.is_any_on_key() {
+            return woken;
+        }
+        let own = service.namespace();
         for key in keys {
             woken.extend(self.waiting.on(&Wait::Key(own.into(), key.clone())));
             for other in self.groups.united_with(own) {
@@ -207,9 +219,10 @@ impl Engine {
 
     /// Forgets a Service that is gone. Who may be cured by it.
     pub fn forget(&mut self, service: &ServiceKey) -> Vec<ServiceKey> {
-        self.unpublished.remove(service);
         let waiter = self.waiting.remove(service);
-        self.answers.remove(service);
+        if !self.answers.is_empty() {
+            self.answers.remove(service);
+        }
         let mut woken = Vec::new();
         if let Some(gone) = self.ledger.remove(service) {
             for address in &gone.held {
@@ -228,21 +241,19 @@ impl Engine {
 
     /// Decides about a Service and reserves what it is to get.
     pub fn decide(&mut self, service: &Service, edge: Edge) -> Outcome {
-        let provided = Provided::new(self.answers.remove(&service.key));
-        let decision = assign(service, self.context(&provided), edge);
-        let advice = advice(service, self.context(&provided), edge);
+        let answer = if self.answers.is_empty() { None } else { self.answers.remove(&service.key) };
+        let provided = Provided::new(answer);
+        let seat = self.ledger.seat(&service.key);
+        let context = self.context(&provided, self.ledger.held_at(seat));
+        let decision = assign(service, context, edge);
+        let advice = advice(service, context, edge).map(Box::new);
         if let Some(ask) = provided.into_ask() {
             // It waits for what it waited for until the answer is there.
             return Outcome { decision: Decision::Ask(ask), is_news: false, advice: None, woken: Vec::new() };
         }
         let mut is_reserved = false;
         if let Decision::Write(write) = &decision {
-            is_reserved = write.ingress.as_ref().is_some_and(|addresses| self.hold(addresses, service));
-            for address in write.ingress.iter().flatten() {
-                if !service.facts.ingress.contains(address) {
-                    self.note_unpublished(*address, &service.key);
-                }
-            }
+            is_reserved = write.ingress.as_ref().is_some_and(|addresses| self.hold(seat, addresses, service));
         }
         let (waited_on, is_news) = match problem(&decision) {
             Some(problem) => {
@@ -251,9 +262,10 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
-        let has_left = waited_on.as_ref() != self.waiting.wait_of(&service.key);
-        let turn = Some(service.seniority());
-        let next = waited_on.and_then(|wait| self.next_in_room(&wait, turn, has_left));
+        let next = waited_on.and_then(|wait| {
+            let has_left = Some(&wait) != self.waiting.wait_of(&service.key);
+            self.next_in_room(&wait, Some(service.seniority()), has_left)
+        });
         let mut woken: Vec<ServiceKey> = next.into_iter().collect();
         if is_reserved {
             // Whoever has its sharing key has an address to share from now on.
@@ -282,7 +294,7 @@ impl Engine {
         let Some(group) = self.groups.get(name) else { return false };
         let needs_node = matches!(wait, Wait::Ranges(..)) && group.pool_type == PoolType::Local;
         let provided = Provided::default();
-        let context = self.context(&provided);
+        let context = self.context(&provided, &[]);
         let mut pools = group.pools_of(*family).filter(|pool| !needs_node || self.live.reaches(&pool.range));
         pools.any(|pool| context.lowest_free(&pool.range).is_some())
     }
@@ -312,7 +324,7 @@ impl Engine {
 pub fn problem(decision: &Decision) -> Option<&Problem> {
     match decision {
         Decision::Refuse(problem) => Some(problem),
-        Decision::Write(write) => write.problem.as_ref(),
+        Decision::Write(write) => write.problem.as_deref(),
         Decision::Leave | Decision::Keep | Decision::Ask(_) => None,
     }
 }

@@ -14,7 +14,7 @@ use api::GoDuration;
 use super::Engine;
 use crate::{
     inputs::{Group, Groups, Service, ServiceKey, service::Ownership},
-    reservation::{MAX_PER_GROUP, Reservation},
+    reservation::Reservation,
 };
 
 /// `stickyFor` of the group that has the address, in seconds; 0: off.
@@ -79,34 +79,6 @@ impl Engine {
         woken
     }
 
-    /// Notes that a write may publish the address for the Service and that nobody has seen it published yet: should
-    /// it never be, nothing waits for the Service to come back. Nothing is noted where nothing waits anyway.
-    pub(super) fn note_unpublished(&mut self, address: IpAddr, service: &ServiceKey) {
-        if self.groups.is_any_sticky() {
-            self.unpublished.entry(service.clone()).or_default().push(address);
-        }
-    }
-
-    /// Notes what the Service holds and is not known to publish.
-    pub fn note_held_as_unpublished(&mut self, service: &Service) {
-        let held = self.ledger.held_by(&service.key).iter().copied();
-        let unpublished: Vec<IpAddr> =
-            held.filter(|address| !service.facts.ingress.contains(address)).collect();
-        if !unpublished.is_empty() {
-            self.unpublished.insert(service.key.clone(), unpublished);
-        }
-    }
-
-    /// The addresses that were noted and of which the Service publishes none.
-    pub(super) fn take_unpublished(&mut self, service: &Service) -> Vec<IpAddr> {
-        if self.unpublished.is_empty() {
-            return Vec::new();
-        }
-        let mut unpublished = self.unpublished.remove(&service.key).unwrap_or_default();
-        unpublished.retain(|address| !service.facts.ingress.contains(address));
-        unpublished
-    }
-
     /// Reserves addresses that a Service is about to leave or has just left, where nobody else is on them. What is
     /// free because more are reserved of a group than its status can hold.
     pub(super) fn reserve_for(&mut self, service: &ServiceKey, addresses: &[IpAddr]) -> Vec<IpAddr> {
@@ -126,17 +98,11 @@ impl Engine {
     /// The address that is free because of it: of the oldest reservation of the group, if there are too many.
     fn reserve(&mut self, reservation: Reservation) -> Option<IpAddr> {
         let address = reservation.address;
+        let group = self.groups.of_address(address)?;
         self.touched.push(address);
         self.ledger.block(address);
-        self.reservations.add(reservation);
-        let group = self.groups.of_address(address)?;
-        let of_group: Vec<&Reservation> =
-            group.ranges().flat_map(|range| self.reservations.within(&range).collect::<Vec<_>>()).collect();
-        if of_group.len() <= MAX_PER_GROUP {
-            return None;
-        }
-        let oldest = of_group.iter().min_by_key(|reservation| (reservation.until, reservation.address))?;
-        let oldest = oldest.address;
+        self.reservations.add(reservation, group);
+        let oldest = self.reservations.surplus(&group.name)?;
         self.end_reservation(oldest)
     }
 
@@ -183,6 +149,7 @@ impl Engine {
         };
         let ended = self.reservations.iter().filter(lasts_too_long).map(|reservation| reservation.address);
         let ended: Vec<IpAddr> = ended.collect();
+        self.reservations.regroup(|address| self.groups.of_address(address));
         let freed: Vec<IpAddr> =
             ended.into_iter().filter_map(|address| self.end_reservation(address)).collect();
         self.cured_by_leaving(&freed, &freed)
@@ -190,8 +157,6 @@ impl Engine {
 
     /// The reservations of a group, by address.
     pub fn reservations_of<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Reservation> {
-        let mut ranges: Vec<_> = group.ranges().collect();
-        ranges.sort_unstable();
-        ranges.into_iter().flat_map(|range| self.reservations.within(&range).collect::<Vec<_>>())
+        self.reservations.of_group(&group.name)
     }
 }

@@ -1,13 +1,17 @@
 //! What a provider says, judged: nothing of it is believed that could harm another Service, and every status code
 //! means one of three things.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use api::IpFamily;
 use tonic::{Code, Status};
 
 use super::{Ask, External, Want};
-use crate::{inputs::Groups, select::Problem, waiting::Wait};
+use crate::{
+    inputs::{Groups, Word},
+    select::Problem,
+    waiting::Wait,
+};
 
 /// Longest message of a provider that is passed on, in characters.
 const MESSAGE_LIMIT: usize = 300;
@@ -67,7 +71,7 @@ pub fn problem(ask: &Ask, external: &External, status: &Status) -> Problem {
 }
 
 /// Nobody can be served because the provider is not there. Says the same as long as the reason is the same.
-pub fn unwell(group: &Arc<str>, external: &External, why: &str) -> Problem {
+pub fn unwell(group: &Word, external: &External, why: &str) -> Problem {
     Problem {
         reason: "provider_unavailable",
         message: format!(

@@ -5,7 +5,7 @@ use std::{cell::RefCell, net::IpAddr, sync::Arc};
 use api::{IpFamily, names::annotation};
 
 use crate::{
-    inputs::{Group, Groups, Service, service::FamilyPolicy},
+    inputs::{Group, Groups, Service, Word, service::FamilyPolicy},
     select::Problem,
     waiting::Wait,
 };
@@ -23,13 +23,13 @@ pub enum Want {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Whose provider.
-    pub group: Arc<str>,
+    pub group: Word,
     /// What is wanted.
     pub want: Want,
     /// All of it or nothing; else one family is better than none.
     pub all: bool,
     /// `purelb.io/allow-shared-ip`.
-    pub sharing_key: Option<Arc<str>>,
+    pub sharing_key: Option<Word>,
 }
 
 impl Ask {
@@ -167,7 +167,7 @@ pub fn group_of_addresses<'a>(
     if named.is_none() && ours.is_some() {
         return Ok(None);
     }
-    let is_external = |name: &Arc<str>| groups.get(name).is_some_and(|group| group.external.is_some());
+    let is_external = |name: &Word| groups.get(name).is_some_and(|group| group.external.is_some());
     let group = match by_name() {
         Ok(group) if group.external.is_some() => group,
         // Named and external, but not for this namespace.

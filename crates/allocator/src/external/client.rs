@@ -16,7 +16,7 @@ use tonic::{
 use api::IpFamily;
 
 use super::{Ask, Want, account::Released};
-use crate::fence::Gate;
+use crate::{fence::Gate, inputs::Word};
 
 /// How long a provider may take to answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -27,13 +27,13 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct Client {
     ipam: IpamClient<Channel>,
-    socket: Arc<str>,
+    socket: Word,
 }
 
 impl Client {
     /// Of the provider at this path. Connects with the first call.
     /// Nothing is sent once the gate is closed: a release that comes late could take away what has been given since.
-    pub fn new(socket: &Arc<str>, gate: Arc<Gate>) -> Client {
+    pub fn new(socket: &Word, gate: Arc<Gate>) -> Client {
         let path = PathBuf::from(socket.as_ref());
         let connect = tower::service_fn(move |_| {
             let (path, gate) = (path.clone(), gate.clone());
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// The path.
-    pub fn socket(&self) -> &Arc<str> {
+    pub fn socket(&self) -> &Word {
         &self.socket
     }
 

@@ -29,17 +29,17 @@ mod tests;
 pub use account::{Account, Action};
 pub use ask::{Answer, Ask, Provided, Want};
 
-use std::sync::Arc;
-
 use api::PoolType;
+
+use crate::inputs::Word;
 
 /// `spec.external` of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct External {
     /// Name of the provider, for people.
-    pub provider: Arc<str>,
+    pub provider: Word,
     /// Path of its Unix socket.
-    pub socket: Arc<str>,
+    pub socket: Word,
 }
 
 /// What of a spec makes a group external, and where its addresses are announced.

@@ -6,11 +6,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::inputs::ServiceKey;
+use crate::inputs::{ServiceKey, Word};
 
 /// How many calls to one provider are under way at once.
 pub const CONCURRENCY: usize = 8;
@@ -20,7 +19,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// A place in the queue: creation of the Service, the group, the Service.
-pub type Turn = (i64, Arc<str>, ServiceKey);
+pub type Turn = (i64, Word, ServiceKey);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {

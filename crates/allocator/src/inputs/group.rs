@@ -15,7 +15,11 @@ use api::{
 use foldhash::fast::RandomState;
 use kube::{Resource, ResourceExt, core::DeserializeGuard};
 
-use super::scope::{Claims, Namespaces, Scope};
+use super::{
+    Word,
+    ranges::Ranges,
+    scope::{Claims, Namespaces, Scope},
+};
 use crate::external::{self, External};
 
 /// From which of its pools a group gives addresses.
@@ -34,7 +38,7 @@ pub enum Picking {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Name in the install namespace.
-    pub name: Arc<str>,
+    pub name: Word,
     /// Local or remote.
     pub pool_type: PoolType,
     /// In the order in which they are used; they do not overlap.
@@ -77,7 +81,7 @@ impl Group {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupObject {
     /// Name.
-    pub name: Arc<str>,
+    pub name: Word,
     /// Seconds since 1970.
     pub created: i64,
     /// The spec, or why the object cannot be read.
@@ -102,13 +106,11 @@ impl GroupObject {
 /// All groups of the install namespace, judged.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    accepted: HashMap<Arc<str>, Arc<Group>, RandomState>,
-    refused: HashMap<Arc<str>, Refusal>,
-    /// First address of each accepted range → its last and its group. Ranges do not overlap.
-    ranges: BTreeMap<IpAddr, (IpAddr, Arc<Group>)>,
+    accepted: HashMap<Word, Arc<Group>, RandomState>,
+    refused: HashMap<Word, Refusal>,
+    ranges: Ranges,
     /// What accepted and refused groups say about namespaces.
     namespaces: Namespaces,
-    is_any_sticky: bool,
 }
 
 /// What is different between the groups before and after an edit.
@@ -116,9 +118,9 @@ pub struct Groups {
 pub struct GroupChanges {
     /// The groups that are different, as they were and as they are, as far as they are accepted. One that is
     /// refused for another reason than before, or that is refused and was not there, is different, too.
-    groups: BTreeMap<Arc<str>, [Option<Arc<Group>>; 2]>,
+    groups: BTreeMap<Word, [Option<Arc<Group>>; 2]>,
     /// The namespaces about which groups say something else.
-    namespaces: BTreeSet<Arc<str>>,
+    namespaces: BTreeSet<Word>,
 }
 
 impl GroupChanges {
@@ -181,7 +183,7 @@ impl Groups {
         let view = spec.pools();
         let paths = view.iter().flat_map(|view| &view.pools).map(|(path, ..)| path);
         for (pool, path) in pools.iter().zip(paths) {
-            if let Some((group, range)) = self.overlapping(&pool.range) {
+            if let Some((group, range)) = self.ranges.overlapping(&pool.range) {
                 let other = match is_as_old(&group.name) {
                     true => {
                         format!("ServiceGroup {}, created in the same second and first by name", group.name)
@@ -212,17 +214,10 @@ impl Groups {
         })
     }
 
-    fn overlapping(&self, range: &AddressRange) -> Option<(&Group, AddressRange)> {
-        let (first, (last, group)) = self.ranges.range(..=range.last()).next_back()?;
-        let known = AddressRange::new(*first, *last)?;
-        known.overlaps(range).then_some((group, known))
-    }
-
     fn accept(&mut self, group: Group) {
-        self.is_any_sticky |= group.sticky_for.is_some();
         let group = Arc::new(group);
         for range in group.ranges() {
-            self.ranges.insert(range.first(), (range.last(), group.clone()));
+            self.ranges.add(&range, group.clone());
         }
         self.accepted.insert(group.name.clone(), group);
     }
@@ -232,11 +227,6 @@ impl Groups {
         self.accepted.get(name)
     }
 
-    /// Whether any group has `stickyFor`.
-    pub fn is_any_sticky(&self) -> bool {
-        self.is_any_sticky
-    }
-
     /// Why the group of this name is refused.
     pub fn refusal(&self, name: &str) -> Option<&Refusal> {
         self.refused.get(name)
@@ -244,8 +234,7 @@ impl Groups {
 
     /// The accepted group that has the address.
     pub fn of_address(&self, address: IpAddr) -> Option<&Arc<Group>> {
-        let (_, (last, group)) = self.ranges.range(..=address).next_back()?;
-        (address <= *last && IpFamily::of(*last) == IpFamily::of(address)).then_some(group)
+        self.ranges.group_of(address)
     }
 
     /// What groups, refused ones too, say about a namespace; `None`: none lists it.
@@ -254,7 +243,7 @@ impl Groups {
     }
 
     /// Every other namespace whose Services may share an address with those of this one.
-    pub fn united_with(&self, namespace: &str) -> BTreeSet<Arc<str>> {
+    pub fn united_with(&self, namespace: &str) -> BTreeSet<Word> {
         let groups = self.claims(namespace).into_iter().flat_map(Claims::groups);
         let scopes = groups.filter_map(|name| self.get(name)).map(|group| &group.scope);
         let all = scopes.flat_map(|scope| scope.namespaces());
@@ -264,8 +253,7 @@ impl Groups {
     /// What is different from what was before.
     pub fn changes_since(&self, old: &Groups) -> GroupChanges {
         let accepted = old.accepted.keys().chain(self.accepted.keys());
-        let names: BTreeSet<&Arc<str>> =
-            accepted.chain(old.refused.keys()).chain(self.refused.keys()).collect();
+        let names: BTreeSet<&Word> = accepted.chain(old.refused.keys()).chain(self.refused.keys()).collect();
         let pairs = names.into_iter().map(|name| (name, [old.get(name), self.get(name)]));
         let changed = pairs.filter(|(name, [was, is])| was != is || old.refusal(name) != self.refusal(name));
         GroupChanges {

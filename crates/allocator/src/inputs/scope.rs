@@ -3,19 +3,18 @@
 //! A group that is refused for its pools still has its say here: a boundary must not fall because of a typing
 //! error in a pool.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use api::{Refusal, ServiceGroupSpec};
 use foldhash::fast::RandomState;
+
+use super::Word;
 
 /// Which namespaces a group serves, and how strictly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// `spec.namespaces`, sorted, each once.
-    namespaces: Vec<Arc<str>>,
+    namespaces: Vec<Word>,
     /// `spec.enforceNamespaces`: those namespaces use only their own groups, and the group serves only them.
     pub is_enforced: bool,
     /// `spec.namespaceDefault`.
@@ -39,7 +38,7 @@ impl Scope {
         }
         let sorted: BTreeSet<&str> = spec.namespaces.iter().map(String::as_str).collect();
         Ok(Scope {
-            namespaces: sorted.into_iter().map(Arc::from).collect(),
+            namespaces: sorted.into_iter().map(Word::from).collect(),
             is_enforced: spec.enforce_namespaces,
             is_default: spec.namespace_default,
         })
@@ -56,7 +55,7 @@ impl Scope {
     }
 
     /// The namespaces, sorted.
-    pub fn namespaces(&self) -> &[Arc<str>] {
+    pub fn namespaces(&self) -> &[Word] {
         &self.namespaces
     }
 }
@@ -65,7 +64,7 @@ impl Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// The groups that list it, sorted by name, each with whether it is marked as its default.
-    groups: Vec<(Arc<str>, bool)>,
+    groups: Vec<(Word, bool)>,
     /// One of them makes it a boundary.
     pub is_bounded: bool,
 }
@@ -77,12 +76,12 @@ impl Claims {
     }
 
     /// Names of the groups that list it, sorted.
-    pub fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn groups(&self) -> impl Iterator<Item = &Word> {
         self.groups.iter().map(|(name, _)| name)
     }
 
     /// The one group for Services that name none: the only one, or the only one that is marked.
-    pub fn default_group(&self) -> Option<&Arc<str>> {
+    pub fn default_group(&self) -> Option<&Word> {
         if let [(only, _)] = self.groups.as_slice() {
             return Some(only);
         }
@@ -93,11 +92,11 @@ impl Claims {
 
 /// The claims on every namespace that a group lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespaces(HashMap<Arc<str>, Claims, RandomState>);
+pub struct Namespaces(HashMap<Word, Claims, RandomState>);
 
 impl Namespaces {
     /// Adds what a group says.
-    pub fn add(&mut self, group: &Arc<str>, scope: &Scope) {
+    pub fn add(&mut self, group: &Word, scope: &Scope) {
         for namespace in scope.namespaces() {
             let claims = self.0.entry(namespace.clone()).or_default();
             claims.is_bounded |= scope.is_enforced;
@@ -112,7 +111,7 @@ impl Namespaces {
     }
 
     /// The namespaces about which the two say different things.
-    pub fn differences(&self, other: &Namespaces) -> BTreeSet<Arc<str>> {
+    pub fn differences(&self, other: &Namespaces) -> BTreeSet<Word> {
         let names = self.0.keys().chain(other.0.keys());
         names.filter(|name| self.get(name) != other.get(name)).cloned().collect()
     }
@@ -138,7 +137,7 @@ mod tests {
             (vec![], None),
         ] {
             let mut namespaces = Namespaces::default();
-            groups.iter().for_each(|(name, scope)| namespaces.add(&Arc::from(*name), scope));
+            groups.iter().for_each(|(name, scope)| namespaces.add(&Word::from(*name), scope));
             let found = namespaces.get("web").and_then(Claims::default_group);
             assert_eq!(found.map(AsRef::as_ref), expected, "{groups:?}");
         }

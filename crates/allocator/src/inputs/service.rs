@@ -3,55 +3,20 @@
 //! Equal values mean that nothing that matters has changed: our own writes and the agents' annotations come back
 //! as equal values and wake nobody.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr};
 
+pub use crate::inputs::key::ServiceKey;
 use crate::inputs::{
+    Word,
     compact::{Addresses, ShortText, Uid},
     object::{IngressObject, PortObject, ServiceObject},
+    word::Ports,
 };
 use api::{
     IpFamily, PoolType,
     names::{ALLOCATOR_FIELD_MANAGER, annotation},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-/// Namespace and name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey(Arc<str>);
-
-impl ServiceKey {
-    /// The key of `namespace/name`.
-    pub fn new(namespace: &str, name: &str) -> ServiceKey {
-        ServiceKey(format!("{namespace}/{name}").into())
-    }
-
-    /// `namespace/name`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The namespace.
-    pub fn namespace(&self) -> &str {
-        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        self.0.split_once('/').map_or(&self.0, |(_, name)| name)
-    }
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
 
 /// Whether a Service is for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +71,7 @@ impl Families {
 }
 
 /// A protocol and a port: what two Services on one address must not both have.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// As Kubernetes spells it: TCP, UDP or SCTP.
     pub protocol: Protocol,
@@ -140,24 +105,47 @@ impl fmt::Display for Port {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requests {
     /// `purelb.io/service-group`.
-    pub group: Option<Arc<str>>,
+    pub group: Option<Word>,
     /// Whether `group` was written by us: then it binds nobody.
     pub group_is_ours: bool,
-    /// `purelb.io/addresses`, or `spec.loadBalancerIP` where that is absent. An error says why it is unreadable.
-    pub addresses: Result<Vec<IpAddr>, String>,
     /// `purelb.io/allow-shared-ip`.
-    pub sharing_key: Option<Arc<str>>,
+    pub sharing_key: Option<Word>,
     /// `purelb.io/allow-local` is `"true"`.
     pub allow_local: bool,
-    /// `purelb.io/multi-pool`; an error says why it is unreadable.
-    pub multi_pool: Result<Option<bool>, String>,
     /// `purelb.io/re-evaluate` is `"true"`.
     pub re_evaluate: bool,
+    /// What few owners ask for; nothing of that is nothing here.
+    special: Option<Box<Special>>,
+}
+
+/// What few owners ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Special {
+    addresses: Result<Vec<IpAddr>, String>,
+    multi_pool: Result<Option<bool>, String>,
 }
 
 impl Requests {
+    /// `purelb.io/addresses`, or `spec.loadBalancerIP` where that is absent; empty where both are. An error says why
+    /// it is unreadable.
+    pub fn addresses(&self) -> Result<&[IpAddr], &str> {
+        let Some(special) = &self.special else { return Ok(&[]) };
+        special.addresses.as_deref().map_err(String::as_str)
+    }
+
+    /// `purelb.io/multi-pool`; an error says why it is unreadable.
+    pub fn multi_pool(&self) -> Result<Option<bool>, &str> {
+        let Some(special) = &self.special else { return Ok(None) };
+        special.multi_pool.as_ref().copied().map_err(String::as_str)
+    }
+
+    /// Whether the owner leaves it to us which addresses.
+    pub fn asks_for_no_addresses(&self) -> bool {
+        self.addresses().is_ok_and(<[_]>::is_empty)
+    }
+
     /// The group that the owner names; what we have written there ourselves binds nobody.
-    pub fn owners_group(&self) -> Option<&Arc<str>> {
+    pub fn owners_group(&self) -> Option<&Word> {
         self.group.as_ref().filter(|_| !self.group_is_ours)
     }
 }
@@ -168,7 +156,7 @@ pub struct Brand {
     /// `purelb.io/allocated-by` names us.
     pub allocated_by_us: bool,
     /// `purelb.io/allocated-from`.
-    pub allocated_from: Option<Arc<str>>,
+    pub allocated_from: Option<Word>,
     /// `purelb.io/pool-type`.
     pub pool_type: Option<PoolType>,
     /// An announcing annotation is there.
@@ -208,8 +196,8 @@ pub struct Facts {
     pub policy: FamilyPolicy,
     /// `spec.externalTrafficPolicy` is `Local`.
     pub traffic_policy_local: bool,
-    /// Sorted.
-    pub ports: Arc<[Port]>,
+    /// The ports.
+    pub ports: Ports,
     /// Annotations of the owner.
     pub requests: Requests,
     /// Annotations of ours.
@@ -296,21 +284,16 @@ fn policy(text: Option<&str>) -> FamilyPolicy {
     }
 }
 
-fn ports(objects: &[PortObject]) -> Arc<[Port]> {
-    let mut ports: Vec<Port> = objects
-        .iter()
-        .map(|object| {
-            let protocol = match object.protocol.as_deref() {
-                Some("UDP") => Protocol::Udp,
-                Some("SCTP") => Protocol::Sctp,
-                _ => Protocol::Tcp,
-            };
-            Port { protocol, port: object.port }
-        })
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports.into()
+fn ports(objects: &[PortObject]) -> Ports {
+    let port = |object: &PortObject| {
+        let protocol = match object.protocol.as_deref() {
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        };
+        Port { protocol, port: object.port }
+    };
+    objects.iter().map(port).collect::<Vec<Port>>().into()
 }
 
 fn ingress(objects: &[IngressObject]) -> (Addresses, bool) {
@@ -324,7 +307,7 @@ fn ingress(objects: &[IngressObject]) -> (Addresses, bool) {
 fn brand(metadata: &ObjectMeta) -> Brand {
     Brand {
         allocated_by_us: annotation(metadata, annotation::ALLOCATED_BY) == Some(api::names::PURELB),
-        allocated_from: annotation(metadata, annotation::ALLOCATED_FROM).map(Arc::from),
+        allocated_from: annotation(metadata, annotation::ALLOCATED_FROM).map(Word::from),
         pool_type: annotation(metadata, annotation::POOL_TYPE).and_then(|text| text.parse().ok()),
         announced: [annotation::ANNOUNCING_IPV4, annotation::ANNOUNCING_IPV6]
             .iter()
@@ -336,7 +319,7 @@ fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
     let metadata = &object.metadata;
     let is_true = |name| annotation(metadata, name).is_some_and(|value| value.trim() == "true");
     let text = |name| annotation(metadata, name).map(str::trim).filter(|value| !value.is_empty());
-    let group: Option<Arc<str>> = text(annotation::SERVICE_GROUP).map(Arc::from);
+    let group: Option<Word> = text(annotation::SERVICE_GROUP).map(Word::from);
     let addresses = match text(annotation::ADDRESSES) {
         Some(list) => parse_addresses(list).map_err(|error| format!("{} {error}", annotation::ADDRESSES)),
         None => match object.spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()) {
@@ -344,14 +327,15 @@ fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
             None => Ok(Vec::new()),
         },
     };
+    let multi_pool = text(annotation::MULTI_POOL).map(parse_multi_pool).transpose();
+    let is_special = addresses != Ok(Vec::new()) || multi_pool != Ok(None);
     Requests {
         group_is_ours: group.is_some() && group == brand.allocated_from && group_annotation_is_ours(metadata),
         group,
-        addresses,
-        sharing_key: text(annotation::ALLOW_SHARED_IP).map(Arc::from),
+        sharing_key: text(annotation::ALLOW_SHARED_IP).map(Word::from),
         allow_local: is_true(annotation::ALLOW_LOCAL),
-        multi_pool: text(annotation::MULTI_POOL).map(parse_multi_pool).transpose(),
         re_evaluate: is_true(annotation::RE_EVALUATE),
+        special: is_special.then(|| Box::new(Special { addresses, multi_pool })),
     }
 }
 

@@ -1,36 +1,57 @@
 //! What many Services have in common, kept once: names of groups, sharing keys, lists of ports.
 
-use std::{collections::HashSet, hash::Hash, sync::Arc};
+use std::{collections::HashSet, hash::Hash};
 
 use foldhash::fast::RandomState;
 
-use super::service::{Port, Service};
+use super::{
+    Service,
+    word::{Ports, Word},
+};
 
 /// So many are kept before the first look at which of them are still in use.
 const FIRST_SWEEP: usize = 1024;
 
+/// Something that is shared.
+trait Common: Clone + Eq + Hash {
+    /// How many have it.
+    fn holders(&self) -> usize;
+}
+
+impl Common for Word {
+    fn holders(&self) -> usize {
+        Word::holders(self)
+    }
+}
+
+impl Common for Ports {
+    fn holders(&self) -> usize {
+        Ports::holders(self)
+    }
+}
+
 /// Shared values of one kind.
 #[derive(Debug)]
-struct Shared<T: ?Sized> {
-    known: HashSet<Arc<T>, RandomState>,
+struct Shared<T> {
+    known: HashSet<T, RandomState>,
     /// How many there may be before those that nobody else has are dropped.
     sweep_at: usize,
 }
 
-impl<T: ?Sized + Eq + Hash> Default for Shared<T> {
+impl<T> Default for Shared<T> {
     fn default() -> Self {
         Shared { known: HashSet::default(), sweep_at: FIRST_SWEEP }
     }
 }
 
-impl<T: ?Sized + Eq + Hash> Shared<T> {
-    fn share(&mut self, value: &mut Arc<T>) {
+impl<T: Common> Shared<T> {
+    fn share(&mut self, value: &mut T) {
         if let Some(known) = self.known.get(value) {
             *value = known.clone();
             return;
         }
         if self.known.len() >= self.sweep_at {
-            self.known.retain(|known| Arc::strong_count(known) > 1);
+            self.known.retain(|known| known.holders() > 1);
             self.sweep_at = FIRST_SWEEP.max(self.known.len() * 2);
         }
         self.known.insert(value.clone());
@@ -40,8 +61,8 @@ impl<T: ?Sized + Eq + Hash> Shared<T> {
 /// The values that were seen.
 #[derive(Debug, Default)]
 pub struct Words {
-    texts: Shared<str>,
-    ports: Shared<[Port]>,
+    texts: Shared<Word>,
+    ports: Shared<Ports>,
 }
 
 impl Words {
@@ -71,15 +92,15 @@ mod tests {
         words.share(&mut a);
         words.share(&mut b);
         assert_eq!(b.facts, before);
-        assert!(Arc::ptr_eq(&a.facts.ports, &b.facts.ports));
+        assert!(std::ptr::eq(&a.facts.ports[..], &b.facts.ports[..]));
         let group = |service: &Service| service.facts.requests.group.clone().unwrap();
-        assert!(Arc::ptr_eq(&group(&a), &group(&b)));
+        assert!(std::ptr::eq(&*group(&a), &*group(&b)));
     }
 
     #[test]
     fn what_nobody_uses_any_more_is_dropped() {
-        let mut shared = Shared::<str>::default();
-        let mut kept: Arc<str> = "kept".into();
+        let mut shared = Shared::<Word>::default();
+        let mut kept = Word::from("kept");
         shared.share(&mut kept);
         for number in 0..10 * FIRST_SWEEP {
             shared.share(&mut number.to_string().into());

@@ -3,7 +3,6 @@
 
 use std::{
     net::IpAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,13 @@ use kube::{
 };
 
 use super::{Done, Term};
-use crate::{apply::Writer, group_status, inputs::Groups, metrics::PoolLabels, stores::GroupRecord};
+use crate::{
+    apply::Writer,
+    group_status,
+    inputs::{Groups, Word},
+    metrics::PoolLabels,
+    stores::GroupRecord,
+};
 
 /// At least so long between two writes of one group's status; after a failure twice as long each time.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -152,13 +157,13 @@ impl Term {
     pub(super) fn write_group_statuses(&mut self) {
         let now = Instant::now();
         let due = self.groups.iter().filter(|(_, e)| !e.in_flight && e.due.is_some_and(|due| due <= now));
-        let due: Vec<Arc<str>> = due.map(|(name, _)| name.clone()).collect();
+        let due: Vec<Word> = due.map(|(name, _)| name.clone()).collect();
         for name in due {
             self.write_group_status(name, now);
         }
     }
 
-    fn write_group_status(&mut self, name: Arc<str>, now: Instant) {
+    fn write_group_status(&mut self, name: Word, now: Instant) {
         let (groups, ledger) = (self.desk.groups(), self.desk.ledger());
         if let Some(group) = groups.get(&name) {
             let (size, held) = group_status::usage(group, ledger);

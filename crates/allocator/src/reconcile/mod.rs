@@ -29,7 +29,7 @@ use crate::{
     desk::{Desk, Order, Written},
     events::{EventType, Events},
     fence::{self, Fence, Gate},
-    inputs::{Service, ServiceKey},
+    inputs::{Service, ServiceKey, Word},
     leader::Tenure,
     memory,
     metrics::{Metrics, TURN},
@@ -67,7 +67,7 @@ enum Done {
     Looked(ServiceKey, Option<Box<Service>>),
     /// The Service could not be looked at; enough time has gone by for another attempt.
     Unseen(ServiceKey),
-    Group(Arc<str>, Result<(), String>),
+    Group(Word, Result<(), String>),
     External(Box<Call>),
     /// The account of this Service at a provider has paused long enough.
     Account(ServiceKey),
@@ -80,7 +80,7 @@ struct Term {
     /// Closes with the right to write; absent with it.
     gate: Option<Arc<Gate>>,
     desk: Desk,
-    groups: BTreeMap<Arc<str>, GroupEntry>,
+    groups: BTreeMap<Word, GroupEntry>,
     external: Externals,
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,

@@ -24,7 +24,7 @@ pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>)
     let mut first_problem = None;
     for family in service.facts.families.iter() {
         match gain(service, group, family, &mut skipped, context) {
-            Ok(addresses) => target.addresses.extend(addresses),
+            Ok(gained) => gained.add_to(&mut target.addresses),
             Err(problem) if service.facts.policy == FamilyPolicy::RequireDualStack => return Err(problem),
             Err(problem) => first_problem = first_problem.or(Some(problem)),
         }
@@ -32,7 +32,9 @@ pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>)
     match first_problem {
         Some(problem) if target.addresses.is_empty() => Err(problem),
         _ => {
-            target.notes.extend(every::note(group, &skipped));
+            if let Some(note) = every::note(group, &skipped) {
+                target.notes.push(note);
+            }
             Ok(target)
         }
     }
@@ -66,16 +68,12 @@ pub(super) enum Gained {
     Several(Vec<IpAddr>),
 }
 
-impl IntoIterator for Gained {
-    type Item = IpAddr;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<IpAddr>, std::vec::IntoIter<IpAddr>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        let (one, several) = match self {
-            Gained::One(address) => (Some(address), Vec::new()),
-            Gained::Several(addresses) => (None, addresses),
-        };
-        one.into_iter().chain(several)
+impl Gained {
+    pub(super) fn add_to(self, addresses: &mut Addresses) {
+        match self {
+            Gained::One(address) => drop(addresses.insert(address)),
+            Gained::Several(more) => addresses.extend(more),
+        }
     }
 }
 
@@ -144,7 +142,7 @@ pub(super) fn tied<'a>(
     }
     // What has waited for it since it was last here comes behind.
     let sticky = context.reservations.of(&service.key);
-    let mut reserved = context.ledger.held_by(&service.key).iter().chain(sticky).copied().filter(is_from);
+    let mut reserved = context.held.iter().chain(sticky).copied().filter(is_from);
     Ok(reserved.find(|address| check_free(service, *address, context).is_ok()))
 }
 

@@ -5,24 +5,22 @@ mod fresh;
 mod requested;
 mod stay;
 
-use std::sync::Arc;
-
 use api::{IpFamily, PoolType};
 
 use self::{fresh::fresh, requested::exactly, stay::stay};
 use super::{Context, Edge, Note, Notes};
 use crate::{
-    inputs::{Group, Service, compact::Addresses, group::Picking},
+    inputs::{Group, Service, Word, compact::Addresses, group::Picking},
     select::{self, Problem},
 };
 
 /// What a Service should have.
 pub(super) struct Target {
     pub(super) addresses: Addresses,
-    pub(super) group: Arc<str>,
+    pub(super) group: Word,
     pub(super) pool_type: PoolType,
     pub(super) notes: Notes,
-    pub(super) problem: Option<Problem>,
+    pub(super) problem: Option<Box<Problem>>,
 }
 
 impl Target {
@@ -39,7 +37,7 @@ impl Target {
 
 /// From which of the group's pools the Service is served: its owner's word goes before the group's.
 fn picking(service: &Service, group: &Group) -> Picking {
-    match (&service.facts.requests.multi_pool, group.picking) {
+    match (service.facts.requests.multi_pool(), group.picking) {
         // Which ranges there are is the provider's business.
         _ if group.external.is_some() => Picking::InOrder,
         (Ok(Some(true)), _) => Picking::EveryPool,
@@ -62,13 +60,11 @@ pub(super) fn staying(service: &Service, context: Context<'_>) -> Addresses {
 
 pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Result<Target, Problem> {
     let requests = &service.facts.requests;
-    if let Err(message) = &requests.multi_pool {
-        return Err(Problem::of_owner("bad_multi_pool", message.clone()));
+    if let Err(message) = requests.multi_pool() {
+        return Err(Problem::of_owner("bad_multi_pool", message.to_owned()));
     }
-    let requested = match &requests.addresses {
-        Ok(addresses) => addresses,
-        Err(message) => return Err(Problem::of_owner("bad_addresses", message.clone())),
-    };
+    let requested =
+        requests.addresses().map_err(|message| Problem::of_owner("bad_addresses", message.to_owned()))?;
     let staying = staying(service, context);
     if !requested.is_empty() {
         return exactly(service, requested, staying, context);
@@ -76,7 +72,9 @@ pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Res
     if staying.is_empty() || is_moved(service, &staying, context) {
         let choice = select::by_name(service, context.groups)?;
         let mut target = fresh(service, choice.group, context)?;
-        target.notes.extend(choice.warning.map(Note::Warning));
+        if let Some(warning) = choice.warning {
+            target.notes.push(Note::Warning(warning));
+        }
         return Ok(target);
     }
     stay(service, staying, context, edge)

@@ -102,10 +102,10 @@ pub(super) fn stay(
         let gained = select::usable(&target.group, service.key.namespace(), context.groups)
             .and_then(|group| gain(service, group, family, &mut skipped, context));
         match gained {
-            Ok(addresses) => target.addresses.extend(addresses),
+            Ok(gained) => gained.add_to(&mut target.addresses),
             // With PreferDualStack one family is enough.
             Err(_) if facts.policy == FamilyPolicy::PreferDualStack => {}
-            Err(problem) => target.problem = Some(problem),
+            Err(problem) => target.problem = Some(problem.into()),
         }
     }
     let group = context.groups.get(&target.group);
@@ -135,7 +135,7 @@ fn complete(
             target.addresses.extend(gain.addresses);
             skipped.extend(gain.skipped);
         }
-        Err(problem) => target.problem = Some(problem),
+        Err(problem) => target.problem = Some(problem.into()),
     }
 }
 

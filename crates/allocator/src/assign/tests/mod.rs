@@ -44,12 +44,11 @@ fn refused(decision: Decision) -> Problem {
 }
 
 fn value<'a>(write: &'a Write, name: &str) -> Option<&'a str> {
-    let (_, value) = write.annotations.iter().find(|(known, _)| *known == name)?;
-    value.as_ref().map(Text::as_str)
+    write.annotations.iter().find(|(known, _)| *known == name)?.1
 }
 
 fn is_removed(write: &Write, name: &str) -> bool {
-    write.annotations.iter().any(|(known, value)| *known == name && value.is_none())
+    write.annotations.iter().any(|(known, value)| known == name && value.is_none())
 }
 
 const DUAL: &str = "ipFamilies: [IPv4, IPv6]";

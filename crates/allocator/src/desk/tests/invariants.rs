@@ -94,7 +94,7 @@ impl History {
         let facts = &service.facts;
         let requests = &facts.requests;
         let is_moved = requests.group.is_some() && !requests.group_is_ours
-            || requests.addresses.as_ref().is_ok_and(|list| !list.is_empty() && !list.contains(&address));
+            || requests.addresses().is_ok_and(|list| !list.is_empty() && !list.contains(&address));
         let others = self.publishers.get(&address).is_some_and(|names| names.iter().any(|n| *n != name));
         facts.ownership != Ownership::Ours
             || !facts.families.contains(IpFamily::of(address))

@@ -8,6 +8,7 @@ use crate::{
     assign::{Decision, Edge},
     engine::problem,
     group_status,
+    reservation::MAX_PER_GROUP,
     testing::{self, groups, ip, ips, merge, object, read, service},
     waiting::Wait,
 };

@@ -2,7 +2,6 @@
 
 use std::{
     net::IpAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +20,7 @@ use crate::{
         answer,
         client::{Allocated, is_answer},
     },
-    inputs::ServiceKey,
+    inputs::{ServiceKey, Word},
     metrics::{CallLabels, MethodLabels},
     waiting::Wait,
 };
@@ -62,7 +61,7 @@ impl Term {
         }
     }
 
-    fn count(&self, socket: &Arc<str>, method: &'static str, status: Option<&Status>, started: Instant) {
+    fn count(&self, socket: &Word, method: &'static str, status: Option<&Status>, started: Instant) {
         let metrics = &self.surroundings.metrics;
         let code = status.map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
         let labels = CallLabels { socket: socket.to_string(), method, code };
@@ -72,7 +71,7 @@ impl Term {
     }
 
     /// What the end of a call says about its provider.
-    fn on_provider(&mut self, path: &Arc<str>, failure: Option<String>) {
+    fn on_provider(&mut self, path: &Word, failure: Option<String>) {
         let Some(socket) = self.external.sockets.get_mut(path) else { return };
         let why = failure.clone().unwrap_or_default();
         if socket.provider.on_done(failure, Instant::now(), rand::random_range(0.5..1.0)) {
@@ -81,7 +80,7 @@ impl Term {
     }
 
     /// Everybody who is about to ask is told at once.
-    fn on_provider_gone(&mut self, path: &Arc<str>, why: &str) {
+    fn on_provider_gone(&mut self, path: &Word, why: &str) {
         tracing::warn!(socket = %path, why, "the IPAM provider does not serve");
         for name in self.external.groups_of(path) {
             self.touch_group(&name);
@@ -103,7 +102,7 @@ impl Term {
         }
     }
 
-    fn on_allocated(&mut self, service: &ServiceKey, socket: &Arc<str>, ask: Ask, allocated: Allocated) {
+    fn on_allocated(&mut self, service: &ServiceKey, socket: &Word, ask: Ask, allocated: Allocated) {
         let is_fate_known = allocated.status.as_ref().is_none_or(is_answer);
         let held: Vec<IpAddr> = self.desk.published(service, &ask.group).to_vec();
         let Some(group) = self.external.groups.get_mut(&ask.group) else { return };
@@ -144,7 +143,7 @@ impl Term {
 
     fn on_released(
         &mut self,
-        name: &Arc<str>,
+        name: &Word,
         service: &ServiceKey,
         released: Released,
         answer: Result<(), Status>,
@@ -187,8 +186,8 @@ impl Term {
 
     fn on_stats(
         &mut self,
-        name: &Arc<str>,
-        path: &Arc<str>,
+        name: &Word,
+        path: &Word,
         answer: Result<StatsResponse, Status>,
         failure: Option<String>,
     ) {
@@ -222,7 +221,7 @@ impl Term {
     }
 
     /// Everybody who waits for this provider, or for it to change its mind, oldest first.
-    fn wake_for_provider(&mut self, path: &Arc<str>) {
+    fn wake_for_provider(&mut self, path: &Word) {
         let mut woken = Vec::new();
         for name in self.external.groups_of(path) {
             self.touch_group(&name);
@@ -236,7 +235,7 @@ impl Term {
     }
 
     /// One address that may be free wakes one Service of each family.
-    fn wake_for_room(&mut self, group: &Arc<str>) {
+    fn wake_for_room(&mut self, group: &Word) {
         let waiting = self.desk.engine().waiting();
         let families = [IpFamily::IPv4, IpFamily::IPv6].into_iter();
         let woken = families.filter_map(|family| waiting.next_on(&Wait::Room(group.clone(), family), None));

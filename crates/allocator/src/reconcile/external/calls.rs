@@ -1,6 +1,6 @@
 //! Calls that begin: the next one of an account, figures that are due, probes.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     super::{Done, Term},
@@ -8,18 +8,18 @@ use super::{
 };
 use crate::{
     external::{Action, client::Client},
-    inputs::ServiceKey,
+    inputs::{ServiceKey, Word},
 };
 
 impl Call {
-    fn ended(group: Arc<str>, client: &Client, started: Instant, result: CallResult) -> Done {
+    fn ended(group: Word, client: &Client, started: Instant, result: CallResult) -> Done {
         Done::External(Box::new(Call { group, socket: client.socket().clone(), started, result }))
     }
 }
 
 impl Term {
     /// Begins the next call for a Service at a group's provider.
-    pub(super) fn begin(&mut self, name: &Arc<str>, service: &ServiceKey) {
+    pub(super) fn begin(&mut self, name: &Word, service: &ServiceKey) {
         let action = self.next_action(name, service);
         let Some(group) = self.external.groups.get_mut(name) else { return };
         let Some(socket) = group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket))
@@ -57,15 +57,15 @@ impl Term {
     /// Figures that are due, and probes of providers that did not answer.
     pub(super) fn begin_polls(&mut self) {
         let now = Instant::now();
-        let mut due: Vec<(Arc<str>, Client)> = Vec::new();
-        let sockets: Vec<Arc<str>> = self.external.sockets.keys().cloned().collect();
+        let mut due: Vec<(Word, Client)> = Vec::new();
+        let sockets: Vec<Word> = self.external.sockets.keys().cloned().collect();
         for path in sockets {
             let names = self.external.groups_of(&path);
             let Some(socket) = self.external.sockets.get_mut(&path) else { continue };
             if socket.provider.begins_probe(now) {
                 due.extend(names.first().map(|name| (name.clone(), socket.client.clone())));
             } else if socket.provider.failure().is_none() {
-                let is_due = |name: &&Arc<str>| {
+                let is_due = |name: &&Word| {
                     self.external.groups.get(*name).is_some_and(|group| {
                         group.is_accepted
                             && !group.stats_in_flight

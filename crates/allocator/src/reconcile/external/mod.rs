@@ -7,7 +7,6 @@ mod record;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
     time::Instant,
 };
 
@@ -25,7 +24,7 @@ use crate::{
         provider::Provider,
         status::RECORD_LIMIT,
     },
-    inputs::{Service, ServiceKey},
+    inputs::{Service, ServiceKey, Word},
     select::Problem,
     waiting::Wait,
 };
@@ -33,9 +32,9 @@ use crate::{
 /// All external groups and their providers.
 #[derive(Default)]
 pub(super) struct Externals {
-    groups: BTreeMap<Arc<str>, ExternalGroup>,
+    groups: BTreeMap<Word, ExternalGroup>,
     /// By path.
-    sockets: HashMap<Arc<str>, Socket>,
+    sockets: HashMap<Word, Socket>,
     /// Services whose accounts are to be looked at.
     touched: BTreeSet<ServiceKey>,
 }
@@ -64,8 +63,8 @@ struct ExternalGroup {
 
 /// A call that has ended.
 pub(super) struct Call {
-    group: Arc<str>,
-    socket: Arc<str>,
+    group: Word,
+    socket: Word,
     started: Instant,
     result: CallResult,
 }
@@ -103,7 +102,7 @@ impl Externals {
     }
 
     /// Names of groups whose provider is at this socket.
-    fn groups_of(&self, socket: &str) -> Vec<Arc<str>> {
+    fn groups_of(&self, socket: &str) -> Vec<Word> {
         let is_there = |group: &ExternalGroup| group.external.as_ref().is_some_and(|e| &*e.socket == socket);
         self.groups.iter().filter(|(_, group)| is_there(group)).map(|(name, _)| name.clone()).collect()
     }
@@ -161,7 +160,7 @@ impl Term {
     }
 
     /// Opens accounts for what Services publish of these groups.
-    fn adopt(&mut self, names: &[Arc<str>]) {
+    fn adopt(&mut self, names: &[Word]) {
         if names.is_empty() {
             return;
         }
@@ -181,7 +180,7 @@ impl Term {
 
     /// Everything is listed.
     pub(super) fn adopt_all(&mut self) {
-        let names: Vec<Arc<str>> = self.external.groups.keys().cloned().collect();
+        let names: Vec<Word> = self.external.groups.keys().cloned().collect();
         self.adopt(&names);
     }
 
@@ -257,7 +256,7 @@ impl Term {
         for service in std::mem::take(&mut self.external.touched) {
             self.look_at_accounts(&service);
         }
-        let sockets: Vec<Arc<str>> = self.external.sockets.keys().cloned().collect();
+        let sockets: Vec<Word> = self.external.sockets.keys().cloned().collect();
         for socket in sockets {
             while let Some(socket) = self.external.sockets.get_mut(&socket)
                 && let Some((_, group, service)) = socket.provider.next_turn()
@@ -274,7 +273,7 @@ impl Term {
     }
 
     fn look_at_accounts(&mut self, service: &ServiceKey) {
-        let names: Vec<Arc<str>> = self.external.groups.keys().cloned().collect();
+        let names: Vec<Word> = self.external.groups.keys().cloned().collect();
         for name in names {
             match self.next_action(&name, service) {
                 None | Some(Action::Wait) => {}
@@ -299,7 +298,7 @@ impl Term {
     }
 
     /// What comes next for a Service at a group's provider, as things are now.
-    fn next_action(&mut self, group: &Arc<str>, service: &ServiceKey) -> Option<Action> {
+    fn next_action(&mut self, group: &Word, service: &ServiceKey) -> Option<Action> {
         let group_entry = self.external.groups.get_mut(group)?;
         let is_publishing = !self.desk.published(service, group).is_empty();
         if is_publishing && !group_entry.accounts.contains_key(service) {
