@@ -7,6 +7,8 @@
 //! it up, and it is not given up before somebody takes it over, as long as it is wanted at all. So while the members
 //! of a subnet hear each other nobody answers twice and nobody answers not, whatever each of them believes at the time.
 
+pub mod action;
+pub mod claims;
 pub mod message;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -15,6 +17,8 @@ use api::lb_node_agent::GarpConfig;
 use ipnet::IpNet;
 use netlink::{Addressing, Mac};
 
+pub use action::Action;
+pub use claims::{Claims, LinkState};
 pub use message::Message;
 
 /// An address of a local pool that is on one of this node's subnets, whoever is to hold it.

@@ -1,0 +1,4 @@
+//! Whole subnets in memory, and the rules one by one.
+
+mod network;
+mod schedules;

@@ -1,0 +1,620 @@
+//! An idealised subnet in memory: nodes with a kernel, an agent's claims and a heartbeat oracle, on a switch that can
+//! be cut. Virtual time; everything random comes from one seed.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use netlink::{Address, AddressFlags, Addressing, Heard, Kind, Lifetime, Mac, PROTOCOL};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::super::{Claims, LinkState};
+use crate::claim::{Action, Announcing, Elected, Input, Member, Report, Wanted, action::AddFailure};
+
+pub(super) const INTERFACE: u32 = 2;
+/// After that the claims of a network that nobody disturbs have to be in order: a failed node is noticed after some
+/// 550 ms and its addresses are somewhere else soon after.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
+
+pub(super) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Agent {
+    Running,
+    /// SIGSTOP: what comes waits for it.
+    Stopped,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: Arc<str>,
+    mac: Mac,
+    claims: Claims,
+    agent: Agent,
+    /// The machine is on: its kernel answers.
+    is_on: bool,
+    has_carrier: bool,
+    is_leaving: bool,
+    /// Until when the kernel has an address.
+    kernel: BTreeMap<IpAddr, Instant>,
+    /// When it is to be woken.
+    wake_at: Option<Instant>,
+    /// What waits for a stopped agent.
+    inbox: Vec<What>,
+    /// Which others this node takes for alive.
+    alive: BTreeSet<usize>,
+    known: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Frame(Heard),
+    Payload(Arc<str>, Vec<u8>),
+    Wake,
+    Add(IpNet, Addressing, Instant),
+    Remove(IpNet),
+    Expire(IpAddr),
+    AddressGone(IpAddr),
+    /// The oracle looks how `other` is.
+    Look(usize),
+    /// The oracle's word, and what the election makes of it a little later.
+    Verdict(usize, bool),
+    Elect,
+}
+
+pub(super) struct Network {
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    nodes: Vec<Node>,
+    addresses: Vec<IpAddr>,
+    queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    events: BTreeMap<u64, What>,
+    sequence: u64,
+    random: StdRng,
+    /// Pairs whose frames are lost, in one direction.
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    /// Since when nothing has been wrong with the wire.
+    whole_since: Option<Instant>,
+    /// Since when each address is served by nobody.
+    unserved: BTreeMap<IpAddr, Instant>,
+    /// How long addresses were served by nobody, at most.
+    pub(super) longest_outage: Duration,
+    pub(super) outages: Vec<Duration>,
+    pub(super) reports: Vec<(usize, Report)>,
+    pub(super) announcements: Vec<(Instant, usize, IpAddr)>,
+    pub(super) seed: u64,
+    /// Since it was looked at, what a kernel has is other than it was.
+    is_changed: bool,
+    /// Kernel answers of hosts that are no members.
+    pub(super) strangers: BTreeMap<IpAddr, Mac>,
+}
+
+fn mac(node: usize) -> Mac {
+    Mac([2, 0, 0, 0, 0, u8::try_from(node).unwrap()])
+}
+
+fn prefix(address: IpAddr) -> IpNet {
+    IpNet::new(address, if address.is_ipv4() { 24 } else { 64 }).unwrap()
+}
+
+/// Lifetimes are short, so that what expires does so within a run.
+const ADDRESSING: Addressing = Addressing {
+    no_prefix_route: true,
+    no_dad: true,
+    lifetime: Lifetime::Limited { valid_secs: 20, preferred_secs: 20 },
+};
+
+fn address(ip: IpAddr) -> Address {
+    Address {
+        index: INTERFACE,
+        prefix: prefix(ip),
+        protocol: Some(PROTOCOL),
+        flags: AddressFlags::default(),
+        is_link_local: false,
+        lifetime: ADDRESSING.lifetime,
+    }
+}
+
+/// Rendezvous, as far as it matters here.
+fn weight(name: &str, address: IpAddr) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for octet in name.bytes().chain(address.to_string().into_bytes()) {
+        hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^ (hash >> 29)
+}
+
+impl Network {
+    /// So many nodes, all started, and so many addresses, every second of them IPv6.
+    pub(super) fn new(nodes: usize, addresses: usize, seed: u64) -> Network {
+        let start = Instant::now();
+        let mut random = StdRng::seed_from_u64(seed);
+        let node = |number: usize, random: &mut StdRng| {
+            let name: Arc<str> = format!("node{number}").into();
+            Node {
+                claims: Claims::new(&name, random.random()),
+                name,
+                mac: mac(number),
+                agent: Agent::Gone,
+                is_on: true,
+                has_carrier: true,
+                is_leaving: false,
+                kernel: BTreeMap::new(),
+                wake_at: None,
+                inbox: Vec::new(),
+                alive: BTreeSet::new(),
+                known: BTreeSet::new(),
+            }
+        };
+        let all = (0..nodes).map(|number| node(number, &mut random)).collect();
+        let ip = |number: usize| -> IpAddr {
+            let text = if number.is_multiple_of(2) {
+                format!("192.0.2.{}", number + 1)
+            } else {
+                format!("2001:db8::{number:x}")
+            };
+            text.parse().unwrap()
+        };
+        let mut network = Network {
+            now: start,
+            start,
+            nodes: all,
+            addresses: (0..addresses).map(ip).collect(),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            random,
+            cut: BTreeSet::new(),
+            whole_since: Some(start),
+            unserved: BTreeMap::new(),
+            longest_outage: Duration::ZERO,
+            outages: Vec::new(),
+            reports: Vec::new(),
+            announcements: Vec::new(),
+            seed,
+            is_changed: true,
+            strangers: BTreeMap::new(),
+        };
+        for node in 0..nodes {
+            network.start_agent(node);
+            for other in (0..nodes).filter(|other| *other != node) {
+                network.push(network.now, node, What::Look(other));
+            }
+        }
+        network
+    }
+
+    pub(super) fn chance<T, R: rand::distr::uniform::SampleRange<T>>(&mut self, range: R) -> T
+    where
+        T: rand::distr::uniform::SampleUniform,
+    {
+        self.random.random_range(range)
+    }
+
+    fn push(&mut self, at: Instant, node: usize, what: What) {
+        self.sequence += 1;
+        self.events.insert(self.sequence, what);
+        self.queue.push(Reverse((at, self.sequence, node)));
+    }
+
+    fn soon(&mut self, from: u64, to: u64) -> Instant {
+        self.now + Duration::from_micros(self.random.random_range(from..=to))
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(Reverse((at, sequence, node))) =
+            self.queue.peek().copied().filter(|next| next.0.0 <= end)
+        {
+            self.queue.pop();
+            self.now = self.now.max(at);
+            let what = self.events.remove(&sequence).unwrap();
+            self.happen(node, what);
+            self.check();
+        }
+        self.now = end;
+        self.is_changed = true;
+        self.check();
+    }
+
+    fn happen(&mut self, number: usize, what: What) {
+        match what {
+            What::Look(other) => return self.look(number, other),
+            What::Expire(ip) => {
+                if self.nodes[number].kernel.get(&ip).is_some_and(|until| *until <= self.now) {
+                    self.nodes[number].kernel.remove(&ip);
+                    self.is_changed = true;
+                    self.happen(number, What::AddressGone(ip));
+                }
+                return;
+            }
+            What::Frame(heard) if heard.kind == Kind::Probe => self.kernel_answers(number, &heard),
+            _ => {}
+        }
+        match self.nodes[number].agent {
+            Agent::Running => self.agent_takes(number, what),
+            Agent::Stopped if !matches!(what, What::Wake) => self.nodes[number].inbox.push(what),
+            _ if matches!(what, What::Wake) => self.nodes[number].wake_at = None,
+            _ => {}
+        }
+    }
+
+    fn kernel_answers(&mut self, number: usize, probe: &Heard) {
+        let node = &self.nodes[number];
+        if node.is_on && node.kernel.contains_key(&probe.address) {
+            let to = probe.address.is_ipv4().then_some(probe.mac);
+            let kind = if to.is_some() { Kind::Answer } else { Kind::Announcement };
+            let answer = Heard { address: probe.address, mac: node.mac, kind };
+            self.send(number, answer, to);
+        }
+    }
+
+    /// A frame to one or to all.
+    fn send(&mut self, from: usize, heard: Heard, to: Option<Mac>) {
+        for other in 0..self.nodes.len() {
+            let is_for = to.is_none_or(|mac| self.nodes[other].mac == mac);
+            if other != from && is_for && self.reaches(from, other) {
+                let at = self.soon(30, 300);
+                self.push(at, other, What::Frame(heard));
+            }
+        }
+        if let (Kind::Probe, Some(mac)) = (heard.kind, self.strangers.get(&heard.address).copied()) {
+            let at = self.soon(30, 300);
+            self.push(at, from, What::Frame(Heard { mac, kind: Kind::Answer, ..heard }));
+        }
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let is_there = |node: usize| self.nodes[node].is_on && self.nodes[node].has_carrier;
+        is_there(from) && is_there(to) && !self.cut.contains(&(from, to))
+    }
+
+    /// The oracle: what is so is said 500 to 600 ms after somebody fell silent, and 100 to 200 ms after he is heard.
+    fn look(&mut self, node: usize, other: usize) {
+        let is_heard = self.reaches(node, other)
+            && self.reaches(other, node)
+            && self.nodes[other].agent == Agent::Running;
+        let at = if is_heard { self.soon(100_000, 200_000) } else { self.soon(500_000, 600_000) };
+        if is_heard != self.nodes[node].alive.contains(&other) {
+            self.push(at, node, What::Verdict(other, is_heard));
+        }
+    }
+
+    fn look_around(&mut self) {
+        for node in 0..self.nodes.len() {
+            for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                self.look(node, other);
+            }
+        }
+    }
+
+    fn agent_takes(&mut self, number: usize, what: What) {
+        let now = self.now;
+        let node = &mut self.nodes[number];
+        match what {
+            What::Frame(heard) => node.claims.on_heard(INTERFACE, &heard, now),
+            What::Payload(from, octets) => node.claims.handle(Input::Payload { from, octets }, now),
+            What::Wake => {
+                node.wake_at = None;
+                node.claims.handle_timeout(now);
+            }
+            What::AddressGone(ip) => node.claims.on_address_removed(&address(ip), now),
+            What::Add(prefix, addressing, not_after) => {
+                let result = if now > not_after { Err(AddFailure::Stale) } else { Ok(()) };
+                if result.is_ok() {
+                    let Lifetime::Limited { valid_secs, .. } = addressing.lifetime else { unreachable!() };
+                    let until = now + Duration::from_secs(valid_secs.into());
+                    node.kernel.insert(prefix.addr(), until);
+                    self.is_changed = true;
+                    self.push(until, number, What::Expire(prefix.addr()));
+                }
+                let node = &mut self.nodes[number];
+                if result.is_ok() {
+                    node.claims.on_address(&address(prefix.addr()), now);
+                }
+                node.claims.on_added(INTERFACE, prefix, result, now);
+            }
+            What::Remove(prefix) => {
+                node.kernel.remove(&prefix.addr());
+                self.is_changed = true;
+                node.claims.on_removed(INTERFACE, prefix, true, now);
+                node.claims.on_address_removed(&address(prefix.addr()), now);
+            }
+            What::Verdict(other, is_alive) => {
+                let is_so = self.nodes[other].agent == Agent::Running
+                    && self.reaches(number, other)
+                    && self.reaches(other, number);
+                // It has changed again since: another verdict is on its way.
+                if is_so != is_alive {
+                    return;
+                }
+                let node = &mut self.nodes[number];
+                match is_alive {
+                    true => _ = node.alive.insert(other),
+                    false => _ = node.alive.remove(&other),
+                }
+                node.known.insert(other);
+                self.tell_members(number);
+                let at = self.soon(0, 20_000);
+                self.push(at, number, What::Elect);
+            }
+            What::Elect => {
+                let wanted = self.elect(number);
+                self.nodes[number].claims.handle(Input::WantedAll(wanted), now);
+            }
+            What::Look(_) | What::Expire(_) => unreachable!("not the agent's"),
+        }
+        self.drain(number);
+    }
+
+    fn tell_members(&mut self, number: usize) {
+        let member = |other: &usize| Member {
+            name: self.nodes[*other].name.clone(),
+            macs: vec![mac(*other)],
+            is_alive: self.nodes[number].alive.contains(other),
+            takes_messages: self.nodes[number].alive.contains(other),
+        };
+        let members = self.nodes[number].known.iter().map(member).collect();
+        self.nodes[number].claims.handle(Input::Members(members), self.now);
+    }
+
+    fn elect(&self, number: usize) -> Vec<Wanted> {
+        let node = &self.nodes[number];
+        let is_candidate = |other: &usize| {
+            let it = &self.nodes[*other];
+            (*other == number && it.has_carrier || node.alive.contains(other)) && !it.is_leaving
+        };
+        let candidates: Vec<usize> = (0..self.nodes.len()).filter(is_candidate).collect();
+        let winner = |ip: IpAddr| candidates.iter().min_by_key(|other| weight(&self.nodes[**other].name, ip));
+        let wanted = |ip: &IpAddr| {
+            let winner = *winner(*ip)?;
+            Some(Wanted {
+                interface: INTERFACE,
+                prefix: prefix(*ip),
+                addressing: ADDRESSING,
+                announcing: Announcing::default(),
+                elected: match winner == number {
+                    true => Elected::Us,
+                    false => Elected::Other(self.nodes[winner].name.clone()),
+                },
+            })
+        };
+        self.addresses.iter().filter_map(wanted).collect()
+    }
+
+    fn drain(&mut self, number: usize) {
+        while let Some(action) = self.nodes[number].claims.poll_action() {
+            self.execute(number, action);
+        }
+        let Some(at) = self.nodes[number].claims.poll_timeout() else { return };
+        let at = at.max(self.now);
+        if self.nodes[number].wake_at.is_none_or(|earlier| at < earlier) {
+            self.nodes[number].wake_at = Some(at);
+            self.push(at, number, What::Wake);
+        }
+    }
+
+    fn execute(&mut self, number: usize, action: Action) {
+        let mac = self.nodes[number].mac;
+        match action {
+            Action::Probe { address, .. } => {
+                self.send(number, Heard { address, mac, kind: Kind::Probe }, None);
+            }
+            Action::Answer { address, to, .. } => {
+                self.send(number, Heard { address, mac, kind: Kind::Answer }, Some(to));
+            }
+            Action::Announce { address, .. } => {
+                assert!(self.nodes[number].kernel.contains_key(&address), "announced, and not there");
+                self.announcements.push((self.now, number, address));
+                self.send(number, Heard { address, mac, kind: Kind::Announcement }, None);
+            }
+            Action::Add { prefix, addressing, not_after, .. } => {
+                let at = self.soon(100, 2_000);
+                self.push(at, number, What::Add(prefix, addressing, not_after));
+            }
+            Action::Remove { prefix, .. } => {
+                let at = self.soon(100, 2_000);
+                self.push(at, number, What::Remove(prefix));
+            }
+            Action::Send { to, message, .. } => {
+                let other = self.nodes.iter().position(|node| node.name == to).unwrap();
+                for octets in message.encode() {
+                    // Repeated until it arrives; what can't be delivered now is not delivered here at all.
+                    if self.reaches(number, other) && self.reaches(other, number) {
+                        let at = self.soon(50, 500);
+                        let from = self.nodes[number].name.clone();
+                        self.push(at, other, What::Payload(from, octets));
+                    }
+                }
+            }
+            Action::Report(report) => self.reports.push((number, report)),
+        }
+    }
+}
+
+/// What is done to the network.
+impl Network {
+    pub(super) fn start_agent(&mut self, number: usize) {
+        let seed = self.random.random();
+        let now = self.now;
+        let leftovers: Vec<_> = self.nodes[number].kernel.keys().map(|ip| address(*ip)).collect();
+        let node = &mut self.nodes[number];
+        (node.agent, node.is_leaving) = (Agent::Running, false);
+        node.claims = Claims::new(&node.name, seed);
+        node.claims.handle(Input::Interfaces(vec![INTERFACE]), now);
+        node.claims.on_addresses(INTERFACE, &leftovers, now);
+        node.claims.on_link(INTERFACE, Some(LinkState { is_usable: node.has_carrier }), now);
+        (node.alive, node.known) = (BTreeSet::new(), BTreeSet::new());
+        // Nobody is called dead or left out before one detection time has passed.
+        let at = self.now + ms(600);
+        self.push(at, number, What::Elect);
+        self.look_around();
+    }
+
+    /// SIGKILL: the kernel goes on.
+    pub(super) fn kill_agent(&mut self, number: usize) {
+        self.nodes[number].agent = Agent::Gone;
+        self.look_around();
+    }
+
+    pub(super) fn stop_agent(&mut self, number: usize) {
+        self.nodes[number].agent = Agent::Stopped;
+        self.look_around();
+    }
+
+    pub(super) fn resume_agent(&mut self, number: usize) {
+        self.nodes[number].agent = Agent::Running;
+        let now = self.now;
+        let inbox = std::mem::take(&mut self.nodes[number].inbox);
+        // Heard and told before anything is decided; what was on its way to the kernel comes to it now.
+        for what in inbox {
+            self.agent_takes(number, what);
+        }
+        self.nodes[number].claims.handle_timeout(now);
+        self.drain(number);
+        self.look_around();
+    }
+
+    pub(super) fn power_off(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        (node.is_on, node.agent) = (false, Agent::Gone);
+        node.kernel.clear();
+        self.is_changed = true;
+        self.look_around();
+        self.check();
+    }
+
+    pub(super) fn power_on(&mut self, number: usize) {
+        self.nodes[number].is_on = true;
+        self.start_agent(number);
+    }
+
+    pub(super) fn set_carrier(&mut self, number: usize, has_carrier: bool) {
+        self.nodes[number].has_carrier = has_carrier;
+        self.is_changed = true;
+        let now = self.now;
+        if self.nodes[number].agent == Agent::Running {
+            self.nodes[number].claims.on_link(INTERFACE, Some(LinkState { is_usable: has_carrier }), now);
+            self.drain(number);
+            self.push(now, number, What::Elect);
+        }
+        self.look_around();
+    }
+
+    pub(super) fn set_cut(&mut self, cut: BTreeSet<(usize, usize)>) {
+        self.cut = cut;
+        self.look_around();
+    }
+
+    /// SIGTERM for good.
+    pub(super) fn leave(&mut self, number: usize) {
+        self.nodes[number].is_leaving = true;
+        let now = self.now;
+        self.nodes[number].claims.handle(Input::Leave, now);
+        self.drain(number);
+        // Told to all at once.
+        for other in (0..self.nodes.len()).filter(|other| *other != number) {
+            let at = self.soon(1_000, 10_000);
+            self.push(at, other, What::Elect);
+        }
+    }
+
+    /// Someone on the node takes an address off its interface.
+    pub(super) fn take_off(&mut self, number: usize, ip: IpAddr) {
+        self.nodes[number].kernel.remove(&ip);
+        self.is_changed = true;
+        self.happen(number, What::AddressGone(ip));
+    }
+
+    /// The agent has everything removed that nobody wants.
+    pub(super) fn forget(&mut self, ip: IpAddr) {
+        self.addresses.retain(|address| *address != ip);
+        self.unserved.remove(&ip);
+        for number in 0..self.nodes.len() {
+            self.push(self.now, number, What::Elect);
+        }
+    }
+}
+
+/// What is to be seen.
+impl Network {
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.clone()
+    }
+
+    pub(super) fn agent(&self, number: usize) -> Agent {
+        self.nodes[number].agent
+    }
+
+    pub(super) fn has_left(&self, number: usize) -> bool {
+        self.nodes[number].claims.has_left()
+    }
+
+    pub(super) fn holders(&self, ip: IpAddr) -> Vec<usize> {
+        let holds = |number: &usize| {
+            let node = &self.nodes[*number];
+            node.is_on && node.has_carrier && node.kernel.contains_key(&ip)
+        };
+        (0..self.nodes.len()).filter(holds).collect()
+    }
+
+    pub(super) fn held_by(&self, number: usize) -> Vec<IpAddr> {
+        self.nodes[number].kernel.keys().copied().collect()
+    }
+
+    /// Never two at once, unless the wire is or has just been in pieces.
+    fn check(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
+        let is_whole = self.cut.is_empty();
+        self.whole_since = is_whole.then(|| self.whole_since.unwrap_or(self.now));
+        let is_settled =
+            self.whole_since.is_some_and(|since| self.now >= since + SETTLED || since == self.start);
+        for ip in self.addresses.clone() {
+            let holders = self.holders(ip);
+            assert!(
+                holders.len() <= 1 || !is_settled,
+                "seed {}: {ip} is held by {holders:?} at {:?}",
+                self.seed,
+                self.now - self.start
+            );
+            if !holders.is_empty() {
+                if let Some(since) = self.unserved.remove(&ip) {
+                    let outage = self.now - since;
+                    self.outages.push(outage);
+                    self.longest_outage = self.longest_outage.max(outage);
+                }
+            } else {
+                self.unserved.entry(ip).or_insert(self.now);
+            }
+        }
+    }
+
+    /// Every address is held by exactly one.
+    pub(super) fn assert_in_order(&self) {
+        for ip in &self.addresses {
+            let holders = self.holders(*ip);
+            let at = self.now - self.start;
+            assert_eq!(holders.len(), 1, "seed {}: {ip} is held by {holders:?} at {at:?}", self.seed);
+        }
+    }
+
+    /// From here on outages are counted.
+    pub(super) fn count_from_here(&mut self) {
+        self.longest_outage = Duration::ZERO;
+        self.outages.clear();
+    }
+}

@@ -1,0 +1,218 @@
+//! What happens to a subnet, and that nobody answers twice and nobody answers not.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::network::{Agent, Network, ms};
+
+/// The random schedules that each test runs; the seed of one that fails is in its message. More of them:
+/// `SCHEDULES=1000..2000`.
+fn schedules() -> std::ops::Range<u64> {
+    let given = std::env::var("SCHEDULES").ok();
+    let range = given.as_deref().and_then(|text| text.split_once(".."));
+    range.map_or(0..12, |(from, to)| from.parse().unwrap()..to.parse().unwrap())
+}
+
+/// Nodes that have found their order.
+fn running(nodes: usize, addresses: usize, seed: u64) -> Network {
+    let mut network = Network::new(nodes, addresses, seed);
+    network.run_for(ms(2_000));
+    network.assert_in_order();
+    network.count_from_here();
+    network
+}
+
+fn all_cuts(network: &Network, side: &BTreeSet<usize>, both_ways: bool) -> BTreeSet<(usize, usize)> {
+    let mut cut = BTreeSet::new();
+    for a in side {
+        for b in (0..network.nodes()).filter(|b| !side.contains(b)) {
+            cut.insert((*a, b));
+            if both_ways {
+                cut.insert((b, *a));
+            }
+        }
+    }
+    cut
+}
+
+#[test]
+fn nodes_that_start_together_share_the_addresses_and_each_has_one_holder() {
+    for seed in schedules() {
+        let mut network = running(5, 12, seed);
+        network.run_for(Duration::from_secs(60));
+        network.assert_in_order();
+        assert!(network.outages.is_empty(), "seed {seed}: renewed in time");
+    }
+}
+
+#[test]
+fn the_addresses_of_a_node_that_dies_are_held_by_others_within_a_second() {
+    for seed in schedules() {
+        let mut network = running(5, 12, seed);
+        let victim = network.chance(0..5);
+        network.power_off(victim);
+        network.run_for(ms(1_000));
+        network.assert_in_order();
+        assert!(network.longest_outage <= ms(1_000), "seed {seed}: {:?}", network.longest_outage);
+        let after = network.chance(0..30_000);
+        network.run_for(ms(after));
+        network.count_from_here();
+        network.power_on(victim);
+        network.run_for(ms(3_000));
+        network.assert_in_order();
+        assert!(
+            network.longest_outage <= ms(50),
+            "seed {seed}: {:?} as it came back",
+            network.longest_outage
+        );
+    }
+}
+
+#[test]
+fn a_node_that_leaves_hands_over_within_50_ms_and_keeps_nothing() {
+    for seed in schedules() {
+        let mut network = running(4, 12, seed);
+        let leaver = network.chance(0..4);
+        network.leave(leaver);
+        network.run_for(ms(2_100));
+        assert!(network.has_left(leaver) && network.held_by(leaver).is_empty(), "seed {seed}");
+        network.assert_in_order();
+        assert!(network.longest_outage <= ms(50), "seed {seed}: {:?}", network.longest_outage);
+    }
+}
+
+#[test]
+fn a_stopped_agent_whose_kernel_answers_is_not_interfered_with_and_its_return_neither() {
+    for seed in schedules() {
+        let mut network = running(4, 12, seed);
+        let victim = network.chance(0..4);
+        network.stop_agent(victim);
+        let held = network.held_by(victim);
+        network.run_for(ms(5_000));
+        assert_eq!(network.held_by(victim), held, "seed {seed}");
+        assert!(network.outages.is_empty(), "seed {seed}");
+        // Its addresses expire some time, or it comes back before, or just then.
+        let until = network.chance(0..20_000);
+        network.run_for(ms(until));
+        network.resume_agent(victim);
+        network.run_for(ms(4_000));
+        network.assert_in_order();
+        assert!(network.longest_outage <= ms(1_200), "seed {seed}: {:?}", network.longest_outage);
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_is_followed_by_one_that_adopts_what_it_finds() {
+    for seed in schedules() {
+        let mut network = running(4, 12, seed);
+        let victim = network.chance(0..4);
+        network.kill_agent(victim);
+        let down = network.chance(0..5_000);
+        network.run_for(ms(down));
+        network.start_agent(victim);
+        network.run_for(ms(3_000));
+        network.assert_in_order();
+        assert!(network.longest_outage <= ms(50), "seed {seed}: {:?}", network.longest_outage);
+    }
+}
+
+#[test]
+fn after_an_l2_partition_heals_one_holder_is_left_within_a_second() {
+    for seed in schedules() {
+        let mut network = running(5, 12, seed);
+        let side: BTreeSet<usize> = (0..5).filter(|_| network.chance(0..2) == 0).collect();
+        let both_ways = network.chance(0..2) == 0;
+        let cut = all_cuts(&network, &side, both_ways);
+        network.set_cut(cut);
+        let apart = network.chance(0..10_000);
+        network.run_for(ms(apart));
+        let healed = network.now;
+        network.set_cut(BTreeSet::new());
+        network.run_for(ms(1_000));
+        network.assert_in_order();
+        network.run_for(ms(2_000));
+        network.assert_in_order();
+        if apart > 1_000 && both_ways && !side.is_empty() && side.len() < 5 {
+            let again = network.announcements.iter().filter(|(at, ..)| *at >= healed).count();
+            assert!(again > 0, "seed {seed}: nobody was told again");
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_cable_is_pulled_is_replaced_and_has_nothing_when_it_comes_back() {
+    for seed in schedules() {
+        let mut network = running(4, 12, seed);
+        let victim = network.chance(0..4);
+        network.set_carrier(victim, false);
+        let away = network.chance(1..3_000);
+        network.run_for(ms(away));
+        // The checker looks from the first moment on.
+        network.set_carrier(victim, true);
+        network.run_for(ms(2_500));
+        network.assert_in_order();
+        assert!(network.longest_outage <= ms(1_000), "seed {seed}: {:?}", network.longest_outage);
+    }
+}
+
+#[test]
+fn an_address_that_someone_takes_off_is_back_within_100_ms() {
+    for seed in schedules() {
+        let mut network = running(3, 6, seed);
+        for ip in network.addresses() {
+            let holder = network.holders(ip)[0];
+            network.take_off(holder, ip);
+            network.run_for(ms(100));
+            assert_eq!(network.holders(ip), [holder], "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_nobody_wants_any_more_is_gone_at_once() {
+    let mut network = running(3, 6, 1);
+    for ip in network.addresses() {
+        network.forget(ip);
+        network.run_for(ms(10));
+        assert!(network.holders(ip).is_empty());
+    }
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_there_is_one_holder_at_most() {
+    for seed in schedules() {
+        let mut network = running(5, 8, 1_000 + seed);
+        for _ in 0..30 {
+            disturb(&mut network);
+            let pause = network.chance(0..1_500);
+            network.run_for(ms(pause));
+        }
+        // All are brought back; then it must be quiet and in order.
+        for node in 0..5 {
+            match network.agent(node) {
+                Agent::Running => {}
+                Agent::Stopped => network.resume_agent(node),
+                Agent::Gone => network.power_on(node),
+            }
+        }
+        network.run_for(ms(3_000));
+        network.assert_in_order();
+    }
+}
+
+/// Something that leaves the wire whole.
+fn disturb(network: &mut Network) {
+    let node = network.chance(0..network.nodes());
+    match (network.agent(node), network.chance(0..4)) {
+        (Agent::Running, 0) => network.power_off(node),
+        (Agent::Running, 1) => network.kill_agent(node),
+        (Agent::Running, 2) => network.stop_agent(node),
+        (Agent::Running, _) => {
+            if let Some(ip) = network.held_by(node).first().copied() {
+                network.take_off(node, ip);
+            }
+        }
+        (Agent::Stopped, 0) => network.kill_agent(node),
+        (Agent::Stopped, _) => network.resume_agent(node),
+        (Agent::Gone, _) => network.power_on(node),
+    }
+}

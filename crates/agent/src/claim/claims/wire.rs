@@ -1,0 +1,168 @@
+//! What others say of an address, on the wire and in messages.
+
+use std::{sync::Arc, time::Instant};
+
+use netlink::{Heard, Kind as HeardKind, Mac};
+
+use super::{
+    Context, DEFEND_INTERVAL, Kind, RIVAL_INTERVAL,
+    state::{Blocker, Claim, Held, Observed, Rival, State, Stranger},
+};
+use crate::claim::{Action, Elected, Report};
+
+impl Context {
+    pub(super) fn on_heard(&mut self, claim: &mut Claim, heard: &Heard, now: Instant) {
+        match (&mut claim.state, heard.kind) {
+            (State::Probing { .. }, HeardKind::Answer | HeardKind::Announcement) => {
+                self.on_answer(claim, heard.mac, now);
+            }
+            (State::Probing { .. } | State::Requested { .. }, HeardKind::Probe) => {
+                self.contest(claim, heard.mac, now);
+            }
+            (State::Adding { answered }, HeardKind::Answer | HeardKind::Announcement) => {
+                *answered = Some(heard.mac);
+            }
+            (State::Adding { .. }, HeardKind::Probe) => self.answer(claim, heard.mac),
+            (State::Held(_), HeardKind::Probe) => self.on_probe_for_held(claim, heard.mac, now),
+            (State::Held(_), _) => self.on_conflict(claim, heard.mac, now),
+            (State::Idle | State::Blocked { .. } | State::Removing { .. } | State::Requested { .. }, _) => {}
+        }
+    }
+
+    /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two members the one whose name comes
+    /// first goes on and says so, as if it had the address already; everyone else makes way.
+    fn contest(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
+        let name = self.member_of(mac).map(|member| member.name.clone());
+        match name {
+            Some(name) if self.name < name => self.answer(claim, mac),
+            Some(name) => self.block_for_a_while(claim, Blocker::Member(name), now),
+            None => self.block_for_a_while(claim, Blocker::Other, now),
+        }
+    }
+
+    fn answer(&mut self, claim: &Claim, to: Mac) {
+        if let Some(interface) = claim.interface() {
+            self.act(Action::Answer { interface, address: claim.address, to });
+        }
+    }
+
+    /// The kernel answers, unless it cannot yet.
+    fn on_probe_for_held(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
+        let prober = self.member_of(mac).map(|member| (member.name.clone(), member.takes_messages));
+        if !claim.observed.iter().any(Observed::is_usable) {
+            self.answer(claim, mac);
+        }
+        // Who cannot send a request asks so.
+        if let Some((name, false)) = prober {
+            self.on_request(claim, &name, now);
+        }
+    }
+
+    /// A member asks for it.
+    pub(super) fn on_request(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+        let is_given = !self.is_elected(claim);
+        match &claim.state {
+            State::Held(_) if is_given => self.remove(claim, Some(from.clone()), None),
+            State::Held(_) | State::Adding { .. } => claim.asked = Some((from.clone(), now)),
+            State::Removing { tell: None, then } => {
+                claim.state = State::Removing { tell: Some(from.clone()), then: then.clone() };
+            }
+            _ => {}
+        }
+    }
+
+    /// A member holds it no more.
+    pub(super) fn on_released(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+        match &mut claim.state {
+            State::Requested { of } if of == from => self.add(claim, now),
+            State::Blocked { by: Blocker::Member(name) } if name == from => {
+                claim.state = State::Idle;
+                self.evaluate(claim, now);
+            }
+            State::Held(Held { rival: rival @ Some(_), .. }) => {
+                let is_rival = rival.take_if(|rival| rival.name == *from).is_some();
+                // Some have heard the other one last.
+                is_rival.then(|| self.announce_soon(claim, now));
+            }
+            _ => {}
+        }
+    }
+
+    /// A member holds it. If we do, too, one of us is wrong.
+    pub(super) fn on_holding(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+        let is_known = self.members.contains_key(from);
+        match &claim.state {
+            State::Held(_) if is_known => {
+                self.hear_of(claim, from, now);
+                self.resolve(claim, from, now);
+            }
+            // It did not give it up; now it may.
+            State::Blocked { by: Blocker::Member(name) } if name == from => {
+                self.request(claim, from.clone(), now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers that a member holds it, too.
+    fn hear_of(&self, claim: &mut Claim, name: &Arc<str>, now: Instant) {
+        if let State::Held(held) = &mut claim.state {
+            let known = held.rival.take().filter(|rival| rival.name == *name);
+            // Not told yet.
+            let told_at = known.map_or(now - RIVAL_INTERVAL, |rival| rival.told_at);
+            held.rival = Some(Rival { name: name.clone(), heard_at: now, told_at });
+        }
+    }
+
+    /// Another answers for an address that is held here.
+    pub(super) fn on_conflict(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
+        if !matches!(claim.state, State::Held(_)) {
+            return;
+        }
+        match self.member_of(mac).map(|member| (member.name.clone(), member.is_alive)) {
+            Some((name, true)) => {
+                self.hear_of(claim, &name, now);
+                self.resolve(claim, &name, now);
+            }
+            Some((name, false)) => self.defend(claim, Blocker::Member(name), now),
+            None => self.defend(claim, Blocker::Stranger(mac), now),
+        }
+    }
+
+    /// RFC 5227 §2.4 (b): said once that the address is here; who insists within ten seconds has it.
+    fn defend(&mut self, claim: &mut Claim, against: Blocker, now: Instant) {
+        let State::Held(held) = &mut claim.state else { return };
+        if held.defended_at.is_some_and(|at| now < at + DEFEND_INTERVAL) {
+            tracing::warn!(address = %claim.address, by = ?against, "given up: another answers for it and insists");
+            if let Blocker::Stranger(mac) = against {
+                claim.stranger = Some(Stranger { mac, since: now, is_reported: true });
+                self.act(Action::Report(Report::Conflict(claim.address, mac)));
+            }
+            self.remove(claim, None, Some(against));
+            return;
+        }
+        held.defended_at = Some(now);
+        self.announce_again(claim, now);
+    }
+
+    /// This node and a member hold the same: the election's winner keeps it, or, if it is neither, the one whose name
+    /// comes first. Said again and again until the other gives it up or the election is another.
+    pub(super) fn resolve(&mut self, claim: &mut Claim, rival: &Arc<str>, now: Instant) {
+        let is_kept = match claim.wanted.as_ref().map(|wanted| &wanted.elected) {
+            Some(Elected::Us) if self.leave_at.is_none() => true,
+            Some(Elected::Other(winner)) if winner == rival => false,
+            _ => self.name < *rival,
+        };
+        if !is_kept {
+            return self.remove(claim, Some(rival.clone()), None);
+        }
+        let address = claim.address;
+        let Some(interface) = claim.interface() else { return };
+        let State::Held(Held { rival: Some(known), .. }) = &mut claim.state else { return };
+        if known.told_at + RIVAL_INTERVAL <= now {
+            known.told_at = now;
+            self.say(rival, interface, Kind::Holding, address);
+            self.announce_again(claim, now);
+        }
+    }
+}
