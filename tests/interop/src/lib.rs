@@ -16,7 +16,6 @@ pub mod router;
 mod scene;
 mod speaker;
 mod template;
-mod traffic;
 
 use std::{
     cell::RefCell,

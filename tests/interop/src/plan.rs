@@ -78,6 +78,9 @@ pub struct Plan {
     pub router_md5: Option<&'static str>,
     /// Both sides watch the path with BFD.
     pub bfd: bool,
+    /// The router takes what BFD says for a restart of ours, where it knows that our BFD dies with our process
+    /// (RFC 5882 §4.3.2).
+    pub bfd_shares_fate: bool,
     /// Our BGP Identifier.
     pub speaker_id: Ipv4Addr,
     /// The router's BGP Identifier.
@@ -106,6 +109,7 @@ impl Default for Plan {
             md5: None,
             router_md5: None,
             bfd: false,
+            bfd_shares_fate: false,
             speaker_id: Ipv4Addr::new(10, 0, 0, 1),
             router_id: Ipv4Addr::new(10, 0, 0, 2),
         }
@@ -228,6 +232,7 @@ impl Plan {
         values.text("bfd_millis", BFD_INTERVAL.as_millis());
         values.text("bfd_multiplier", BFD_MULTIPLIER);
         values.flag("bfd", self.bfd);
+        values.flag("bfd_shares_fate", self.bfd_shares_fate);
         values.flag("ipv4", self.families.contains(&Family::Ipv4Unicast));
         values.flag("ipv6", self.families.contains(&Family::Ipv6Unicast));
         values.flag("passive", self.dials == Dials::Speaker);

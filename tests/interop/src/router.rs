@@ -107,6 +107,14 @@ pub trait Router {
         Err(Error::unmet("it speaks no BFD"))
     }
 
+    /// Shuts its BFD down administratively (AdminDown).
+    ///
+    /// # Errors
+    /// When it refuses.
+    fn shut_bfd_down(&mut self) -> Result<()> {
+        Err(Error::unmet("it speaks no BFD"))
+    }
+
     /// Asks it to ask for all routes again.
     ///
     /// # Errors

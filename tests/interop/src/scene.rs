@@ -8,7 +8,11 @@ use std::{
 
 use bgp::{config::SpeakerConfig, route::Route, types::Family};
 use ipnet::IpNet;
-use lab::{Capture, Captured, Error, Host, PATIENCE, Result, require, until};
+use lab::{
+    Capture, Captured, Error, Host, PATIENCE, Result, require,
+    traffic::{Sink, Stream},
+    until,
+};
 
 use crate::{
     Ground,
@@ -16,7 +20,6 @@ use crate::{
     plan::{Dials, Plan},
     router::{self, Place, Router},
     speaker::Speaker,
-    traffic::{Sink, Stream},
 };
 
 /// What a decoder finds wrong with a packet: malformed, or an error of BGP. Not every error of severity Error: TCP
@@ -57,7 +60,12 @@ impl Forwarding {
         let plan = Plan { forwards: true, ..plan };
         let link = Link::build(&ground.run, plan.is_far())?;
         let client = link.client(&ground.run)?;
-        let sink = Sink::start(&link.speaker.namespace, addresses)?;
+        let own = &link.speaker.namespace;
+        for address in addresses {
+            let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
+            own.ip(&format!("address add {address} dev lo{nodad}"))?;
+        }
+        let sink = Sink::start(own)?;
         let router = (ground.kind.start)(place(ground, &plan, &link)?)?;
         let (announcer, logs) = (ground.announcer.clone(), ground.run.folder().join("logs"));
         Ok(Self { plan, link, announcer, logs, router, client, sink })
@@ -68,7 +76,7 @@ impl Forwarding {
     /// # Errors
     /// When they do not in time.
     pub(crate) fn wait_reachable(&self, addresses: &[IpNet]) -> Result<()> {
-        self.sink.wait_reachable(&self.client.namespace, addresses)
+        self.sink.wait_reachable(&self.client.namespace, &hosts(addresses))
     }
 
     /// Waits until the router says that its session is up, or that it is not.
@@ -83,12 +91,24 @@ impl Forwarding {
         })
     }
 
+    /// Waits until the router says that its BFD session is up, or that it is not.
+    ///
+    /// # Errors
+    /// When it does not say so in time.
+    pub(crate) fn wait_bfd(&self, is_up: bool) -> Result<()> {
+        until(format!("the router's BFD session to be up: {is_up}"), PATIENCE, || {
+            let state = self.router.bfd_state()?;
+            require!(state.eq_ignore_ascii_case("up") == is_up, "it is {state}");
+            Ok(())
+        })
+    }
+
     /// Begins to send a thousand packets a second to these addresses.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn stream(&self, addresses: &[IpNet]) -> Result<Stream> {
-        Stream::start(&self.client.namespace, addresses, &self.sink)
+        Stream::start(&self.client.namespace, &hosts(addresses), &self.sink)
     }
 
     /// Ends that; returns how many packets were sent, and how many lost.
@@ -98,6 +118,10 @@ impl Forwarding {
     pub(crate) fn finish(&self, stream: Stream) -> Result<(u64, u64)> {
         stream.finish(&self.sink)
     }
+}
+
+fn hosts(prefixes: &[IpNet]) -> Vec<IpAddr> {
+    prefixes.iter().map(IpNet::addr).collect()
 }
 
 /// A cell being played.

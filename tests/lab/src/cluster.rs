@@ -25,6 +25,8 @@ pub struct Cluster {
     pub control_plane: ControlPlane,
     allocator: Option<Process>,
     agents: BTreeMap<String, Process>,
+    /// What agents that are started from now on find in their environment beside that.
+    pub agent_environment: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -41,7 +43,12 @@ impl Cluster {
         });
         kubectl.apply(&namespace.to_string())?;
         register_nodes(kubectl, &topology.nodes)?;
-        Ok(Self { control_plane, allocator: None, agents: BTreeMap::new() })
+        Ok(Self {
+            control_plane,
+            allocator: None,
+            agents: BTreeMap::new(),
+            agent_environment: BTreeMap::new(),
+        })
     }
 
     /// `kubectl` for the cluster.
@@ -75,7 +82,7 @@ impl Cluster {
     /// When it cannot be started.
     pub fn start_agent(&mut self, run: &Run, node: &Host) -> Result<()> {
         let mut command = self.program(node, "lbnodeagent")?;
-        command.env("PURELB_NODE_NAME", &node.name);
+        command.env("PURELB_NODE_NAME", &node.name).envs(&self.agent_environment);
         let name = format!("{}-agent", node.name);
         let process = Process::spawn(&name, command, run.log(&name))?;
         self.agents.insert(node.name.clone(), process);

@@ -21,6 +21,7 @@ pub mod process;
 pub mod router;
 pub mod run;
 pub mod topology;
+pub mod traffic;
 mod wait;
 
 pub use capture::{Capture, Captured};

@@ -150,6 +150,15 @@ impl Router for Frr {
         state.map(str::to_owned).ok_or_else(|| Error::unmet("it has no BFD session"))
     }
 
+    fn shut_bfd_down(&mut self) -> Result<()> {
+        let mut vtysh = vtysh(&self.place);
+        vtysh.args(["-d", "bfdd"]);
+        for line in ["configure terminal", "bfd", "profile fast", "shutdown"] {
+            vtysh.args(["-c", line]);
+        }
+        command::run(&mut vtysh).map(drop)
+    }
+
     fn refresh(&mut self) -> Result<()> {
         // Without stored copies of what came in, this is what makes FRR send ROUTE-REFRESH.
         for family in Family::ALL {

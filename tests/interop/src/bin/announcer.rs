@@ -3,11 +3,13 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     sync::Arc,
     time::Duration,
 };
 
 use bgp::{
+    bfd,
     config::{GracefulRestartConfig, OwnNextHops, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
     driver,
     route::{Route, RouteAttributes, RouteClass},
@@ -35,6 +37,12 @@ struct Arguments {
     /// Another process has announced the same, and its addresses are still there.
     #[arg(long)]
     restarted: bool,
+    /// Watch the path with BFD: milliseconds between packets.
+    #[arg(long, requires = "bfd_multiplier")]
+    bfd_millis: Option<u64>,
+    /// How many of them may be lost.
+    #[arg(long)]
+    bfd_multiplier: Option<NonZeroU8>,
     prefixes: Vec<IpNet>,
 }
 
@@ -49,7 +57,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let router_id = RouterId::new(arguments.router_id).ok_or("0.0.0.0 is no router ID")?;
     let peer_asn = PeerAsn::Exactly(arguments.router_as);
+    let bfd = arguments.bfd_millis.zip(arguments.bfd_multiplier).map(|(millis, detect_mult)| {
+        let interval = Duration::from_millis(millis);
+        let (transmit_interval, receive_interval) = (interval, interval);
+        bfd::Config { transmit_interval, receive_interval, detect_mult, ..bfd::Config::default() }
+    });
     let peer = PeerConfig {
+        bfd,
         connect_retry_time: Duration::from_secs(1),
         next_hops: OwnNextHops { ipv4: None, ipv6: Some(arguments.next_hop_ipv6) },
         graceful_restart: Some(GracefulRestartConfig::default()),

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use bgp::{bfd, config::Hops, status::State, types::Family};
+use bgp::{
+    bfd,
+    config::{GracefulRestartConfig, Hops},
+    status::State,
+    types::Family,
+};
 use lab::{Captured, PATIENCE, Result, require};
 
 use crate::{
@@ -70,6 +75,39 @@ pub fn bfd_removed(ground: &Ground) -> Result<()> {
     let ended = captured.packets(&format!("{from} && bgp.type == 3"), &["frame.number"])?;
     require!(ended.is_empty(), "a NOTIFICATION was sent: {ended:?}");
     Ok(())
+}
+
+/// BFD is shut down at the router, which says so: that is no failure of the path (RFC 5882 §4.2), so our session stays.
+pub fn bfd_shut_by_router(ground: &Ground) -> Result<()> {
+    let mut scene = up(ground, Plan { bfd: true, ..Plan::default() })?;
+    scene.announce_and_see()?;
+    scene.router.shut_bfd_down()?;
+    scene.speaker.wait("BFD not Up", PATIENCE, |peer| peer.bfd != Some(bfd::State::Up))?;
+    scene.announce_and_see()?;
+    let peer = scene.speaker.peer()?;
+    require!(peer.flaps == 0, "the session was lost: {:?}", peer.last_error);
+    let from = source(scene.link.speaker.addresses.v4.into());
+    let captured = scene.finish()?;
+    let ended = captured.packets(&format!("{from} && bgp.type == 3"), &["frame.number"])?;
+    require!(ended.is_empty(), "a NOTIFICATION was sent: {ended:?}");
+    Ok(())
+}
+
+/// The link is cut where both ends do graceful restart: that is no restart (RFC 5882 §4.3.2.2), so the router forgets
+/// our routes long before the restart time is over, and we begin anew.
+pub fn bfd_cut_restartable(ground: &Ground) -> Result<()> {
+    let graceful_restart = Some(GracefulRestartConfig::default());
+    let scene = up(ground, Plan { bfd: true, graceful_restart, ..Plan::default() })?;
+    scene.announce_and_see()?;
+    scene.link.cut()?;
+    scene.speaker.wait_error("BFD down: control detection time expired", PATIENCE)?;
+    for family in Family::ALL {
+        scene.wait_count(family, 0)?;
+    }
+    scene.link.heal()?;
+    wait_up(&scene)?;
+    scene.announce_and_see()?;
+    scene.finish().map(drop)
 }
 
 /// A scene whose session and whose BFD are up on both sides.

@@ -11,14 +11,19 @@ mod sessions;
 mod signed;
 
 pub use attributes::{communities, local_pref, med_and_prepend};
-pub use bfd::{bfd_ipv4, bfd_ipv6, bfd_link_cut, bfd_multihop, bfd_removed};
+pub use bfd::{
+    bfd_cut_restartable, bfd_ipv4, bfd_ipv6, bfd_link_cut, bfd_multihop, bfd_removed, bfd_shut_by_router,
+};
 pub use distance::{multihop, ttl_security, ttl_security_router_dials, unnumbered};
 pub use endings::{
     as_refused_by_router, as_refused_by_speaker, graceful_shutdown, peer_removed, router_frozen,
     router_restart, router_shutdown, speaker_frozen, speaker_shutdown,
 };
 pub use opening::{both_dial, router_dials, simultaneous_open_lost, simultaneous_open_won, speaker_dials};
-pub use restarts::{long_lived, restart_killed, restart_terminated, restart_without};
+pub use restarts::{
+    bfd_restart_killed, bfd_restart_terminated, long_lived, restart_killed, restart_terminated,
+    restart_without,
+};
 pub use routes::{
     end_of_rib, enhanced_route_refresh, extended_message, route_refresh, ten_thousand, withdraw,
 };

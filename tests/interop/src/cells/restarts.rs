@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     Ground, Plan, Scene,
+    plan::{BFD_INTERVAL, BFD_MULTIPLIER},
     scene::{Forwarding, prefix},
 };
 
@@ -34,6 +35,9 @@ fn restart(ground: &Ground, plan: Plan, end: End) -> Result<(u64, u64)> {
     let forwarding = Forwarding::start(ground, plan, &addresses)?;
     let mut announcer = announce(&forwarding, &addresses, false)?;
     forwarding.wait_reachable(&addresses)?;
+    if forwarding.plan.bfd {
+        forwarding.wait_bfd(true)?;
+    }
     let stream = forwarding.stream(&addresses)?;
     match end {
         End::Terminated => {
@@ -46,6 +50,9 @@ fn restart(ground: &Ground, plan: Plan, end: End) -> Result<(u64, u64)> {
         Ok::<_, lab::Error>(())
     })?;
     forwarding.wait_session(false)?;
+    if forwarding.plan.bfd {
+        forwarding.wait_bfd(false)?;
+    }
     std::thread::sleep(AWAY);
     let again = announce(&forwarding, &addresses, true)?;
     forwarding.wait_session(true)?;
@@ -67,13 +74,20 @@ fn announce(forwarding: &Forwarding, prefixes: &[IpNet], is_restarted: bool) -> 
     if is_restarted {
         command.arg("--restarted");
     }
+    if plan.bfd {
+        command.args(["--bfd-millis", &BFD_INTERVAL.as_millis().to_string()]);
+        command.args(["--bfd-multiplier", &BFD_MULTIPLIER.to_string()]);
+    }
     command.args(prefixes.iter().map(ToString::to_string));
     let name = if is_restarted { "announcer-again" } else { "announcer" };
     Process::spawn(name, command, forwarding.logs.join(format!("{name}.log")))
 }
 
-fn without_loss(ground: &Ground, end: End) -> Result<()> {
-    let plan = Plan { graceful_restart: Some(GracefulRestartConfig::default()), ..Plan::default() };
+fn restartable() -> Plan {
+    Plan { graceful_restart: Some(GracefulRestartConfig::default()), ..Plan::default() }
+}
+
+fn without_loss(ground: &Ground, plan: Plan, end: End) -> Result<()> {
     let (sent, lost) = restart(ground, plan, end)?;
     require!(lost == 0, "{lost} of {sent} packets were lost");
     require!(sent > 4000, "only {sent} packets were sent");
@@ -106,12 +120,23 @@ pub fn long_lived(ground: &Ground) -> Result<()> {
 
 /// A planned restart: the router keeps forwarding, not one packet is lost.
 pub fn restart_terminated(ground: &Ground) -> Result<()> {
-    without_loss(ground, End::Terminated)
+    without_loss(ground, restartable(), End::Terminated)
 }
 
 /// The process is killed: the same.
 pub fn restart_killed(ground: &Ground) -> Result<()> {
-    without_loss(ground, End::Killed)
+    without_loss(ground, restartable(), End::Killed)
+}
+
+/// A planned restart under BFD, away for longer than BFD takes to notice: a router that knows that our BFD dies with
+/// us (C is clear) goes on forwarding (RFC 5882 §4.3.2).
+pub fn bfd_restart_terminated(ground: &Ground) -> Result<()> {
+    without_loss(ground, Plan { bfd: true, bfd_shares_fate: true, ..restartable() }, End::Terminated)
+}
+
+/// The process is killed: the same.
+pub fn bfd_restart_killed(ground: &Ground) -> Result<()> {
+    without_loss(ground, Plan { bfd: true, bfd_shares_fate: true, ..restartable() }, End::Killed)
 }
 
 /// A router that does no graceful restart: what is lost is counted and told.

@@ -1,5 +1,5 @@
-//! Packets through the router to the addresses of the speaker, a thousand a second and each one counted: by the sender,
-//! and by the kernel at the other end, so that no program that reads slowly counts for a loss.
+//! Packets through a router to addresses that it has learnt by BGP, a thousand a second and each one counted: by the
+//! sender, and by the kernel at the other end, so that no program that reads slowly counts for a loss.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -11,8 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
-use lab::{Error, Namespace, PATIENCE, Result, command, require, secs, until};
+use crate::{Error, Namespace, PATIENCE, Result, command, require, secs, until};
 
 /// Between two packets.
 const PACE: Duration = Duration::from_millis(1);
@@ -25,28 +24,24 @@ const TABLE: &str = "table inet traffic";
 
 /// Counts what arrives in a namespace.
 #[derive(Debug)]
-pub(crate) struct Sink {
+pub struct Sink {
     namespace: Namespace,
 }
 
 /// Packets under way, to one address after the other.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub struct Stream {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Result<u64>>,
     before: u64,
 }
 
 impl Sink {
-    /// Puts the addresses into a namespace, and counts what comes for them.
+    /// Counts what comes to a namespace, whatever address of it.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn start(namespace: &Namespace, addresses: &[IpNet]) -> Result<Self> {
-        for address in addresses {
-            let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
-            namespace.ip(&format!("address add {address} dev lo{nodad}"))?;
-        }
+    pub fn start(namespace: &Namespace) -> Result<Self> {
         let rules = [PORT, PROBE_PORT].map(|port| format!("udp dport {port} counter drop")).join("; ");
         let chain = format!("chain input {{ type filter hook input priority 0; {rules}; }}");
         let table = format!("{TABLE} {{\n{chain}\n}}\n");
@@ -68,9 +63,9 @@ impl Sink {
     ///
     /// # Errors
     /// When it is not in time.
-    pub(crate) fn wait_reachable(&self, from: &Namespace, addresses: &[IpNet]) -> Result<()> {
+    pub fn wait_reachable(&self, from: &Namespace, addresses: &[IpAddr]) -> Result<()> {
         for address in addresses {
-            let to = SocketAddr::new(address.addr(), PROBE_PORT);
+            let to = SocketAddr::new(*address, PROBE_PORT);
             until(format!("packets to {to} to arrive"), PATIENCE, || {
                 let before = self.count(PROBE_PORT)?;
                 from.enter(|| socket(to).and_then(|socket| socket.send_to(b"there?", to)))?
@@ -89,12 +84,12 @@ impl Stream {
     ///
     /// # Errors
     /// When the sink cannot be asked.
-    pub(crate) fn start(from: &Namespace, addresses: &[IpNet], sink: &Sink) -> Result<Self> {
+    pub fn start(from: &Namespace, addresses: &[IpAddr], sink: &Sink) -> Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let before = sink.count(PORT)?;
         let (namespace, stop) = (from.clone(), Arc::clone(&is_over));
         let targets: Vec<SocketAddr> =
-            addresses.iter().map(|address| SocketAddr::new(address.addr(), PORT)).collect();
+            addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
         let thread = thread::spawn(move || namespace.enter(|| send(&targets, &stop))?);
         Ok(Self { is_over, thread, before })
     }
@@ -103,7 +98,7 @@ impl Stream {
     ///
     /// # Errors
     /// When a packet could not be sent.
-    pub(crate) fn finish(self, sink: &Sink) -> Result<(u64, u64)> {
+    pub fn finish(self, sink: &Sink) -> Result<(u64, u64)> {
         self.is_over.store(true, Ordering::Relaxed);
         let sent = self.thread.join().map_err(|_| Error::unmet("the sender has panicked"))??;
         // Those under way arrive within a moment, the others never: as soon as none is missing that is known.
