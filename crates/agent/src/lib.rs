@@ -14,6 +14,7 @@ pub mod apply;
 pub mod claim;
 pub mod election;
 pub mod facts;
+pub mod holdings;
 pub mod inputs;
 pub mod interface;
 pub mod key;

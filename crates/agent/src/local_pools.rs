@@ -13,6 +13,15 @@ use crate::{
     key::ObjectKey,
 };
 
+/// The other nodes, as far as they live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Those that can serve, and on which subnets.
+    pub electorate: Electorate,
+    /// Those that messages reach.
+    pub reachable: BTreeSet<Arc<str>>,
+}
+
 /// Interfaces, other candidates, and the election.
 #[derive(Debug, Default)]
 pub struct LocalPools {
@@ -22,7 +31,7 @@ pub struct LocalPools {
     /// Whether `interfaces` are known.
     is_seen: bool,
     /// This node and its subnets come from its own facts, the others' from here.
-    others: Electorate,
+    others: Others,
     own: BTreeSet<ipnet::IpNet>,
     election: Election,
     /// Services with addresses of local pools.
@@ -77,14 +86,14 @@ impl LocalPools {
         if are_interfaces_new { self.services.keys().cloned().collect() } else { touched }
     }
 
-    /// The other nodes that can serve. Services to plan again.
-    pub fn set_others(&mut self, others: Electorate) -> Vec<ObjectKey> {
+    /// The other nodes. Services to plan again.
+    pub fn set_others(&mut self, others: Others) -> Vec<ObjectKey> {
         self.others = others;
         self.elect()
     }
 
     fn elect(&mut self) -> Vec<ObjectKey> {
-        let mut electorate = self.others.clone();
+        let mut electorate = self.others.electorate.clone();
         electorate.remove(&self.node);
         if !self.own.is_empty() {
             electorate.insert(self.node.clone(), self.own.clone());
@@ -129,6 +138,21 @@ impl LocalPools {
         *self.node == *node
     }
 
+    /// Whether messages reach this other node.
+    pub fn can_be_asked(&self, node: &str) -> bool {
+        self.others.reachable.contains(node)
+    }
+
+    /// The Services that have an address.
+    pub fn users(&self, address: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        self.users.get(&address).into_iter().flatten()
+    }
+
+    /// The addresses of a Service.
+    pub fn addresses(&self, service: &ObjectKey) -> &[IpAddr] {
+        self.services.get(service).map_or(&[], Vec::as_slice)
+    }
+
     /// Every node that can serve, and where.
     pub const fn electorate(&self) -> &Electorate {
         self.election.electorate()
@@ -160,6 +184,14 @@ pub(crate) mod tests {
         }
     }
 
+    /// Nodes that messages reach, each with a subnet.
+    pub(crate) fn others(nodes: &[(&str, &str)]) -> Others {
+        let electorate =
+            nodes.iter().map(|(node, subnet)| ((*node).into(), [subnet.parse().unwrap()].into()));
+        let reachable = nodes.iter().map(|(node, _)| (*node).into()).collect();
+        Others { electorate: electorate.collect(), reachable }
+    }
+
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new("default", name)
     }
@@ -183,7 +215,7 @@ pub(crate) mod tests {
             .collect();
         keys.iter().for_each(|(key, addresses)| pools.set_service(key, addresses));
         pools.set_service(&key("far"), &[ip("203.0.113.1")]);
-        let others = || Electorate::from([("n2".into(), ["192.0.2.0/24".parse().unwrap()].into())]);
+        let others = || others(&[("n2", "192.0.2.0/24")]);
         let touched = pools.set_others(others());
         assert!(!touched.is_empty() && touched.len() < 40, "{touched:?}");
         for (key, [address]) in &keys {
@@ -191,14 +223,14 @@ pub(crate) mod tests {
             assert_eq!(&**winner == "n2", touched.contains(key), "{key}");
         }
         assert!(pools.set_others(others()).is_empty(), "nothing changed");
-        assert_eq!(pools.set_others(Electorate::new()), touched, "it leaves what it had");
+        assert_eq!(pools.set_others(Others::default()), touched, "it leaves what it had");
     }
 
     #[test]
     fn a_node_stands_for_election_as_its_own_facts_have_it_and_not_as_its_lease_says() {
         let mut pools = pools();
         pools.set_service(&key("a"), &[ip("192.0.2.9")]);
-        pools.set_others([("n1".into(), ["198.51.100.0/24".parse().unwrap()].into())].into());
+        pools.set_others(others(&[("n1", "198.51.100.0/24")]));
         assert_eq!(pools.winner(ip("192.0.2.9")).map(|node| &**node), Some("n1"));
         let touched = pools.set_facts(facts(vec![interface("eth0", 2, &[])]));
         assert_eq!((touched, pools.winner(ip("192.0.2.9"))), (vec![key("a")], None));

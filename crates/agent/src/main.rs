@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
-    apply::{events::Events, node_lease, node_status, peer_status},
+    apply::{announcing, events::Events, node_lease, node_status, peer_status},
     facts::{nodes, routers, subnets},
     inputs, members,
     metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
-    reconcile::{Outputs, Reconciler, Watches},
+    reconcile::{Claims, Outputs, Reconciler, Watches},
     replay,
     settings::{Command, CommandLine, OnShutdown, Settings},
     shutdown::shut_down,
@@ -119,11 +119,15 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     ));
 
     let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
-    let outputs = Outputs { peers, membership, conflicts, applied_at, events, metrics };
+    let (announcements, to_announce) = mpsc::unbounded_channel();
+    tokio::spawn(announcing::run(client.clone(), node_name.as_str().into(), to_announce));
+    // Nobody executes claims yet: what is planned for local pools goes nowhere.
+    let claims = Claims { inputs: mpsc::unbounded_channel().0, reports: mpsc::unbounded_channel().1 };
+    let outputs = Outputs { peers, membership, conflicts, announcements, applied_at, events, metrics };
     let watches = on_demand(client, &settings, changes);
     let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
     tracing::info!(node = %node_name, "agent started");
-    let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), outputs)?;
+    let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), claims, outputs)?;
     let applied = tokio::select! {
         applied = reconciler.run(stop) => applied?,
         served = server => {

@@ -22,6 +22,7 @@ use crate::{
     facts::subnets::{LocalInterface, NodeFacts},
     inputs::{self, bgp_peer::Surroundings},
     key::ObjectKey,
+    local_pools::Others,
     peers,
     planner::{Planner, Timing},
     settings::Settings,
@@ -109,7 +110,7 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     }
     world.on(Input::EndpointSlice(Change::Listed));
     let (nodes, facts) = nodes(items, settings)?;
-    world.on(Input::Others(nodes));
+    world.on(Input::Others(Others { electorate: nodes, ..Others::default() }));
     world.on(Input::Facts(facts));
     anyhow::ensure!(world.node().is_some(), "the file has no Node {}", settings.node_name);
     // Nobody can be asked whether kube-proxy forwards: it is taken to.

@@ -9,7 +9,6 @@ use std::{
 use api::{BGPPeerSpec, LBNodeAgentSpec, PoolType, Refusal, ServiceGroupSpec};
 
 use crate::{
-    election::Electorate,
     facts::subnets::NodeFacts,
     inputs::{
         endpoints::{EndpointIndex, Endpoints, SliceInput},
@@ -20,7 +19,7 @@ use crate::{
         service::{ServiceInput, TrafficPolicy},
     },
     key::ObjectKey,
-    local_pools::LocalPools,
+    local_pools::{LocalPools, Others},
     stores::{Change, Listing, Store},
 };
 
@@ -40,8 +39,8 @@ pub enum Input {
     Router(String, Ipv6Addr),
     /// This node's interfaces and subnets.
     Facts(NodeFacts),
-    /// The other nodes that can serve local pools, and on which subnets.
-    Others(Electorate),
+    /// The other nodes that can serve local pools.
+    Others(Others),
 }
 
 /// What has to be looked at again.
@@ -427,7 +426,7 @@ mod tests {
         let node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
         world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node)));
         assert!(!world.is_complete());
-        world.on(Input::Others(Electorate::new()));
+        world.on(Input::Others(Others::default()));
         assert!(world.is_complete());
         apply(&mut world, "b", service("one", TrafficPolicy::Local));
         assert!(!world.is_complete(), "now EndpointSlices matter");

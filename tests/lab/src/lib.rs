@@ -6,6 +6,7 @@
 //!
 //! Everything of a run is removed when its [`Run`] is dropped, on panic and on a signal.
 
+pub mod answers;
 mod capture;
 pub mod cluster;
 pub mod command;

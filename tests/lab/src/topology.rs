@@ -6,8 +6,10 @@
 //!        router1    router2      FRR, BIRD
 //!             \      /
 //!   ───────────┴────┴───────────  the nodes' network: a bridge in the fabric's namespace
-//!     |        |        |      |
-//!   node1    node2    node3  control   (API server, allocator)
+//!     |        |        |      |        |
+//!   node1    node2    node3  control  neighbour
+//!                    (API server,     (a client on the nodes' own subnet)
+//!                      allocator)
 //! ```
 //!
 //! Every link is between namespaces of the run; the root namespace has no part in it, so the addresses can be
@@ -59,6 +61,7 @@ const NODES_NETWORK: u8 = 1;
 /// The first of the clients' networks, one a router.
 const CLIENT_NETWORKS: u8 = 100;
 const CONTROL_HOST: u8 = 250;
+const NEIGHBOUR_HOST: u8 = 251;
 const FIRST_NODE_HOST: u8 = 10;
 /// The nftables table of blackholes.
 const BLACKHOLE: &str = "lab_blackhole";
@@ -76,6 +79,11 @@ pub const fn router_addresses(number: u8) -> Addresses {
 /// Addresses of the API server's host in the nodes' network.
 pub const fn control_addresses() -> Addresses {
     Addresses::new(NODES_NETWORK, CONTROL_HOST)
+}
+
+/// Addresses of the client on the nodes' network.
+pub const fn neighbour_addresses() -> Addresses {
+    Addresses::new(NODES_NETWORK, NEIGHBOUR_HOST)
 }
 
 /// Addresses of the client on the link to router `number` (from 1).
@@ -114,6 +122,8 @@ pub struct Topology {
     pub routers: Vec<Host>,
     /// The client, with one link to each router: `eth1` to the first and so on.
     pub client: Host,
+    /// A client on the nodes' own network.
+    pub neighbour: Host,
 }
 
 impl Topology {
@@ -125,6 +135,7 @@ impl Topology {
         let fabric = run.namespace("fabric")?;
         fabric.ip("link add nodes type bridge\nlink set nodes up")?;
         let control = attach(run, &fabric, "control", control_addresses())?;
+        let neighbour = attach(run, &fabric, "neighbour", neighbour_addresses())?;
         let routers = (1..=routers)
             .map(|number| attach(run, &fabric, &format!("router{number}"), router_addresses(number)))
             .collect::<Result<Vec<_>>>()?;
@@ -145,18 +156,18 @@ impl Topology {
                 Ok(node)
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { fabric, control, nodes, routers, client })
+        Ok(Self { fabric, control, nodes, routers, client, neighbour })
     }
 
     /// A machine by name.
     pub fn host(&self, name: &str) -> Option<&Host> {
-        let others = [&self.control, &self.client];
+        let others = [&self.control, &self.client, &self.neighbour];
         self.nodes.iter().chain(&self.routers).chain(others).find(|host| host.name == name)
     }
 
     /// The name of the machine that has this address in the nodes' network.
     pub fn name_of(&self, address: IpAddr) -> Option<&str> {
-        let hosts = self.nodes.iter().chain(&self.routers).chain([&self.control]);
+        let hosts = self.nodes.iter().chain(&self.routers).chain([&self.control, &self.neighbour]);
         hosts.into_iter().find(|host| host.addresses.contains(address)).map(|host| host.name.as_str())
     }
 
@@ -207,7 +218,8 @@ impl Topology {
 
     /// Names for `ip netns exec`, by machine.
     pub fn namespaces(&self) -> BTreeMap<&str, &Namespace> {
-        let hosts = self.nodes.iter().chain(&self.routers).chain([&self.control, &self.client]);
+        let hosts =
+            self.nodes.iter().chain(&self.routers).chain([&self.control, &self.client, &self.neighbour]);
         hosts.map(|host| (host.name.as_str(), &host.namespace)).collect()
     }
 }

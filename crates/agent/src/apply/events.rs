@@ -9,12 +9,14 @@ use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use netlink::Mac;
 use tokio::sync::mpsc;
 
 use crate::{
+    holdings::News,
     key::ObjectKey,
     metrics::Metrics,
-    plan::{ServicePlan, Warning},
+    plan::{Decision, ServicePlan, Warning},
 };
 
 /// Events that may wait.
@@ -62,11 +64,30 @@ impl Events {
         self.write(change, warnings(change.old.as_ref(), change.new.as_ref()));
     }
 
+    /// Tells which addresses of local pools this node announces from now on, and which no more.
+    pub fn local(&self, news: &News, uid: Option<Arc<str>>, decision: Option<&Decision>) {
+        self.notes(&news.service, uid.as_ref(), local(&self.node_name, news, decision));
+    }
+
+    /// Tells that someone else answers for an address.
+    pub fn stranger(&self, service: &ObjectKey, uid: Option<Arc<str>>, address: IpAddr, mac: Mac) {
+        let text = format!(
+            "{} does not announce {address}: {mac}, which is none of our nodes, answers for it on its subnet. Take the \
+             address from that device, or out of the pool",
+            self.node_name
+        );
+        self.notes(service, uid.as_ref(), vec![(CONFIGURATION_WARNING, text)]);
+    }
+
     fn write(&self, change: &PlanChange, notes: Vec<(&'static str, String)>) {
+        self.notes(&change.key, change.uid.as_ref(), notes);
+    }
+
+    fn notes(&self, service: &ObjectKey, uid: Option<&Arc<str>>, notes: Vec<(&'static str, String)>) {
         // A Service that is gone has no events.
-        let Some(uid) = &change.uid else { return };
+        let Some(uid) = uid else { return };
         for (reason, text) in notes {
-            let note = Note { service: change.key.clone(), uid: uid.clone(), reason, text };
+            let note = Note { service: service.clone(), uid: uid.clone(), reason, text };
             if self.notes.try_send(note).is_err() {
                 self.metrics.events_dropped.inc();
             }
@@ -109,13 +130,29 @@ fn announcements(
         notes.push((ANNOUNCING, format!("{node} announces {come}, held on {interface}, by BGP")));
     }
     if !gone.is_empty() {
-        let why = match new.map(|plan| &plan.decision) {
-            Some(crate::plan::Decision::Hold(reason) | crate::plan::Decision::Skip(reason)) => {
-                format!(": {reason}")
-            }
-            _ => String::new(),
-        };
+        let why = why(new.map(|plan| &plan.decision));
         notes.push((WITHDRAWN, format!("{node} has withdrawn {gone}{why}")));
+    }
+    notes
+}
+
+fn why(decision: Option<&Decision>) -> String {
+    match decision {
+        Some(Decision::Hold(reason) | Decision::Skip(reason)) => format!(": {reason}"),
+        _ => String::new(),
+    }
+}
+
+fn local(node: &str, news: &News, decision: Option<&Decision>) -> Vec<(&'static str, String)> {
+    let mut notes = Vec::new();
+    if !news.gained.is_empty() {
+        let list = news.gained.iter().map(|(address, interface)| format!("{address} on {interface}"));
+        let list = list.collect::<Vec<_>>().join(", ");
+        notes.push((ANNOUNCING, format!("{node} announces {list}, by ARP and neighbour discovery")));
+    }
+    if !news.lost.is_empty() {
+        let list = news.lost.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+        notes.push((WITHDRAWN, format!("{node} has withdrawn {list}{}", why(decision))));
     }
     notes
 }
@@ -157,7 +194,7 @@ async fn write(recorder: Recorder, mut queue: mpsc::Receiver<Note>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Decision, Reason};
+    use crate::plan::Reason;
 
     fn plan(routes: &[&str], warnings: Vec<Warning>) -> ServicePlan {
         let routes: Vec<_> = routes.iter().map(|text| text.parse().unwrap()).collect();

@@ -2,6 +2,7 @@
 //! added, routes announced, routes withdrawn, addresses removed.
 
 pub mod addresses;
+pub mod announcing;
 pub mod events;
 pub mod node_lease;
 pub mod node_status;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::subnets::NodeFacts;
-use crate::{election::Electorate, members::Roster, stores::Stamped, world::Input};
+use crate::{local_pools::Others, members::Roster, stores::Stamped, world::Input};
 
 /// Tells of each change until nobody listens. Nothing is said of nodes before all Leases have been listed once.
 pub async fn tell(
@@ -17,7 +17,7 @@ pub async fn tell(
         let news = tokio::select! {
             Ok(()) = facts.changed() => facts.borrow_and_update().clone().map(Input::Facts),
             Ok(()) = roster.changed() => {
-                roster.borrow_and_update().as_deref().map(|roster| Input::Others(electorate(roster)))
+                roster.borrow_and_update().as_deref().map(|roster| Input::Others(others(roster)))
             }
             else => return,
         };
@@ -29,7 +29,9 @@ pub async fn tell(
     }
 }
 
-fn electorate(roster: &Roster) -> Electorate {
+/// While there are no heartbeats, who lives is what the Leases say, and nobody can be asked for anything.
+fn others(roster: &Roster) -> Others {
     let live = roster.iter().filter(|(_, member)| member.is_live);
-    live.map(|(node, member)| (node.clone(), member.subnets.clone())).collect()
+    let electorate = live.map(|(node, member)| (node.clone(), member.subnets.clone())).collect();
+    Others { electorate, ..Others::default() }
 }

@@ -58,7 +58,7 @@ mod tests {
         key::ObjectKey,
         local_pools::{
             LocalPools,
-            tests::{facts, interface},
+            tests::{facts, interface, others},
         },
         plan::{service::plan_service, traits::Weight},
     };
@@ -81,8 +81,8 @@ mod tests {
         }
 
         fn others(mut self, nodes: &[&str]) -> Case {
-            let subnets = || ["192.0.2.0/24".parse().unwrap()].into();
-            self.pools.set_others(nodes.iter().map(|node| ((*node).into(), subnets())).collect());
+            let nodes: Vec<_> = nodes.iter().map(|node| (*node, "192.0.2.0/24")).collect();
+            self.pools.set_others(others(&nodes));
             self
         }
 

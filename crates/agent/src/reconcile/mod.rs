@@ -5,6 +5,7 @@
 //! interface, handed to the speaker as one table, and only then are there peers to tell it to. Nothing that an
 //! earlier run left is removed before that.
 
+mod claims;
 mod rounds;
 
 use std::{
@@ -27,19 +28,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{
+        announcing::Announcement,
         events::{Events, PlanChange},
         routes::Routes,
     },
+    claim,
     facts::{
         kube_proxy::{Answer, KubeProxy},
         subnets::Membership,
     },
+    holdings::Holdings,
     inputs::node_agent::DummyConfig,
     interface::Interface,
     key::ObjectKey,
     metrics::Metrics,
     peers::PeerSet,
-    plan::ServicePlan,
+    plan::{LocalAddress, ServicePlan},
     planner::{Planner, Timing},
     settings::Settings,
     stores::Stamped,
@@ -79,6 +83,8 @@ pub struct Outputs {
     pub membership: watch::Sender<Option<Membership>>,
     /// Strangers that answer for addresses of ours, for its Lease.
     pub conflicts: watch::Sender<BTreeSet<AddressConflict>>,
+    /// What this node says of Services whose local addresses it announces.
+    pub announcements: mpsc::UnboundedSender<Announcement>,
     /// When the plan was applied for the first time.
     pub applied_at: watch::Sender<Option<Instant>>,
     /// Events on Services.
@@ -100,6 +106,15 @@ pub struct Watches {
     pub router: StartNamed,
 }
 
+/// The claims to local addresses: what they are told, and what they say.
+#[derive(Debug)]
+pub struct Claims {
+    /// What should be held, and who else is there.
+    pub inputs: mpsc::UnboundedSender<claim::Input>,
+    /// What is held.
+    pub reports: mpsc::UnboundedReceiver<claim::Report>,
+}
+
 /// The state of the loop.
 pub struct Reconciler {
     settings: Settings,
@@ -116,6 +131,8 @@ pub struct Reconciler {
     planner: Planner,
     interface: Interface,
     routes: Routes,
+    claims: Claims,
+    holdings: Holdings,
     speaker: Handle,
     kube_proxy: KubeProxy,
     forwards: (mpsc::UnboundedSender<ObjectKey>, mpsc::UnboundedReceiver<ObjectKey>),
@@ -140,6 +157,7 @@ impl Reconciler {
         inputs: mpsc::Receiver<Stamped<Input>>,
         watches: Watches,
         speaker: Handle,
+        claims: Claims,
         outputs: Outputs,
     ) -> anyhow::Result<Reconciler> {
         let interface =
@@ -160,6 +178,8 @@ impl Reconciler {
             }),
             interface,
             routes: Routes::default(),
+            claims,
+            holdings: Holdings::default(),
             speaker,
             kube_proxy: KubeProxy::new(wait),
             forwards: mpsc::unbounded_channel(),
@@ -191,6 +211,7 @@ impl Reconciler {
                     None => anyhow::bail!("all watches have ended"),
                 },
                 Some(key) = self.forwards.1.recv() => self.on_forwards(&key),
+                Some(report) = self.claims.reports.recv() => self.on_report(report),
                 event = self.interface.next_event() => event?,
                 () = sleep_until(due.into()) => self.on_time().await,
             }
@@ -209,6 +230,7 @@ impl Reconciler {
                     || self.dummy_dirty
                     || !self.interface.addresses.is_idle()
                     || !self.routes.is_idle()
+                    || !self.holdings.is_idle(self.world.local_pools())
                     || !self.arrivals.is_empty()
             }
         }
@@ -232,6 +254,9 @@ impl Reconciler {
         }
         while let Ok(key) = self.forwards.1.try_recv() {
             self.on_forwards(&key);
+        }
+        while let Ok(report) = self.claims.reports.try_recv() {
+            self.on_report(report);
         }
         while let Some(event) = self.interface.next_event().now_or_never() {
             event?;
@@ -312,6 +337,9 @@ impl Reconciler {
     fn on_dirty(&mut self, dirty: Dirty, cause: Option<(Cause, Instant)>) {
         self.peers_dirty |= dirty.peers;
         self.dummy_dirty |= dirty.dummy;
+        if dirty.claims {
+            self.holdings.on_interfaces();
+        }
         let keys = if dirty.all_services { self.world.service_keys() } else { dirty.services };
         for key in keys {
             self.replan(&key, cause);
@@ -347,6 +375,12 @@ impl Reconciler {
         }
         for address in changed_routes {
             self.routes.touch(address);
+        }
+        let locals = |plan: Option<&ServicePlan>| plan.map_or(Vec::new(), |plan| plan.local.clone());
+        let (old_locals, new_locals) = (locals(old), locals(new));
+        if old_locals != new_locals {
+            let both = old_locals.iter().chain(&new_locals).map(LocalAddress::addr);
+            self.holdings.touch(key, both);
         }
         self.report(key, outcome.old);
     }

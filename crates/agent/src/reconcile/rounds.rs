@@ -41,6 +41,7 @@ impl Reconciler {
             tracing::warn!(%refusal, "LBNodeAgent refused: using the defaults");
         }
         self.tell_membership(config.selection, &config.dummy.interface);
+        self.holdings.set_config(config.local);
         self.interface.reconfigure(config.dummy, now)?;
         if self.phase == Phase::Running {
             self.interface.addresses.touch_all(self.planner.plan());
@@ -117,6 +118,7 @@ impl Reconciler {
 
     /// Addresses → routes → withdrawals → removal of addresses.
     async fn round(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.tell_claims();
         let are_peers_new = std::mem::take(&mut self.peers_dirty) && self.resolve_peers();
         let batch = self.interface.addresses.take(self.planner.plan(), ROUND);
         if !batch.conflicts.is_empty() {
