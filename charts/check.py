@@ -3,6 +3,7 @@
 usage: check.py CHART
 """
 
+import base64
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ GOOD = {
     "placement": {"allocator": {"nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}],
                                 "affinity": {"nodeAffinity": {}}},
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
+    "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -40,6 +42,8 @@ BAD = {
     "no replicas": ({"allocator": {"replicas": 0}}, "replicas"),
     "sidecar without image": ({"allocator": {"ipamSidecar": {"args": ["x"]}}}, "image"),
     "peer without spec": ({"bgpPeers": [{"name": "x"}]}, "spec"),
+    "one heartbeat": ({"lbnodeagent": {"heartbeat": {"multiplier": 1}}}, "multiplier"),
+    "heartbeat without unit": ({"lbnodeagent": {"heartbeat": {"interval": "100"}}}, "interval"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
 }
 KINDS = {"ServiceGroup", "LBNodeAgent", "BGPPeer", "BGPNodeStatus"}
@@ -53,12 +57,24 @@ def objects(manifests):
             yield from (document for document in yaml.safe_load_all(text) if document)
 
 
+def heartbeat(document):
+    """What an agent of this DaemonSet takes the key of heartbeats from: the Secret, if the container sees it."""
+    pod = document["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    [secret] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "heartbeat"]
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "heartbeat"]
+    [file] = [entry["value"] for entry in container["env"] if entry["name"] == "PURELB_HEARTBEAT_KEY_FILE"]
+    fits = mount["readOnly"] and file == mount["mountPath"] + "/key" and secret["defaultMode"] == 0o400
+    return secret["secretName"] if fits else None
+
+
 def check(chart, path, name, values):
     """The faults of one set of values, as sentences."""
     for message in helm.lint(path, values, strict=True)["messages"]:
         if message["severity"] >= 2:
             yield f"{name}: lint: {message}"
     found = set()
+    agents_secret, chart_secret = None, values.get("lbnodeagent", {}).get("heartbeat", {}).get("existingSecret")
     wants_sidecar = bool(values.get("allocator", {}).get("ipamSidecar"))
     for document in objects(chart.render(values, name="purelb", namespace="purelb-system")):
         if document["kind"] == "Deployment" and wants_sidecar:
@@ -66,10 +82,18 @@ def check(chart, path, name, values):
             mounts = [{mount["name"]: mount["mountPath"] for mount in c["volumeMounts"]} for c in containers]
             if len(containers) != 2 or any(mount.get("ipam-socket") != "/var/run/purelb" for mount in mounts):
                 yield f"{name}: the allocator and its sidecar do not share the directory of the socket"
+        if document["kind"] == "DaemonSet":
+            agents_secret = heartbeat(document)
+        if document["kind"] == "Secret":
+            if chart_secret or len(base64.b64decode(document["data"]["key"])) < 16:
+                yield f"{name}: a Secret that nobody needs, or with a key that is too short"
+            chart_secret = document["metadata"]["name"]
         key = (document["apiVersion"], document["kind"], document["metadata"]["name"])
         if key in found:
             yield f"{name}: {key} is rendered twice"
         found.add(key)
+    if not chart_secret or agents_secret != chart_secret:
+        yield f"{name}: agents take the key of heartbeats from {agents_secret}, expected {chart_secret}"
     kinds = {(kind, title) for _, kind, title in found}
     yield from (f"{name}: {missing} is not rendered" for missing in KEPT - kinds)
 

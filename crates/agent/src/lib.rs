@@ -19,6 +19,7 @@ pub mod inputs;
 pub mod interface;
 pub mod key;
 pub mod lease;
+pub mod liveness;
 pub mod local_pools;
 pub mod members;
 pub mod metrics;

@@ -97,6 +97,14 @@ pub struct Settings {
     pub weight_damping: GoDuration,
     /// What to do on SIGTERM.
     pub on_shutdown: OnShutdown,
+    /// Between two heartbeats.
+    pub heartbeat_interval: GoDuration,
+    /// Heartbeats that may be missed before the others are asked.
+    pub heartbeat_multiplier: u8,
+    /// UDP port of heartbeats, the same on all nodes.
+    pub heartbeat_port: u16,
+    /// File with the keys of heartbeats, one a line; empty: there are none, and no heartbeats.
+    pub heartbeat_key_file: String,
 }
 
 impl Settings {
@@ -120,7 +128,11 @@ impl Settings {
             .set_default("linger", "5s")?
             .set_default("kube_proxy_wait", "2s")?
             .set_default("weight_damping", "10s")?
-            .set_default("on_shutdown", "withdraw")?;
+            .set_default("on_shutdown", "withdraw")?
+            .set_default("heartbeat_interval", "100ms")?
+            .set_default("heartbeat_multiplier", 5)?
+            .set_default("heartbeat_port", 7473)?
+            .set_default("heartbeat_key_file", "")?;
         if let Some(path) = &line.config {
             builder = builder.add_source(config::File::from(path.as_path()).format(config::FileFormat::Yaml));
         }
@@ -142,6 +154,37 @@ impl Settings {
             "the name of this node is not set: pass --node-name, or PURELB_NODE_NAME from spec.nodeName"
         );
         Ok(settings)
+    }
+
+    /// How heartbeats are run; `None` where there is no key, which is said: then only Leases say who lives.
+    ///
+    /// # Errors
+    ///
+    /// Interval or multiplier cannot work. A key that cannot be read is none.
+    pub fn heartbeats(&self) -> anyhow::Result<Option<heartbeat::Config>> {
+        let interval = self.heartbeat_interval.0;
+        let config = |keys| {
+            heartbeat::Config::new(interval, self.heartbeat_multiplier, keys)
+                .context("reading PURELB_HEARTBEAT_INTERVAL and PURELB_HEARTBEAT_MULTIPLIER")
+        };
+        let file = &self.heartbeat_key_file;
+        let keys = if file.is_empty() {
+            Err("PURELB_HEARTBEAT_KEY_FILE is not set".to_owned())
+        } else {
+            let text = std::fs::read(file).map_err(|error| format!("{file} cannot be read: {error}"));
+            text.and_then(|text| heartbeat::Keys::parse(&text).map_err(|error| format!("{file}: {error}")))
+        };
+        match keys {
+            Ok(keys) => config(keys).map(Some),
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "NO HEARTBEATS: that a node died is seen only when its Lease ends, after up to 50 s. Mount a Secret \
+                     with a key of 16 characters or more, the same on all nodes, and name the file"
+                );
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -175,6 +218,27 @@ mod tests {
         .unwrap();
         assert_eq!((settings.namespace.as_str(), settings.dummy_interface.as_str()), ("line", "environment"));
         assert_eq!(settings.linger, GoDuration::from_secs(9));
+    }
+
+    #[test]
+    fn heartbeats_need_a_key_that_can_be_read_and_values_that_work() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a key of more than 16 characters\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let run = |key: &str, variable: &str, value: &str| {
+            let environment = [("PURELB_HEARTBEAT_KEY_FILE", key), (variable, value)];
+            load(&["--node-name", "n1"], &environment).unwrap().heartbeats()
+        };
+        let config = run(path, "PURELB_LINGER", "5s").unwrap().unwrap();
+        assert_eq!(config.detection_time(), std::time::Duration::from_millis(500));
+        let slow = run(path, "PURELB_HEARTBEAT_INTERVAL", "1s").unwrap().unwrap();
+        assert_eq!(slow.detection_time(), std::time::Duration::from_secs(5));
+        let error = run(path, "PURELB_HEARTBEAT_INTERVAL", "1ms").unwrap_err();
+        assert!(format!("{error:#}").contains("expected 10ms to 10s"), "{error:#}");
+        assert!(run("", "PURELB_LINGER", "5s").unwrap().is_none());
+        assert!(run("/nonexistent/key", "PURELB_LINGER", "5s").unwrap().is_none());
+        std::fs::write(file.path(), "short").unwrap();
+        assert!(run(path, "PURELB_LINGER", "5s").unwrap().is_none());
     }
 
     #[test]

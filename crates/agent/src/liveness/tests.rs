@@ -1,0 +1,175 @@
+//! What liveness means for an election, and nodes that hear each other over addresses of the loopback interface.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+};
+
+use super::*;
+use crate::{facts::subnets::LocalInterface, members::Member};
+
+/// For what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn subnet() -> IpNet {
+    "127.0.0.0/8".parse().unwrap()
+}
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(127, 7, 3, host).into(), port)
+}
+
+fn name(host: u8) -> Arc<str> {
+    format!("n{host}").into()
+}
+
+fn config() -> heartbeat::Config {
+    let keys = heartbeat::Keys::parse(b"a key for the tests").unwrap();
+    heartbeat::Config::new(Duration::from_millis(100), 5, keys).unwrap()
+}
+
+fn facts(host: u8, port: u16) -> NodeFacts {
+    let own: IpAddr = address(host, port).ip();
+    let interface = LocalInterface {
+        name: "lo".into(),
+        index: 1,
+        mac: Some(Mac([2, 0, 0, 0, 0, host])),
+        subnets: [(subnet(), own)].into(),
+        addresses: [own].into(),
+    };
+    NodeFacts {
+        node_uid: String::new(),
+        subnets: [subnet()].into(),
+        heartbeats: [address(host, port)].into(),
+        interfaces: vec![interface],
+        conflicts: BTreeSet::new(),
+    }
+}
+
+fn member(host: u8, port: u16) -> (Arc<str>, Member) {
+    let heartbeats = [address(host, port)].into();
+    (name(host), Member { subnets: [subnet()].into(), heartbeats, is_live: true })
+}
+
+/// A node, and everything that its thread is told.
+struct Node {
+    facts: watch::Sender<Option<NodeFacts>>,
+    applied_at: watch::Sender<Option<Instant>>,
+    roster: watch::Sender<Option<Arc<Roster>>>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+    heartbeats: Heartbeats,
+    liveness: watch::Receiver<Arc<Liveness>>,
+}
+
+fn node(host: u8, port: u16, roster: &Arc<Roster>) -> Node {
+    let (facts, known_facts) = watch::channel(Some(facts(host, port)));
+    let (roster, known_roster) = watch::channel(Some(Arc::clone(roster)));
+    let (applied_at, is_applied) = watch::channel(None);
+    let (outgoing, to_send) = mpsc::unbounded_channel();
+    let (received, incoming) = mpsc::unbounded_channel();
+    let channels = Channels {
+        facts: known_facts,
+        roster: known_roster,
+        applied_at: is_applied,
+        outgoing: to_send,
+        incoming: received,
+    };
+    let heartbeats = Heartbeats::start(name(host), config(), channels).unwrap();
+    let liveness = heartbeats.liveness();
+    Node { facts, applied_at, roster, outgoing, incoming, heartbeats, liveness }
+}
+
+impl Node {
+    async fn until(&mut self, what: &str, is_so: impl FnMut(&Arc<Liveness>) -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, self.liveness.wait_for(is_so)).await;
+        let is_in_time = waited.is_ok();
+        assert!(is_in_time, "not in time: {what}: {:?}", self.heartbeats.liveness().borrow());
+    }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind(address(1, 0)).unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn nodes_hear_each_other_talk_leave_and_die() {
+    let port = free_port();
+    let roster: Arc<Roster> = Arc::new([1, 2].map(|host| member(host, port)).into());
+    let (mut one, mut two) = (node(1, port, &roster), node(2, port, &roster));
+    let can_serve = |host: u8| move |it: &Arc<Liveness>| it.can_serve(&subnet(), &name(host), false);
+    one.until("they hear each other", |it| it.is_alive("n2") == Some(true)).await;
+    two.until("they hear each other", |it| it.is_alive("n1") == Some(true)).await;
+    assert!(!can_serve(2)(&one.liveness.borrow().clone()), "it has no plan yet");
+    two.applied_at.send_replace(Some(Instant::now()));
+    one.until("the other is ready", can_serve(2)).await;
+    assert_eq!(one.liveness.borrow().macs("n2"), [Mac([2, 0, 0, 0, 0, 2])]);
+
+    let message = |interface, text: &[u8]| Outgoing { to: name(2), interface, octets: text.to_vec() };
+    one.outgoing.send(message(7, b"lost")).unwrap();
+    one.outgoing.send(message(1, b"hello")).unwrap();
+    let arrived = tokio::time::timeout(PATIENCE, two.incoming.recv()).await.unwrap().unwrap();
+    assert_eq!(arrived, Incoming { from: name(1), octets: b"hello".to_vec() }, "not where it does not live");
+
+    two.heartbeats.leave().await;
+    one.until("the other leaves", |it| !can_serve(2)(it)).await;
+    assert_eq!(one.liveness.borrow().is_alive("n2"), Some(true), "it goes on until it is gone");
+    drop(two);
+    one.until("the other is dead", |it| it.is_alive("n2") == Some(false)).await;
+    assert_eq!(one.liveness.borrow().macs("n2").len(), 1, "it may still answer for addresses");
+}
+
+#[tokio::test]
+async fn without_carrier_or_lease_there_is_nothing_to_be_heard_and_with_them_there_is_again() {
+    let port = free_port();
+    let roster: Arc<Roster> = Arc::new([3, 4].map(|host| member(host, port)).into());
+    let (mut one, mut two) = (node(3, port, &roster), node(4, port, &roster));
+    one.until("they hear each other", |it| it.is_alive("n4") == Some(true)).await;
+    two.facts.send_replace(Some(NodeFacts { heartbeats: BTreeSet::new(), ..facts(4, port) }));
+    one.until("the other is dead", |it| it.is_alive("n4") == Some(false)).await;
+    two.until("it has no group", |it| it.subnets().next().is_none()).await;
+    two.facts.send_replace(Some(facts(4, port)));
+    one.until("the other is back", |it| it.is_alive("n4") == Some(true)).await;
+    one.roster.send_replace(Some(Arc::new([member(3, port)].into())));
+    one.until("the other is no member", |it| it.is_alive("n4").is_none()).await;
+}
+
+#[tokio::test]
+async fn an_address_that_comes_later_is_tried_again() {
+    let port = free_port();
+    let taken = UdpSocket::bind(address(5, port)).unwrap();
+    let mut one = node(5, port, &Arc::new([member(5, port)].into()));
+    one.applied_at.send_replace(Some(Instant::now()));
+    drop(taken);
+    one.until("it has a group", |it| it.subnets().count() == 1).await;
+}
+
+#[test]
+fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
+    let state = |standing, is_ready, is_leaving| State { standing, is_ready, is_leaving, mac: [2; 6] };
+    let cases = [
+        (Standing::Unknown, false, false, None),
+        (Standing::Alive, true, false, Some(true)),
+        (Standing::Suspected, true, false, Some(true)),
+        (Standing::Alive, false, false, Some(false)),
+        (Standing::Alive, true, true, Some(false)),
+        (Standing::Dead, false, false, Some(false)),
+    ];
+    for (standing, is_ready, is_leaving, expected) in cases {
+        let there: BTreeMap<_, _> = [("n".into(), state(standing, is_ready, is_leaving))].into();
+        let liveness = Liveness([(subnet(), there)].into());
+        for is_registered in [false, true] {
+            let can_serve = liveness.can_serve(&subnet(), "n", is_registered);
+            assert_eq!(can_serve, expected.unwrap_or(is_registered), "{standing:?} {is_ready} {is_leaving}");
+        }
+        assert_eq!(
+            liveness.is_alive("n"),
+            match standing {
+                Standing::Unknown => None,
+                standing => Some(standing != Standing::Dead),
+            }
+        );
+    }
+    let liveness = Liveness::default();
+    assert!(liveness.can_serve(&subnet(), "n", true) && !liveness.can_serve(&subnet(), "n", false));
+}
