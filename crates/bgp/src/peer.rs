@@ -175,7 +175,7 @@ impl Peer {
     }
 
     /// Octets from the peer.
-    pub(crate) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], loc_rib: &LocRib, now: Time) {
+    pub(crate) fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) {
         let Some(direction) = self.direction(id) else { return };
         if let Some(connection) = self.connection_mut(direction) {
             connection.receive(bytes);
@@ -184,7 +184,7 @@ impl Peer {
             if let Outcome::Refresh(family) = self.handle(direction, event, now)
                 && let Some(session) = self.connection_mut(direction).and_then(Connection::session_mut)
             {
-                session.refresh(family, loc_rib);
+                session.refresh(family);
             }
         }
         self.settle(now);

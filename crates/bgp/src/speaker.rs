@@ -264,7 +264,7 @@ impl Speaker {
     /// Octets have come.
     pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) {
         if let Some(peer) = self.peers.values_mut().find(|peer| peer.owns(id)) {
-            peer.handle_received(id, bytes, &self.loc_rib, now);
+            peer.handle_received(id, bytes, now);
         }
         self.settle();
     }

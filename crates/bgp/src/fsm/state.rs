@@ -4,7 +4,7 @@ use crate::{
     capabilities::Negotiated,
     export::Exporter,
     message::{Open, ReceivedUpdate},
-    rib::{adj_rib_out::AdjRibOut, loc_rib::LocRib},
+    rib::adj_rib_out::AdjRibOut,
     status,
     types::Family,
     wire::EncodeContext,
@@ -61,12 +61,8 @@ impl Session {
     }
 
     /// The peer wants all of a family again.
-    pub(crate) fn refresh(&mut self, family: Family, loc_rib: &LocRib) {
-        if self.opened.negotiated.enhanced_route_refresh {
-            self.adj_rib_out.refresh(family);
-        } else {
-            self.adj_rib_out.resend(family, loc_rib);
-        }
+    pub(crate) fn refresh(&mut self, family: Family) {
+        self.adj_rib_out.refresh(family, self.opened.negotiated.enhanced_route_refresh);
     }
 
     /// Counts what an UPDATE brought; the routes themselves are dropped.

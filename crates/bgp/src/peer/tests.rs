@@ -13,6 +13,7 @@ use crate::{
 use State::{Active, Established, OpenConfirm, OpenSent};
 
 mod collisions;
+mod octets;
 mod path;
 mod restarts;
 mod states;
@@ -181,7 +182,7 @@ impl Bench {
 
     fn receive(&mut self, direction: Direction, bytes: &[u8]) {
         if let Some(id) = self.peer.connection(direction).map(|connection| connection.id) {
-            self.peer.handle_received(id, bytes, &self.loc_rib, self.now);
+            self.peer.handle_received(id, bytes, self.now);
         }
         self.settle();
     }

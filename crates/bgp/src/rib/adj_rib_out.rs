@@ -151,6 +151,10 @@ impl AdjRibOut {
         out: &mut BytesMut,
     ) -> usize {
         let mut messages = 0;
+        // A peer that takes nothing costs nothing, however much there is to tell it and whatever it asks for.
+        if out.len() >= limit {
+            return 0;
+        }
         self.begin_refresh(loc_rib, out);
         self.staged.prune(&self.dirty);
         while out.len() < limit {
@@ -162,7 +166,10 @@ impl AdjRibOut {
                 messages += self.say_end_of_rib(out);
             } else {
                 self.end_refresh(out);
-                break;
+                self.begin_refresh(loc_rib, out);
+                if self.dirty.is_empty() {
+                    break;
+                }
             }
         }
         messages

@@ -104,6 +104,34 @@ fn a_refresh_sends_all_of_that_family_again_and_nothing_else() {
 }
 
 #[test]
+fn while_a_peer_takes_nothing_nothing_is_looked_at_and_requests_do_not_add_up() {
+    let mut loc_rib = LocRib::default();
+    let mut session = Session::new(ExportPolicy::All);
+    (0..2000).for_each(|number| {
+        loc_rib.set(&route(host(number * 3 + 1), 0, None));
+    });
+    session.flush_all(&mut loc_rib);
+    session.adj_rib_out.refresh(Family::Ipv4Unicast, true);
+    session.flush(&mut loc_rib, 1);
+    let staged = format!("{:?}", session.adj_rib_out.staged);
+    session.adj_rib_out.mark_all(&loc_rib);
+    for request in 0..1000 {
+        session.adj_rib_out.refresh(Family::Ipv4Unicast, true);
+        let mut out = BytesMut::new();
+        session.adj_rib_out.flush(&mut loc_rib, &session.exporter, &CONTEXT, true, 0, &mut out);
+        assert!(out.is_empty(), "{} octets after {request} requests", out.len());
+    }
+    assert_eq!(format!("{:?}", session.adj_rib_out.staged), staged);
+    session.flush_all(&mut loc_rib);
+    // The first table, the refresh that was under way, and one for all that was asked for since.
+    assert_eq!(session.router.announced, 3 * 2000);
+    session.adj_rib_out.refresh(Family::Ipv4Unicast, false);
+    session.adj_rib_out.refresh(Family::Ipv4Unicast, false);
+    session.flush_all(&mut loc_rib);
+    assert_eq!(session.router.announced, 4 * 2000, "without marks, too");
+}
+
+#[test]
 fn withdrawals_go_first_and_routes_of_equal_attributes_share_messages() {
     let mut loc_rib = LocRib::default();
     let mut session = Session::new(ExportPolicy::All);
