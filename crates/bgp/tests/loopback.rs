@@ -304,6 +304,59 @@ async fn a_peer_that_does_not_read_holds_up_nobody() {
     assert!(asleep.advertised[1] < COUNT as usize, "nothing waits but its dirty set");
 }
 
+/// A router in a thread of its own, which completes the handshake and then says that it is alive until it is stopped.
+fn lively_router(hold_time: u16) -> (u16, std::sync::mpsc::Sender<()>) {
+    use bgp::{types::HoldTime, wire};
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind((LOOPBACK, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (stop, stopped) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut open = vec![0; 19];
+        stream.read_exact(&mut open).unwrap();
+        open.resize(usize::from(u16::from_be_bytes([open[16], open[17]])), 0);
+        stream.read_exact(&mut open[19..]).unwrap();
+        let wire::Received::Open(mut answer) = wire::decode(&open, &wire::DecodeContext::default()).unwrap()
+        else {
+            panic!("an OPEN comes first")
+        };
+        answer.asn = 64513;
+        answer.capabilities.four_octet_asn = Some(64513);
+        answer.router_id = RouterId::new([10, 0, 0, 9].into()).unwrap();
+        answer.hold_time = HoldTime::new(hold_time).unwrap();
+        let mut octets = bytes::BytesMut::new();
+        wire::encode_open(&answer, &mut octets);
+        loop {
+            wire::encode_keepalive(&mut octets);
+            if stream.write_all(&octets.split()).is_err() {
+                return;
+            }
+            let pause = stopped.recv_timeout(Duration::from_millis(100));
+            if pause != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    });
+    (port, stop)
+}
+
+#[tokio::test]
+async fn a_program_that_stands_still_for_longer_than_the_hold_time_finds_its_session_alive() {
+    let (port, _router) = lively_router(3);
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    until_established(&a).await;
+    // The thread that runs the speaker, too. KEEPALIVEs wait in the socket then.
+    std::thread::sleep(Duration::from_secs(4));
+    // The speaker's timers that were due in between go before this one.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    a.announce([route("192.0.2.1/32")]).await.unwrap();
+    a.barrier().await.unwrap();
+    let status = a.watch_status().borrow().peers[0].clone();
+    assert_eq!((status.state, status.flaps, status.last_error), (State::Established, 0, None));
+}
+
 #[tokio::test]
 async fn strangers_are_refused_before_they_can_say_anything() {
     use tokio::io::AsyncReadExt;

@@ -172,7 +172,10 @@ impl Driver {
                 Wake::Accepting | Wake::DialAborted => continue,
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
                 Wake::Bfd(news) => self.on_bfd(news),
-                Wake::Timeout => self.speaker.handle_timeout(self.clock.now()),
+                Wake::Timeout => {
+                    self.read_what_waits();
+                    self.speaker.handle_timeout(self.clock.now());
+                }
             }
             self.settle();
         }
@@ -285,6 +288,18 @@ impl Driver {
             Err(error) => self.on_lost(id, &error.to_string()),
         }
         false
+    }
+
+    /// Octets before timers: what came while we were late is no silence. Once a connection will do, for one message is.
+    fn read_what_waits(&mut self) {
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            let Some(connection) = self.connections.get(&id) else { continue };
+            if let Some(count) = connection.read_at_once(&mut self.buffer) {
+                let octets = self.buffer.get(..count).unwrap_or_default();
+                self.speaker.handle_received(id, octets, self.clock.now());
+            }
+        }
     }
 
     fn on_lost(&mut self, id: ConnectionId, reason: &str) {
@@ -470,6 +485,9 @@ impl Driver {
         }
         let undrained: Vec<ConnectionId> = self.speaker.undrained().collect();
         for mut barrier in std::mem::take(&mut self.barriers) {
+            if barrier.answer.is_closed() {
+                continue;
+            }
             barrier.waiting_for.retain(|id| undrained.contains(id));
             if barrier.waiting_for.is_empty() {
                 let _ = barrier.answer.send(Ok(()));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
+    io::{self, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     task::{Context, Poll},
     time::Duration,
@@ -121,6 +121,13 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads what the kernel has, whether the runtime has heard of it or not; the end of the stream, and errors, are for
+    /// [`Connection::read`].
+    pub(super) fn read_at_once(&self, buffer: &mut [u8]) -> Option<usize> {
+        let read = (&*SockRef::from(&self.stream)).read(buffer);
+        read.ok().filter(|count| *count > 0)
     }
 
     pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Option<Ready> {
