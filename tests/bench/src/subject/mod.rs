@@ -5,9 +5,10 @@
 //! prepare everything that can be done before the clock starts and are answered with `prepared`; `go` does it and
 //! is not answered, because what counts is seen at the receiver. `ready` says that the session can be dialled.
 //!
-//! Our speaker makes one call a route for both, and one for all routes for `announce-at-once FROM TO`. The raw sender
-//! has its octets in memory when `go` comes: it stands for a program that needs no time at all to find out what to
-//! say. After `relay OCTETS` it has not: so many octets follow `go` on standard input, and it passes them on.
+//! Our speaker makes one call a route for both, and one for all routes for `announce-at-once FROM TO`;
+//! `announce-in-any-order FROM TO` is one call a route, never that of a neighbour next. The raw sender has its octets
+//! in memory when `go` comes: it stands for a program that needs no time at all to find out what to say. After
+//! `relay OCTETS` it has not: so many octets follow `go` on standard input, and it passes them on.
 
 mod ours;
 mod raw;
@@ -74,16 +75,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) enum Verb {
     Announce,
     AnnounceAtOnce,
+    AnnounceInAnyOrder,
     Withdraw,
 }
 
 impl Verb {
-    const ALL: [Verb; 3] = [Verb::Announce, Verb::AnnounceAtOnce, Verb::Withdraw];
+    const ALL: [Verb; 4] = [Verb::Announce, Verb::AnnounceAtOnce, Verb::AnnounceInAnyOrder, Verb::Withdraw];
 
     const fn word(self) -> &'static str {
         match self {
             Verb::Announce => "announce",
             Verb::AnnounceAtOnce => "announce-at-once",
+            Verb::AnnounceInAnyOrder => "announce-in-any-order",
             Verb::Withdraw => "withdraw",
         }
     }

@@ -1,6 +1,6 @@
 //! Our speaker: the library with its driver, on one thread.
 
-use std::{net::SocketAddr, ops::Range, sync::Arc};
+use std::{net::SocketAddr, ops::Range, slice, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use bgp::{
@@ -47,6 +47,9 @@ async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()
             Line::Prepare(verb, numbers) => {
                 call = match verb {
                     Verb::Announce => Call::Announce(numbered(family, numbers, &attributes)),
+                    Verb::AnnounceInAnyOrder => {
+                        Call::Announce(in_any_order(numbered(family, numbers, &attributes)))
+                    }
                     Verb::AnnounceAtOnce => Call::AnnounceAtOnce(numbered(family, numbers, &attributes)),
                     Verb::Withdraw => Call::Withdraw(prefixes(family, numbers)),
                 };
@@ -66,7 +69,7 @@ fn peer(name: &str, end: End, family: Family, passive: bool) -> Result<PeerConfi
     Ok(peer)
 }
 
-/// Calls of the library with their values; made once.
+/// Calls of the library, with values that stay the program's own: they are lent to the calls.
 enum Call {
     /// One call a route, as a program makes them that hears of one route after the other.
     Announce(Vec<Route>),
@@ -77,19 +80,19 @@ enum Call {
 
 impl Call {
     /// Returns when all of them are done.
-    async fn make(&mut self, handle: &Handle) -> Result<()> {
+    async fn make(&self, handle: &Handle) -> Result<()> {
         match self {
             Self::Announce(routes) => {
-                for route in routes.drain(..) {
-                    handle.announce([route]);
+                for route in routes {
+                    handle.announce(slice::from_ref(route));
                 }
             }
             Self::AnnounceAtOnce(routes) => {
-                handle.announce(std::mem::take(routes));
+                handle.announce(routes);
             }
             Self::Withdraw(prefixes) => {
-                for prefix in prefixes.drain(..) {
-                    handle.withdraw([prefix]);
+                for prefix in prefixes {
+                    handle.withdraw(slice::from_ref(prefix));
                 }
             }
         }
@@ -104,4 +107,12 @@ fn prefixes(family: Family, numbers: Range<u32>) -> Vec<IpNet> {
 fn numbered(family: Family, numbers: Range<u32>, attributes: &Arc<RouteAttributes>) -> Vec<Route> {
     let route = |prefix| Route { prefix, class: RouteClass::default(), attributes: Arc::clone(attributes) };
     prefixes(family, numbers).into_iter().map(route).collect()
+}
+
+/// Nobody's neighbour comes next.
+fn in_any_order(routes: Vec<Route>) -> Vec<Route> {
+    // A prime that divides no count that is measured, so that every route has its turn.
+    const STRIDE: usize = 7_919;
+    let count = routes.len();
+    (0..count).filter_map(|place| routes.get(place * STRIDE % count).cloned()).collect()
 }

@@ -37,7 +37,7 @@ pub(super) fn run(&Arguments { family, routes, dial, .. }: &Arguments) -> Result
             Line::Go => stream.write_all(&octets)?,
             Line::Prepare(verb, numbers) => {
                 octets = match verb {
-                    Verb::Announce | Verb::AnnounceAtOnce => announcement(numbers),
+                    Verb::Announce | Verb::AnnounceAtOnce | Verb::AnnounceInAnyOrder => announcement(numbers),
                     Verb::Withdraw => Messages::withdrawal(family, numbers),
                 };
                 answer("prepared")?;
