@@ -303,6 +303,12 @@ impl Speaker {
         self.peers.values().filter_map(|peer| peer.config().bfd_target()).collect()
     }
 
+    /// Where the other peers are, by name: address and scope.
+    pub fn unwatched_peers(&self) -> BTreeMap<PeerName, (IpAddr, u32)> {
+        let configs = self.peers.values().map(|peer| peer.config()).filter(|config| config.bfd.is_none());
+        configs.map(|it| (PeerName::clone(&it.name), (it.address, it.scope))).collect()
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         if matches!(self.loading, Loading::Until(time) if time <= now) {

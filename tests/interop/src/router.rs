@@ -107,6 +107,14 @@ pub trait Router {
         Err(Error::unmet("it speaks no BFD"))
     }
 
+    /// Has it watch the path with BFD no longer, with its session left as it is.
+    ///
+    /// # Errors
+    /// When it refuses.
+    fn remove_bfd(&mut self) -> Result<()> {
+        Err(Error::unmet("it speaks no BFD"))
+    }
+
     /// Shuts its BFD down administratively (AdminDown).
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 //! sessions stand, and that only when it changes.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Read, Write},
+    net::IpAddr,
     num::NonZeroU32,
     os::{fd::AsFd, unix::net::UnixStream},
     sync::mpsc as threads,
@@ -51,7 +52,7 @@ pub(super) enum News {
 
 #[derive(Debug)]
 enum Command {
-    Targets(Vec<Target>),
+    Targets(Vec<Target>, BTreeMap<PeerName, (IpAddr, u32)>),
     /// Tell every peer that this is no failure, then answer.
     ShutDown(oneshot::Sender<()>),
 }
@@ -89,9 +90,9 @@ impl Bfd {
         Ok(Bfd { commands, wake })
     }
 
-    /// Makes these the only peers that are watched.
-    pub(super) fn set_targets(&self, targets: Vec<Target>) {
-        self.tell(Command::Targets(targets));
+    /// Makes these the only peers that are watched, and says which others there are.
+    pub(super) fn set_targets(&self, targets: Vec<Target>, unwatched: BTreeMap<PeerName, (IpAddr, u32)>) {
+        self.tell(Command::Targets(targets, unwatched));
     }
 
     /// Tells every peer that this is no failure; the answer comes when they have heard it, or would have noticed
@@ -162,13 +163,10 @@ impl Worker {
         while matches!((&self.woken).read(&mut rest), Ok(count) if count > 0) {}
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Targets(targets)) => {
-                    self.wanted = targets
-                        .iter()
-                        .map(|it| (it.address.to_canonical().is_ipv6(), it.config.path.port()))
-                        .collect();
+                Ok(Command::Targets(targets, unwatched)) => {
+                    self.sessions.replace_targets(targets, &unwatched, self.clock.now());
+                    self.wanted = self.sessions.ports();
                     self.bind_again = Some(self.clock.now());
-                    self.sessions.set_targets(targets, self.clock.now());
                 }
                 Ok(Command::ShutDown(done)) => {
                     self.sessions.set_targets(Vec::new(), self.clock.now());

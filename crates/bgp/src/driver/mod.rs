@@ -364,7 +364,7 @@ impl Driver {
             }
         }
         if let Some(bfd) = &self.bfd {
-            bfd.set_targets(targets);
+            bfd.set_targets(targets, self.speaker.unwatched_peers());
         }
     }
 

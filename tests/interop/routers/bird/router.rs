@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -113,6 +114,13 @@ impl Router for Bird {
         let mut lines = shown.lines().map(str::split_whitespace);
         let state = lines.find_map(|mut words| (words.next() == Some(&speaker)).then(|| words.nth(1))?);
         state.map(str::to_owned).ok_or_else(|| Error::unmet("it has no BFD session"))
+    }
+
+    fn remove_bfd(&mut self) -> Result<()> {
+        let with = fs::read_to_string(&self.configuration).map_err(Error::path(&self.configuration))?;
+        let without = with.replace("bfd on;", "bfd off;");
+        fs::write(&self.configuration, without).map_err(Error::path(&self.configuration))?;
+        self.ask(&["configure"]).map(drop)
     }
 
     fn refresh(&mut self) -> Result<()> {

@@ -150,6 +150,12 @@ impl Router for Frr {
         state.map(str::to_owned).ok_or_else(|| Error::unmet("it has no BFD session"))
     }
 
+    fn remove_bfd(&mut self) -> Result<()> {
+        let context = format!("router bgp {}", self.place.values.text_of("router_as")?);
+        let order = format!("no neighbor {} bfd", self.place.speaker);
+        self.tell(&["configure terminal", &context, &order]).map(drop)
+    }
+
     fn shut_bfd_down(&mut self) -> Result<()> {
         let mut vtysh = vtysh(&self.place);
         vtysh.args(["-d", "bfdd"]);

@@ -190,3 +190,59 @@ fn a_session_that_is_taken_away_says_admin_down_until_it_is_heard_or_the_detecti
         assert!(sessions.is_empty());
     }
 }
+
+/// Sessions of which that with 192.0.2.1 is Up, what we call it, and a packet of the router in a state.
+fn up() -> (Sessions, NonZeroU32, impl Fn(State) -> [u8; packet::LENGTH]) {
+    let mut sessions = sessions();
+    let ours = discriminator(&mut sessions, "one");
+    let says = move |state| Packet { your_discriminator: Some(ours), ..packet(state) }.encode();
+    for state in [State::Init, State::Up] {
+        sessions.handle_datagram(&datagram("192.0.2.1", &says(state)), Time::ZERO).unwrap();
+    }
+    while sessions.poll_report().is_some() {}
+    while sessions.poll_transmit(Time::ZERO).is_some() {}
+    (sessions, ours, says)
+}
+
+fn unwatched(address: &str) -> BTreeMap<PeerName, (IpAddr, u32)> {
+    BTreeMap::from([("one".into(), (address.parse().unwrap(), 0))])
+}
+
+#[test]
+fn a_session_that_nobody_asks_about_any_more_goes_on_in_silence_until_the_router_lets_go_of_it() {
+    for last in [Some(State::Down), Some(State::AdminDown), None] {
+        let (mut sessions, ours, says) = up();
+        sessions.replace_targets(Vec::new(), &unwatched("192.0.2.1"), ms(10));
+        let goes_on = sessions.poll_transmit(ms(110)).unwrap().packet;
+        assert_eq!((goes_on.my_discriminator, goes_on.state), (ours, State::Up));
+        assert_eq!(sessions.ports(), [(false, SINGLE_HOP_PORT)].into());
+        match last {
+            Some(state) => {
+                sessions.handle_datagram(&datagram("192.0.2.1", &says(state)), ms(120)).unwrap();
+            }
+            None => sessions.handle_timeout(ms(1000)),
+        }
+        assert!(sessions.is_empty(), "{last:?}");
+        assert_eq!(sessions.poll_report(), None, "{last:?}");
+    }
+}
+
+#[test]
+fn a_session_that_was_let_go_on_is_asked_about_again_and_tells_how_it_stands() {
+    let (mut sessions, ours, _) = up();
+    sessions.replace_targets(Vec::new(), &unwatched("192.0.2.1"), ms(10));
+    sessions.set_targets(vec![target("one", "192.0.2.1", 0, Path::SingleHop)], ms(20));
+    let (name, report) = sessions.poll_report().unwrap();
+    assert_eq!((&*name, report.verdict), ("one", Verdict::Works));
+    assert!(sessions.has(ours));
+}
+
+#[test]
+fn a_session_of_a_peer_that_is_gone_or_elsewhere_says_admin_down() {
+    for others in [BTreeMap::new(), unwatched("192.0.2.77")] {
+        let (mut sessions, _, _) = up();
+        sessions.replace_targets(Vec::new(), &unwatched("192.0.2.1"), ms(10));
+        sessions.replace_targets(Vec::new(), &others, ms(20));
+        assert_eq!(sessions.poll_transmit(ms(20)).unwrap().packet.state, State::AdminDown);
+    }
+}

@@ -4,9 +4,13 @@ mod demultiplexing;
 mod network;
 mod rules;
 
-use std::num::{NonZeroU8, NonZeroU32};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU8, NonZeroU32},
+};
 
 use super::{session::Session, *};
+use crate::{fsm::timers::Jitter, types::Time};
 
 /// So many milliseconds after the start.
 fn ms(millis: u64) -> Time {
