@@ -81,6 +81,8 @@ pub struct Metrics {
     pub queue_length: Gauge,
     /// Decisions, whatever they were.
     pub decisions: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
     /// Services of load balancers, our own and others'.
     pub services: Gauge,
     /// Services that wait for something.
@@ -127,6 +129,7 @@ impl Default for Metrics {
             writes_in_flight: Gauge::default(),
             queue_length: Gauge::default(),
             decisions: Counter::default(),
+            turns: Counter::default(),
             services: Gauge::default(),
             waiting: Gauge::default(),
             events_queued: Gauge::default(),
@@ -181,6 +184,11 @@ impl Metrics {
             self.queue_length.clone(),
         );
         registry.register("allocator_decisions", "Decisions about Services", self.decisions.clone());
+        registry.register(
+            "allocator_turns",
+            "Turns of the loop: every 10 s with nothing to do, many only with much to do",
+            self.turns.clone(),
+        );
         registry.register("allocator_services", "Services that are watched", self.services.clone());
         registry.register("allocator_waiting_services", "Services that wait", self.waiting.clone());
         registry.register(
@@ -223,6 +231,7 @@ impl Metrics {
 
     /// The loop has turned.
     pub fn turn(&self) {
+        self.turns.inc();
         let millis = self.started.elapsed().as_millis();
         self.turned_millis.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -31,8 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// With a bug in the loop: a process that has lost track must not go on; the next one begins from what is
-/// published.
+/// With a bug in the loop, in a watch, or in what keeps the Lease or publishes events: a process that has lost track
+/// must not go on; the next one begins from what is published.
 pub async fn run(
     config: Config,
     settings: Arc<Settings>,
@@ -51,7 +51,12 @@ pub async fn run(
     candidates.spawn(candidate.run(ended));
     let surroundings = Surroundings { config: Arc::new(config), client, settings, metrics, events, busy };
     terms.spawn(all_terms(surroundings, tenure, stop));
-    let is_orderly = passed_on(terms.join_next().await).unwrap_or(false);
+    // The others end before the terms only with a bug.
+    let is_orderly = tokio::select! {
+        ended = terms.join_next() => passed_on(ended).unwrap_or(false),
+        ended = candidates.join_next() => passed_on(ended).is_some_and(|()| false),
+        ended = publishers.join_next() => passed_on(ended).is_some_and(|()| false),
+    };
     // The candidate runs as long as we hold the other end.
     let _ = end.send(is_orderly);
     passed_on(candidates.join_next().await);
@@ -60,7 +65,8 @@ pub async fn run(
     Ok(())
 }
 
-fn passed_on<T>(ended: Option<Result<T, JoinError>>) -> Option<T> {
+/// What a task has made; its panic becomes ours.
+pub(crate) fn passed_on<T>(ended: Option<Result<T, JoinError>>) -> Option<T> {
     match ended? {
         Ok(value) => Some(value),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

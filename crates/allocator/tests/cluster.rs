@@ -397,3 +397,17 @@ async fn services_whose_writes_fail_do_not_hold_up_the_others() {
     cluster.served("web").await;
     assert_eq!(allocator.metric("purelb_allocator_writes_total"), 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cannot_list_services_waits_instead_of_turning() {
+    let cluster = Cluster::start().await;
+    // What is due for it cannot be done before everything is listed.
+    let external = json!({"provider": "p", "socket": "/nonexistent/ipam.sock", "announce": "remote"});
+    cluster.group("ext", json!({"external": external})).await;
+    cluster.server.faults().refuse(Matcher::verb("list").on("services"), 403, 5);
+    let allocator = cluster.allocator("a").await;
+    cluster.plain("web").await;
+    cluster.served("web").await;
+    let turns = allocator.metric("purelb_allocator_turns_total");
+    assert!(turns < 1_000.0, "{turns} turns");
+}

@@ -151,7 +151,7 @@ impl Term {
     /// When the next status is to be looked at.
     pub(super) fn next_group_status(&self) -> Option<Instant> {
         let waiting = self.groups.values().filter(|entry| !entry.in_flight);
-        waiting.filter_map(|entry| entry.due).min().filter(|_| self.is_listed())
+        waiting.filter_map(|entry| entry.due).min()
     }
 
     pub(super) fn write_group_statuses(&mut self) {

@@ -33,6 +33,7 @@ use crate::{
     leader::Tenure,
     memory,
     metrics::{Metrics, TURN},
+    run::passed_on,
     settings::Settings,
     stores::{self, Change},
 };
@@ -110,7 +111,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
             return true;
         }
     };
-    let (_watches, mut changes) =
+    let (mut watches, mut changes) =
         stores::watch(&surroundings.client, &settings.namespace, settings.is_default_class());
     let mut term = Term {
         surroundings,
@@ -134,6 +135,8 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
             () = stop.cancelled() => break,
             Some(done) = term.tasks.join_next() => term.on_joined(done),
             Some(change) = changes.recv() => term.on_change(change),
+            // A watch ends only with a bug; without it this replica would go on with what is long past.
+            ended = watches.join_next() => passed_on(ended).expect("watches never end"),
             () = tokio::time::sleep_until(due.into()) => {}
         }
         term.on_time();
@@ -168,8 +171,10 @@ impl Term {
             Duration::from_secs(u64::try_from(secs).unwrap_or(0))
         });
         let latest = now + pause.map_or(TURN, |pause| pause.min(TURN));
+        // Before everything is listed nothing that is due is done: it must not keep the loop turning either.
         let due = self.next_group_status().into_iter().chain(self.external.next_due());
-        due.min().map_or(latest, |due| due.min(latest))
+        let due = due.min().filter(|_| self.is_listed());
+        due.map_or(latest, |due| due.min(latest))
     }
 
     fn on_time(&mut self) {

@@ -137,6 +137,10 @@ impl Cluster {
         self.groups().create(&PostParams::default(), &serde_json::from_value(group).unwrap()).await.unwrap();
     }
 
+    pub(crate) async fn edit_group(&self, name: &str, patch: Value) {
+        self.groups().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.sock"))
     }

@@ -255,3 +255,26 @@ async fn a_group_that_is_deleted_revokes_nothing_and_releases_go_out_later() {
     cluster.external("ext").await;
     cluster.has("late", &["198.51.100.0"]).await;
 }
+
+#[tokio::test]
+async fn a_group_that_leaves_a_dead_socket_and_comes_back_to_it_is_served() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator().await;
+    cluster.external("ext").await;
+    cluster.provider_is("ext", "False").await;
+    // Elsewhere, where nobody is either, until the first socket would have been probed again.
+    let external = |name| {
+        let socket = cluster.socket(name);
+        json!({"spec": {"external": {"provider": "file", "socket": socket, "announce": "remote"}}})
+    };
+    cluster.edit_group("ext", external("other")).await;
+    let calls = format!(
+        "purelb_allocator_sidecar_rpc_total{{socket=\"{}\",method=\"Stats\"",
+        cluster.socket("other").display()
+    );
+    cluster::within("the other is probed", async || (allocator.count(&calls) >= 4).then_some(())).await;
+    let _sidecar = cluster.sidecar("ext", DUAL);
+    cluster.edit_group("ext", external("ext")).await;
+    cluster.plain("web", "ext").await;
+    cluster.has("web", &["198.51.100.0"]).await;
+}

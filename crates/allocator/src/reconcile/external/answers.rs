@@ -192,11 +192,19 @@ impl Term {
         failure: Option<String>,
     ) {
         let now = Instant::now();
+        if let Some(group) = self.external.groups.get_mut(name)
+            && group.external.as_ref().is_none_or(|external| external.socket != *path)
+        {
+            // The group has another provider now, and that one has to be asked.
+            (group.stats_in_flight, group.stats_due) = (false, Some(now));
+        }
         let Some(Socket { provider, .. }) = self.external.sockets.get_mut(path) else { return };
         let was_answering = provider.failure().is_none();
         let is_back = provider.on_stats(failure.clone(), now, rand::random_range(0.5..1.0));
         let retries_refused = provider.retries_refused(now);
-        if let Some(group) = self.external.groups.get_mut(name) {
+        if let Some(group) = self.external.groups.get_mut(name)
+            && group.external.as_ref().is_some_and(|external| external.socket == *path)
+        {
             group.stats_in_flight = false;
             group.stats_due = Some(now + STATS_INTERVAL.mul_f64(rand::random_range(0.75..1.0)));
             if failure.is_none() {

@@ -88,6 +88,19 @@ impl Externals {
         self.touched.extend(self.groups.values().flat_map(|group| group.accounts.keys().cloned()));
     }
 
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.sockets.is_empty()
+    }
+
+    /// A socket that no group names any more is forgotten with all that it was like: there would be no group to probe
+    /// it with, and who names it again finds it as if it were new.
+    fn drop_unused_sockets(&mut self) {
+        let Externals { groups, sockets, .. } = self;
+        let is_at =
+            |group: &ExternalGroup, path: &Word| group.external.as_ref().is_some_and(|e| e.socket == *path);
+        sockets.retain(|path, _| groups.values().any(|group| is_at(group, path)));
+    }
+
     /// When something is due by itself.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let probes = self.sockets.values().filter_map(|socket| socket.provider.next_probe());
@@ -250,7 +263,7 @@ impl Term {
 
     /// Looks at the accounts that may have to act, begins calls and polls that are due.
     pub(super) fn advance_external(&mut self) {
-        if self.writer.is_none() || self.external.groups.is_empty() {
+        if self.writer.is_none() || self.external.is_empty() {
             return;
         }
         for service in std::mem::take(&mut self.external.touched) {
@@ -270,6 +283,7 @@ impl Term {
         let is_over = |group: &ExternalGroup| !group.is_accepted && group.accounts.is_empty();
         let groups = &self.groups;
         self.external.groups.retain(|name, group| !is_over(group) || groups.contains_key(name));
+        self.external.drop_unused_sockets();
     }
 
     fn look_at_accounts(&mut self, service: &ServiceKey) {
