@@ -31,6 +31,13 @@ pub struct RejectionLabels {
     pub reason: String,
 }
 
+/// Label of those who wait.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WaitLabels {
+    /// A word for what is waited for.
+    pub reason: &'static str,
+}
+
 /// Label of write errors.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -85,8 +92,8 @@ pub struct Metrics {
     pub turns: Counter,
     /// Services of load balancers, our own and others'.
     pub services: Gauge,
-    /// Services that wait for something.
-    pub waiting: Gauge,
+    /// Services that wait, by what they wait for.
+    pub waiting: Family<WaitLabels, Gauge>,
     /// Events that are not yet published.
     pub events_queued: Gauge,
     /// Events that never were, for too many were waiting.
@@ -131,7 +138,7 @@ impl Default for Metrics {
             decisions: Counter::default(),
             turns: Counter::default(),
             services: Gauge::default(),
-            waiting: Gauge::default(),
+            waiting: Family::default(),
             events_queued: Gauge::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
@@ -190,7 +197,11 @@ impl Metrics {
             self.turns.clone(),
         );
         registry.register("allocator_services", "Services that are watched", self.services.clone());
-        registry.register("allocator_waiting_services", "Services that wait", self.waiting.clone());
+        registry.register(
+            "allocator_waiting_services",
+            "Services that wait, by what they wait for",
+            self.waiting.clone(),
+        );
         registry.register(
             "allocator_events_queued",
             "Events that are not yet published",

@@ -35,6 +35,28 @@ pub enum Wait {
     Key(Box<str>, Word),
 }
 
+/// Words for what is waited for, in the order of [`Wait::number`]; the last one is for those whom only their owner can
+/// help.
+const REASONS: [&str; 9] =
+    ["group", "namespace", "any_group", "room", "ranges", "address", "provider", "sharing_key", "owner"];
+
+impl Wait {
+    /// Its place in [`REASONS`].
+    fn number(wait: Option<&Wait>) -> usize {
+        match wait {
+            Some(Wait::Group(_)) => 0,
+            Some(Wait::Boundary(..)) => 1,
+            Some(Wait::AnyGroup) => 2,
+            Some(Wait::Room(..)) => 3,
+            Some(Wait::Ranges(..)) => 4,
+            Some(Wait::Address(_)) => 5,
+            Some(Wait::Provider(_)) => 6,
+            Some(Wait::Key(..)) => 7,
+            None => 8,
+        }
+    }
+}
+
 /// Creation time and key: the order in which Services are served.
 type Turn = (i64, ServiceKey);
 
@@ -67,6 +89,8 @@ pub struct Waiting {
     by_partner: HashMap<Wait, BTreeSet<Turn>, RandomState>,
     /// How many wait for somebody with their sharing key, for that alone or beside something else.
     on_keys: usize,
+    /// How many wait for what, see [`REASONS`].
+    counts: [usize; REASONS.len()],
 }
 
 impl Waiting {
@@ -89,6 +113,7 @@ impl Waiting {
         let by_namespace = requests.owners_group().is_none() && requests.asks_for_no_addresses();
         let waiter = Waiter { turn, wait, partner, by_namespace, message };
         self.on_keys += usize::from(waiter.is_on_key());
+        self.counts[Wait::number(waiter.wait.as_ref())] += 1;
         self.waiters.insert(service.key.clone(), waiter);
         is_news
     }
@@ -102,6 +127,7 @@ impl Waiting {
         take_out(&mut self.by_wait, waiter.wait.as_ref(), &waiter.turn);
         take_out(&mut self.by_partner, waiter.partner.as_ref(), &waiter.turn);
         self.on_keys -= usize::from(waiter.is_on_key());
+        self.counts[Wait::number(waiter.wait.as_ref())] -= 1;
         Some(waiter)
     }
 
@@ -168,6 +194,12 @@ impl Waiting {
         self.on_keys > 0
     }
 
+    /// How many wait for what: a word for every kind of thing that can be waited for, those for which nobody waits
+    /// included.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        REASONS.into_iter().zip(self.counts)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiters.len()
@@ -224,6 +256,36 @@ mod tests {
         assert_eq!(waiting.next_on(&room, None), Some(key("old")));
         assert_eq!(waiting.next_on(&room, Some((1, &key("old")))), Some(key("young")));
         assert_eq!(waiting.next_on(&room, Some((3, &key("young")))), None);
+    }
+
+    #[test]
+    fn who_waits_is_counted_by_what_it_waits_for() {
+        let mut waiting = Waiting::default();
+        let waits = [
+            ("group", Some(Wait::Group("g".into()))),
+            ("namespace", Some(Wait::Boundary("ns".into(), "g".into()))),
+            ("any_group", Some(Wait::AnyGroup)),
+            ("room", Some(Wait::Room("g".into(), IpFamily::IPv4))),
+            ("ranges", Some(Wait::Ranges("g".into(), IpFamily::IPv6))),
+            ("address", Some(Wait::Address("192.0.2.1".parse().unwrap()))),
+            ("provider", Some(Wait::Provider("g".into()))),
+            ("sharing_key", Some(Wait::Key("ns".into(), "k".into()))),
+            ("owner", None),
+        ];
+        for (reason, wait) in waits {
+            // The second time it moves.
+            waiting.add(&service("a", ""), &problem(wait.clone(), "x"));
+            waiting.add(&service(reason, ""), &problem(wait, "x"));
+            let counts: Vec<_> = waiting.by_reason().filter(|(_, count)| *count > 0).collect();
+            assert!(counts.contains(&(reason, 2)), "{reason}: {counts:?}");
+            assert_eq!(counts.iter().map(|(_, count)| count).sum::<usize>(), waiting.len());
+        }
+        assert!(waiting.is_any_on_key());
+        for name in ["a", "sharing_key"] {
+            assert!(waiting.remove(&key(name)).is_some());
+        }
+        assert!(!waiting.is_any_on_key());
+        assert_eq!(waiting.by_reason().map(|(_, count)| count).sum::<usize>(), REASONS.len() - 1);
     }
 
     #[test]

@@ -308,7 +308,7 @@ async fn one_address_that_is_freed_costs_one_write_to_the_oldest_that_waits() {
         cluster.service(&format!("web-{number}"), small.clone(), json!({})).await;
     }
     within("all others wait", async || {
-        (allocator.metric("purelb_allocator_waiting_services") == 48.0).then_some(())
+        (allocator.metric("purelb_allocator_waiting_services{reason=\"room\"}") == 48.0).then_some(())
     })
     .await;
     let before = cluster.published().await;
@@ -325,7 +325,7 @@ async fn one_address_that_is_freed_costs_one_write_to_the_oldest_that_waits() {
     cluster.plain("barrier").await;
     cluster.served("barrier").await;
     assert_eq!(cluster.server.counters().total(&Matcher::verb("write").on("services/status")), 2);
-    assert_eq!(allocator.metric("purelb_allocator_waiting_services"), 47.0);
+    assert_eq!(allocator.metric("purelb_allocator_waiting_services{reason=\"room\"}"), 47.0);
     // Those that were created in one second are served by name.
     let published = cluster.published().await;
     assert!(published.contains_key("web-12"), "{published:?}");

@@ -184,7 +184,8 @@ impl Control {
             figures.value("purelb_allocator_writes_total") >= count as f64 && figures.is_idle()
         })?;
         let memory = Memory::of(self.allocator_pid()?)?;
-        let held = self.figures()?.sum(IN_USE);
+        // What the allocator says is held is as old as the status that it has written last.
+        let held = fleet::addresses(count) as f64;
         lab::until("the groups to show what is held", TIMEOUT, || match self.shown_by_groups()? {
             shown if shown >= held => Ok(()),
             shown => bail!("they show {shown} of {held} addresses"),

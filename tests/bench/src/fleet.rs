@@ -4,6 +4,8 @@
 //! others from three groups by annotation; one in twenty shares its address with three others of its namespace;
 //! one in a hundred asks for a very address. Names, labels and ports as Helm charts write them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 /// The namespaces that the Services are in.
@@ -48,6 +50,15 @@ pub(crate) fn namespace_number(number: usize) -> String {
 /// The name of a Service.
 pub(crate) fn name(number: usize) -> String {
     format!("frontend-{number:06}")
+}
+
+/// How many addresses the first `count` Services hold when all of them are served.
+pub(crate) fn addresses(count: usize) -> usize {
+    let families = |object: &Value| object["spec"]["ipFamilies"].as_array().map_or(0, Vec::len);
+    let shared = (0..count).filter(|number| number.is_multiple_of(SHARING));
+    let keys: BTreeSet<usize> = shared.map(|number| number / (SHARING * SHARERS)).collect();
+    let alone = (0..count).filter(|number| !number.is_multiple_of(SHARING));
+    keys.len() + alone.map(|number| families(&service(number))).sum::<usize>()
 }
 
 /// Service number `number`, as its owner creates it.
@@ -102,4 +113,18 @@ pub(crate) fn service(number: usize) -> Value {
             "selector": { "app.kubernetes.io/instance": name },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_share_hold_one_address_and_dual_stack_holds_two() {
+        // Four share, of which the first is alone at first.
+        assert_eq!((addresses(1), addresses(2)), (1, 2));
+        // Of 20, four are dual stack and one shares.
+        assert_eq!(addresses(20), 19 + 4 + 1);
+        assert_eq!(addresses(80), 4 * (19 + 4) + 1, "the four that share hold one");
+    }
 }

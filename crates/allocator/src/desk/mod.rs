@@ -139,11 +139,6 @@ impl Desk {
         self.entries.is_empty()
     }
 
-    /// How many Services wait for something.
-    pub fn waiting_len(&self) -> usize {
-        self.engine.waiting_len()
-    }
-
     /// How many writes are under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight + self.repeated

@@ -32,7 +32,7 @@ use crate::{
     inputs::{Service, ServiceKey, Word},
     leader::Tenure,
     memory,
-    metrics::{Metrics, TURN},
+    metrics::{Metrics, TURN, WaitLabels},
     run::passed_on,
     settings::Settings,
     stores::{self, Change},
@@ -281,7 +281,9 @@ impl Term {
         let metrics = &self.surroundings.metrics;
         let report = |gauge: &Gauge, length: usize| gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
         report(&metrics.services, self.desk.len());
-        report(&metrics.waiting, self.desk.waiting_len());
+        for (reason, count) in self.desk.engine().waiting().by_reason() {
+            report(&metrics.waiting.get_or_create(&WaitLabels { reason }), count);
+        }
         report(&metrics.queue_length, self.desk.dirty_len());
         report(&metrics.writes_in_flight, self.desk.in_flight());
     }
