@@ -104,23 +104,31 @@ impl Monitor {
     /// The next event. Cancelling the future loses none.
     pub async fn next(&mut self) -> Result<Event, MonitorError> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
+            if let Some(event) = self.try_next()? {
                 return Ok(event);
             }
-            let mut guard = self.socket.readable().await.map_err(MonitorError::Read)?;
-            let buffer = &mut self.buffer;
-            let received = guard.try_io(|socket| receive(socket.get_ref(), buffer));
-            match received {
-                Err(_would_block) => {}
-                Ok(Ok(octets)) => {
+            // It was empty. What has come since is read in the next turn, whether it is cleared here or not.
+            self.socket.readable().await.map_err(MonitorError::Read)?.clear_ready();
+        }
+    }
+
+    /// The next event that the kernel has told already.
+    pub fn try_next(&mut self) -> Result<Option<Event>, MonitorError> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
+            }
+            match receive(self.socket.get_ref(), &mut self.buffer) {
+                Ok(octets) => {
                     let datagram = self.buffer.get(..octets).unwrap_or_default();
                     read_datagram(datagram, &mut self.interest, &mut self.pending);
                 }
-                Ok(Err(error)) if is_overrun(&error) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if is_overrun(&error) => {
                     drain(self.socket.get_ref(), &mut self.buffer);
                     self.pending.push_back(Event::Resync);
                 }
-                Ok(Err(error)) => return Err(MonitorError::Read(error)),
+                Err(error) => return Err(MonitorError::Read(error)),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Claims to the addresses of local pools: one node of a subnet holds each address, and answers for it on the wire.
 //!
-//! `Claims` decides (pure: facts and the time go in, actions come out), its driver executes over `netlink` and feeds it. Who should hold an address is the election's business and is told here ([`Wanted`]); who lives is the
+//! [`Claims`] decides (pure: facts and the time go in, actions come out), [`driver`] executes over `netlink` and feeds it. Who should hold an address is the election's business and is told here ([`Wanted`]); who lives is the
 //! heartbeats'. The words are those of RFC 5227: probe, announce, defend.
 //!
 //! What is promised: an address is put on the interface only after the wire was asked for it or its holder has given
@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod claims;
+pub mod driver;
 pub mod message;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use netlink::{Addressing, Mac};
 
 pub use action::Action;
 pub use claims::{Claims, LinkState};
+pub use driver::{Driver, DriverError, Outputs};
 pub use message::Message;
 
 /// An address of a local pool that is on one of this node's subnets, whoever is to hold it.

@@ -7,7 +7,7 @@
 //! Guarantees
 //! - An address is added only after a probe without answer, or after its holder said that it has released it, or if
 //!   it carries our mark from before.
-//! - Of two that probe for it at the same time one goes on: the one whose name comes first.
+//! - Of two members that probe for it at the same time one goes on: the one whose link-layer address comes first.
 //! - An address that is wanted is removed only for a member that asks for it or is known to hold it, for a stranger
 //!   that insists (RFC 5227 §2.4 (b)), or because nobody can hear us any more.
 //! - Nothing is removed that has not our mark.
@@ -74,6 +74,8 @@ const ASKED: Duration = Duration::from_secs(2);
 /// A link of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkState {
+    /// Its address.
+    pub mac: Mac,
     /// It is up and has a carrier.
     pub is_usable: bool,
 }
@@ -276,6 +278,13 @@ impl Claims {
             return;
         }
         self.step(heard.address, now, |context, claim| context.on_heard(claim, heard, now));
+    }
+
+    /// A probe could not be sent: silence says nothing.
+    pub fn on_not_sent(&mut self, address: IpAddr, now: Instant) {
+        if self.claims.contains_key(&address) {
+            self.step(address, now, |context, claim| context.on_not_sent(claim, now));
+        }
     }
 
     /// A member said something.

@@ -32,6 +32,8 @@ pub(super) struct Claim {
     pub(super) lost_at: Option<Instant>,
     /// A stranger that answers for it, since when, and whether the owner has been told.
     pub(super) stranger: Option<Stranger>,
+    /// A probe of an unknown host has made us ask once more.
+    pub(super) is_contested: bool,
     /// A member that has asked for it and did not get it, and when.
     pub(super) asked: Option<(Arc<str>, Instant)>,
 }
@@ -204,6 +206,7 @@ impl Claim {
             is_returning: false,
             lost_at: None,
             stranger: None,
+            is_contested: false,
             asked: None,
         }
     }

@@ -62,6 +62,7 @@ impl Context {
     fn rest(&mut self, claim: &mut Claim, now: Instant) {
         claim.state = State::Idle;
         (claim.due, claim.attempts, claim.is_returning) = (None, 0, false);
+        claim.is_contested = false;
         self.forget_stranger(claim);
         self.evaluate_idle(claim, now);
     }
@@ -151,6 +152,12 @@ impl Context {
         claim.due = Some(now + if sent + 1 < PROBES { PROBE_INTERVAL } else { PROBE_WAIT });
     }
 
+    pub(super) fn on_not_sent(&mut self, claim: &mut Claim, now: Instant) {
+        if matches!(claim.state, State::Probing { .. }) {
+            self.block_for_a_while(claim, Blocker::Other, now);
+        }
+    }
+
     /// What is due since `at`.
     pub(super) fn on_due(&mut self, claim: &mut Claim, at: Instant, now: Instant) {
         match &claim.state {
@@ -229,7 +236,7 @@ impl Context {
             }),
         }
         claim.state = State::Held(Held::new(Renewal::new(lifetime, now)));
-        (claim.attempts, claim.is_returning) = (0, false);
+        (claim.attempts, claim.is_returning, claim.is_contested) = (0, false, false);
         self.announce_soon(claim, now);
         if let Some(mac) = answered {
             self.on_conflict(claim, mac, now);

@@ -29,14 +29,22 @@ impl Context {
         }
     }
 
-    /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two members the one whose name comes
-    /// first goes on and says so, as if it had the address already; everyone else makes way.
+    /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two members the one whose link-layer
+    /// address comes first goes on and says so, as if it had the address already; the other makes way.
+    ///
+    /// Deviation: a host that is no member makes us ask once more, but does not keep us from the address by probing
+    /// alone: switches and monitors probe for addresses that they do not want. If it takes it, it answers.
     fn contest(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
-        let name = self.member_of(mac).map(|member| member.name.clone());
-        match name {
-            Some(name) if self.name < name => self.answer(claim, mac),
+        let ours = claim.interface().and_then(|index| self.links.get(&index)).map(|link| link.mac);
+        let is_first = ours.is_some_and(|ours| ours < mac);
+        match self.member_of(mac).map(|member| member.name.clone()) {
+            Some(_) if is_first => self.answer(claim, mac),
             Some(name) => self.block_for_a_while(claim, Blocker::Member(name), now),
-            None => self.block_for_a_while(claim, Blocker::Other, now),
+            None if is_first || claim.is_contested || !matches!(claim.state, State::Probing { .. }) => {}
+            None => {
+                claim.is_contested = true;
+                self.probe(claim, 0, now);
+            }
         }
     }
 

@@ -68,6 +68,8 @@ enum What {
     /// The oracle's word, and what the election makes of it a little later.
     Verdict(usize, bool),
     Elect,
+    /// A host that is no member asks for everything without wanting it.
+    Noise(Mac),
 }
 
 pub(super) struct Network {
@@ -228,6 +230,7 @@ impl Network {
     fn happen(&mut self, number: usize, what: What) {
         match what {
             What::Look(other) => return self.look(number, other),
+            What::Noise(mac) => return self.make_noise(number, mac),
             What::Expire(ip) => {
                 if self.nodes[number].kernel.get(&ip).is_some_and(|until| *until <= self.now) {
                     self.nodes[number].kernel.remove(&ip);
@@ -270,6 +273,16 @@ impl Network {
             let at = self.soon(30, 300);
             self.push(at, from, What::Frame(Heard { mac, kind: Kind::Answer, ..heard }));
         }
+    }
+
+    /// On and on.
+    pub(super) fn make_noise(&mut self, number: usize, mac: Mac) {
+        for address in self.addresses.clone() {
+            let probe = What::Frame(Heard { address, mac, kind: Kind::Probe });
+            let at = self.soon(30, 300);
+            self.push(at, number, probe);
+        }
+        self.push(self.now + ms(7), number, What::Noise(mac));
     }
 
     fn reaches(&self, from: usize, to: usize) -> bool {
@@ -350,7 +363,7 @@ impl Network {
                 let wanted = self.elect(number);
                 self.nodes[number].claims.handle(Input::WantedAll(wanted), now);
             }
-            What::Look(_) | What::Expire(_) => unreachable!("not the agent's"),
+            What::Look(_) | What::Expire(_) | What::Noise(_) => unreachable!("not the agent's"),
         }
         self.drain(number);
     }
@@ -451,7 +464,11 @@ impl Network {
         node.claims = Claims::new(&node.name, seed);
         node.claims.handle(Input::Interfaces(vec![INTERFACE]), now);
         node.claims.on_addresses(INTERFACE, &leftovers, now);
-        node.claims.on_link(INTERFACE, Some(LinkState { is_usable: node.has_carrier }), now);
+        node.claims.on_link(
+            INTERFACE,
+            Some(LinkState { mac: mac(number), is_usable: node.has_carrier }),
+            now,
+        );
         (node.alive, node.known) = (BTreeSet::new(), BTreeSet::new());
         // Nobody is called dead or left out before one detection time has passed.
         let at = self.now + ms(600);
@@ -502,7 +519,11 @@ impl Network {
         self.is_changed = true;
         let now = self.now;
         if self.nodes[number].agent == Agent::Running {
-            self.nodes[number].claims.on_link(INTERFACE, Some(LinkState { is_usable: has_carrier }), now);
+            self.nodes[number].claims.on_link(
+                INTERFACE,
+                Some(LinkState { mac: mac(number), is_usable: has_carrier }),
+                now,
+            );
             self.drain(number);
             self.push(now, number, What::Elect);
         }

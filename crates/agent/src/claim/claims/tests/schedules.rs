@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use netlink::Mac;
+
 use super::network::{Agent, Network, ms};
 
 /// The random schedules that each test runs; the seed of one that fails is in its message. More of them:
@@ -58,6 +60,29 @@ fn the_addresses_of_a_node_that_dies_are_held_by_others_within_a_second() {
         network.count_from_here();
         network.power_on(victim);
         network.run_for(ms(3_000));
+        network.assert_in_order();
+        assert!(
+            network.longest_outage <= ms(50),
+            "seed {seed}: {:?} as it came back",
+            network.longest_outage
+        );
+    }
+}
+
+#[test]
+fn a_host_that_probes_for_everything_keeps_nobody_from_the_addresses() {
+    for seed in schedules() {
+        let mut network = running(3, 8, seed);
+        // Before and after the members' own.
+        let mac = if seed % 2 == 0 { Mac([0, 0, 0, 0, 0, 1]) } else { Mac([6, 0, 0, 0, 0, 1]) };
+        (0..3).for_each(|node| network.make_noise(node, mac));
+        let victim = network.chance(0..3);
+        network.power_off(victim);
+        network.run_for(ms(1_000));
+        network.assert_in_order();
+        network.count_from_here();
+        network.power_on(victim);
+        network.run_for(ms(2_500));
         network.assert_in_order();
         assert!(
             network.longest_outage <= ms(50),
