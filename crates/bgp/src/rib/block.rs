@@ -123,27 +123,19 @@ impl Key {
         }
     }
 
-    /// Neighbours, eight of them, have hashes that differ in the last three bits, and so share a cache line of the
-    /// index. Our own prefixes are the keys, so nobody outside chooses them to collide.
+    /// Our own prefixes are the keys, so nobody outside chooses them to collide.
     #[inline]
     pub(super) fn hash(&self) -> u32 {
+        const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
         let kind = u64::from(self.length) << 1 | self.family as u64;
-        let neighbours = self.low >> 3 ^ mix(self.high ^ kind.rotate_right(8));
-        mix(neighbours) as u32 & !7 | self.low as u32 & 7
+        let high = (self.high ^ kind.rotate_right(8)).wrapping_mul(FACTORS[0]);
+        let product = u128::from(self.low ^ high.rotate_left(32)) * u128::from(FACTORS[1]);
+        ((product >> 64) as u64 ^ product as u64) as u32
     }
 }
 
 fn place_of(number: u128) -> u32 {
     number as u32 & ((1 << SIZE_BITS) - 1)
-}
-
-/// Every bit of the result depends on every bit of the value.
-#[inline]
-fn mix(value: u64) -> u64 {
-    const FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
-    let value = (value ^ value >> 32).wrapping_mul(FACTOR);
-    let value = (value ^ value >> 32).wrapping_mul(FACTOR);
-    value ^ value >> 32
 }
 
 /// The places of the members.

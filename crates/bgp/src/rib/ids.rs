@@ -62,15 +62,20 @@ impl Ids {
 
     /// Gives all of `members` this one, and tells `released` what others had before, and how many of them. Returns
     /// those that did not have it before.
+    #[inline]
     pub(crate) fn set(&mut self, members: Members, id: Id, released: impl FnMut(Id, u32)) -> Members {
         let changed = members & !self.with(id);
         if changed == 0 {
             return 0;
         }
+        if matches!(self.which, Which::All(all) if all == id) {
+            self.present |= members;
+            return changed;
+        }
         self.tell(changed, released);
         if self.present & !members == 0 {
             self.which = Which::All(id);
-        } else if !matches!(self.which, Which::All(all) if all == id) {
+        } else {
             if let Which::All(others) = self.which {
                 self.which = Which::Each(Box::new([others; 64]));
             }
