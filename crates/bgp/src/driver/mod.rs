@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     config::{ShutdownMode, SpeakerConfig},
     rate::RateLimit,
-    speaker::{Accepted, ConnectionId, Event, Speaker},
+    speaker::{ConnectionId, Event, Speaker},
     status::{SpeakerStatus, State},
 };
 
@@ -25,10 +25,12 @@ mod bfd;
 mod clock;
 mod handle;
 mod inbox;
+mod listening;
 mod md5;
 mod options;
 mod sockets;
 mod tcp;
+mod telling;
 mod udp;
 
 use alarm::Alarm;
@@ -39,20 +41,15 @@ pub use inbox::Done;
 use inbox::{Answer, Batch, Command, Receiver};
 use sockets::Sockets;
 use tcp::{Connection, Listeners, Ready};
+use telling::Barrier;
 
 /// How much is read from one peer before the others have their turn.
 const READ_OCTETS: usize = 64 * 1024;
-
-/// How long until listening is tried again after it failed.
-const LISTEN_RETRY: Duration = Duration::from_secs(5);
 
 /// How many connections are accepted at once, whoever opens them, and how often one more: refusing strangers must not be
 /// all that is done. Those beyond wait in the kernel, which keeps few.
 const ACCEPT_BURST: u32 = 256;
 const ACCEPT_INTERVAL: Duration = Duration::from_micros(100);
-
-/// How long nothing is accepted after that failed: there may be no more files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long peers may take to hear that BFD ends on purpose.
 const FAREWELL_OF_BFD: Duration = Duration::from_secs(2);
@@ -120,12 +117,6 @@ struct Driver {
     barriers: Vec<Barrier>,
     alarm: Alarm,
     buffer: Vec<u8>,
-}
-
-/// Someone waits for these connections.
-struct Barrier {
-    waiting_for: Vec<ConnectionId>,
-    answer: Answer,
 }
 
 /// What woke the task.
@@ -306,42 +297,6 @@ impl Driver {
         }
     }
 
-    /// Whether anything has changed.
-    fn on_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
-        let now = self.clock.now();
-        self.accepting.take(now);
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection");
-                self.accepting.close_until(now + ACCEPT_PAUSE);
-                return false;
-            }
-        };
-        let local = match tcp::local_address(&stream) {
-            Ok(local) => local,
-            // It is gone again.
-            Err(_) => return false,
-        };
-        match self.speaker.handle_accepted(from, local, now) {
-            Accepted::Taken(id, peer) => {
-                self.connections.insert(id, Connection::new(stream));
-                let applied = self.connections.get(&id).map(|connection| connection.apply_options(&peer));
-                if let Some(Err(error)) = applied {
-                    self.on_lost(id, &format!("cannot set its socket options: {error}"));
-                }
-            }
-            Accepted::Refused(farewell) if farewell.is_empty() => {
-                tracing::debug!(%from, "refused a connection: no peer's, or one of too many");
-                return false;
-            }
-            Accepted::Refused(farewell) => {
-                self.farewells.spawn(Connection::new(stream).farewell(farewell));
-            }
-        }
-        true
-    }
-
     fn on_dialed(&mut self, id: ConnectionId, result: Result<TcpStream, String>) {
         self.dialling.remove(&id);
         let result = result.and_then(|stream| {
@@ -432,78 +387,6 @@ impl Driver {
                 while self.read(id) {}
                 self.on_lost(id, &error.to_string());
             }
-        }
-    }
-
-    /// Listens while it is asked for: always where addresses are configured, else while a peer is passive.
-    fn listen(&mut self) {
-        let is_wanted = !self.config.listen.is_empty() || self.speaker.passive_peers().next().is_some();
-        let are_keys_new = std::mem::take(&mut self.are_keys_new);
-        let listening = match is_wanted {
-            false => Ok(Listeners::default()),
-            true if self.listeners.is_empty() => {
-                if self.listen_retry.is_some_and(|at| at > Instant::now()) {
-                    return;
-                }
-                let bound = match self.config.listen.as_slice() {
-                    [] => Listeners::bind_any(self.config.listen_port),
-                    addresses => Listeners::bind(addresses),
-                };
-                bound.and_then(|listeners| listeners.signed(self.speaker.md5_keys()))
-            }
-            true if are_keys_new => std::mem::take(&mut self.listeners).signed(self.speaker.md5_keys()),
-            true => return,
-        };
-        (self.listeners, self.listen_retry, self.listen_error) = match listening {
-            Ok(listeners) => (listeners, None, None),
-            // Better nobody than someone unsigned.
-            Err(error) => {
-                (Listeners::default(), Some(Instant::now() + LISTEN_RETRY), Some(error.to_string()))
-            }
-        };
-    }
-
-    /// Publishes the status where it has changed, and lets go of barriers that nothing stands before.
-    fn tell(&mut self) {
-        let status = SpeakerStatus {
-            listen_error: self.listen_error.clone(),
-            bfd_error: self.bfd_error.clone(),
-            ..self.speaker.status()
-        };
-        self.publish.send_if_modified(|published| {
-            let is_changed = **published != status;
-            if is_changed {
-                log_errors(published, &status);
-                *published = Arc::new(status);
-            }
-            is_changed
-        });
-        if self.barriers.is_empty() {
-            return;
-        }
-        let undrained: Vec<ConnectionId> = self.speaker.undrained().collect();
-        for mut barrier in std::mem::take(&mut self.barriers) {
-            if barrier.answer.is_closed() {
-                continue;
-            }
-            barrier.waiting_for.retain(|id| undrained.contains(id));
-            if barrier.waiting_for.is_empty() {
-                let _ = barrier.answer.send(Ok(()));
-            } else {
-                self.barriers.push(barrier);
-            }
-        }
-    }
-}
-
-/// Says once what keeps a peer from being Established, and each time that it is lost.
-fn log_errors(before: &SpeakerStatus, after: &SpeakerStatus) {
-    for peer in &after.peers {
-        let known = before.peers.iter().find(|known| known.name == peer.name);
-        let is_news =
-            known.is_none_or(|known| known.last_error != peer.last_error || known.flaps != peer.flaps);
-        if let (true, Some(error)) = (is_news, &peer.last_error) {
-            tracing::warn!(peer = %peer.name, state = %peer.state, %error, "BGP session");
         }
     }
 }
