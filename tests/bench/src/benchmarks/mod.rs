@@ -11,6 +11,7 @@ mod assign_rate;
 mod bfd_detect;
 mod bulk;
 mod exhausted_wakeup;
+mod heartbeat_cost;
 mod ledger_rss;
 mod restart_10k;
 mod route_latency_10k;
@@ -50,6 +51,7 @@ pub(crate) const ALL: &[Entry] = &[
     route_latency_10k::ENTRY,
     restart_10k::ENTRY,
     bfd_detect::ENTRY,
+    heartbeat_cost::ENTRY,
     assign_rate::ENTRY,
     ledger_rss::ENTRY,
     allocate_vs_patch::ENTRY,
