@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
     apply::{announcing, events::Events, node_lease, node_status, peer_status},
-    facts::{nodes, routers, subnets},
+    facts::{links, nodes, routers, subnets},
     inputs, members,
     metrics::{Health, Metrics, SpeakerCollector},
     peers::PeerSet,
@@ -228,10 +228,14 @@ fn on_demand(client: Client, settings: &Settings, changes: mpsc::Sender<Stamped<
         let changes = changes.clone();
         Box::new(move |interface: &str| tokio::spawn(routers::watch(interface.to_owned(), changes.clone())))
     };
+    let link = {
+        let changes = changes.clone();
+        Box::new(move |interface: &str| tokio::spawn(links::watch(interface.to_owned(), changes.clone())))
+    };
     let node_name = settings.node_name.clone();
     let slices =
         Box::new(move || tokio::spawn(watch_slices(client.clone(), node_name.clone(), changes.clone())));
-    Watches { slices, secret, router }
+    Watches { slices, secret, router, link }
 }
 
 async fn watch_slices(client: Client, node_name: String, changes: mpsc::Sender<Stamped<Input>>) {

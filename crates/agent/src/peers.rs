@@ -45,6 +45,27 @@ impl PeerSet {
             .collect()
     }
 
+    /// The same, but a peer whose Secret has not been read goes on as it was: adding a password is a session that comes
+    /// back with it, not one that ends for good. A Secret that is not there is known to be missing soon.
+    pub fn keeping(
+        self,
+        before: &PeerSet,
+        specs: &[(&str, &BGPPeerSpec)],
+        is_unread: impl Fn(&str) -> bool,
+    ) -> PeerSet {
+        let mut kept = self.clone();
+        for (peer, (_, spec)) in kept.peers.iter_mut().zip(specs) {
+            let is_awaited = spec.password_secret.as_ref().is_some_and(|secret| is_unread(&secret.name));
+            let old = before.peers.iter().find(|old| old.name == peer.name && old.config.is_ok());
+            if let (true, Err(_), Some(old)) = (is_awaited, &peer.config, old) {
+                *peer = old.clone();
+            }
+        }
+        // One that is new may be at an address that one of these was to leave.
+        let configs: Vec<_> = kept.peers.iter().filter_map(|peer| peer.config.clone().ok()).collect();
+        if PeerConfig::check_set(&configs).is_ok() { kept } else { self }
+    }
+
     /// What the sessions to run choose routes by.
     pub fn advertising(&self) -> Advertising {
         let peers = self.peers.iter();
@@ -103,6 +124,7 @@ fn clash(rival: &str, other: &PeerConfig, config: &PeerConfig) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inputs::secret::{Known, Password};
 
     #[test]
     fn one_bad_peer_and_one_double_leave_the_good_ones() {
@@ -122,6 +144,36 @@ mod tests {
         let refusal = set.peers[1].config.as_ref().unwrap_err();
         assert!(refusal.message.contains("BGPPeer a"), "{refusal}");
     }
+
+    #[test]
+    fn a_session_goes_on_until_the_secret_that_was_added_has_been_read() {
+        let spec = |yaml: &str| -> BGPPeerSpec {
+            serde_norway::from_str(&format!("{{myASN: 1, peerASN: 2, {yaml}}}")).unwrap()
+        };
+        let node = NodeInput::default();
+        let (open, other) = (spec("peerAddress: 192.0.2.1"), spec("peerAddress: 192.0.2.2"));
+        let signed = spec("peerAddress: 192.0.2.1, passwordSecret: {name: s}");
+        let before = resolve(&node, &[("a", &open), ("b", &other)], Surroundings::ANYWHERE);
+        let named = [
+            ("a", &signed),
+            ("b", &other),
+            ("new", &spec("peerAddress: 192.0.2.3, passwordSecret: {name: s}")),
+        ];
+        let resolve = |known: Known<'_>| {
+            let surroundings =
+                Surroundings { password: &|name| known.key(name).map(Some), ..Surroundings::ANYWHERE };
+            super::resolve(&node, &named, surroundings)
+                .keeping(&before, &named, |_| matches!(known, Known::NotYet))
+        };
+        let unread = resolve(Known::NotYet);
+        assert_eq!(unread.peers[..2], before.peers[..]);
+        assert!(unread.peers[2].config.is_err(), "it has no session that could go on");
+        assert!(resolve(Known::Missing).peers[0].config.is_err(), "never one without its password");
+        let key = bgp::md5::Md5Key::new(b"key").unwrap();
+        let read = resolve(Known::There(&Password::Key(key.clone())));
+        assert_eq!(read.peers[0].config.as_ref().unwrap().md5_key, Some(key));
+    }
+
     #[test]
     fn one_link_local_address_on_two_interfaces_takes_one_password() {
         let spec = |interface: &str, secret: &str| -> BGPPeerSpec {

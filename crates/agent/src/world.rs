@@ -37,6 +37,8 @@ pub enum Input {
     Secret(String, Change<Password>),
     /// The router that is heard on an interface.
     Router(String, Ipv6Addr),
+    /// The index of an interface that peers name, where there is one of this name.
+    Link(String, Option<u32>),
     /// This node's interfaces and subnets.
     Facts(NodeFacts),
     /// The other nodes that can serve local pools.
@@ -75,6 +77,8 @@ pub struct World {
     secrets: HashMap<String, Store<Password>>,
     /// By interface.
     routers: HashMap<String, Ipv6Addr>,
+    /// By interface.
+    links: HashMap<String, Option<u32>>,
     node: Option<NodeInput>,
     local_pools: LocalPools,
     /// Whether the other nodes have been told of.
@@ -97,6 +101,11 @@ impl World {
             Input::Router(interface, router) => {
                 let before = self.routers.insert(interface, router);
                 Dirty { peers: before != Some(router), ..Dirty::default() }
+            }
+            // Another index is another interface, whatever its name: sessions are bound to it.
+            Input::Link(interface, index) => {
+                let before = self.links.insert(interface, index);
+                Dirty { peers: before != Some(index), ..Dirty::default() }
             }
             Input::Facts(facts) => {
                 Dirty { services: self.local_pools.set_facts(facts), claims: true, ..Dirty::default() }
@@ -217,9 +226,9 @@ impl World {
     /// What BGPPeers for this node name in a field.
     pub fn named_by_peers<'a>(
         &'a self,
-        field: impl Fn(&'a BGPPeerSpec) -> Option<&'a String>,
+        field: impl Fn(&'a BGPPeerSpec) -> Option<&'a str>,
     ) -> BTreeSet<String> {
-        self.peers().into_iter().filter_map(|(_, spec)| field(spec)).cloned().collect()
+        self.peers().into_iter().filter_map(|(_, spec)| field(spec)).map(str::to_owned).collect()
     }
 
     /// Link-local address of the router that is heard on an interface.
@@ -230,6 +239,11 @@ impl World {
     /// Stops knowing the router on an interface: nobody listens there any more.
     pub fn forget_router(&mut self, interface: &str) {
         self.routers.remove(interface);
+    }
+
+    /// Stops knowing the index of an interface: nobody looks any more.
+    pub fn forget_link(&mut self, interface: &str) {
+        self.links.remove(interface);
     }
 
     /// What is known of a Secret.
@@ -432,6 +446,16 @@ mod tests {
         assert!(!world.is_complete(), "now EndpointSlices matter");
         world.on(Input::EndpointSlice(Change::Listed));
         assert!(world.is_complete());
+    }
+
+    #[test]
+    fn an_interface_that_comes_goes_or_is_made_anew_dirties_the_peers_once_each_time() {
+        let mut world = World::default();
+        for (index, expected) in
+            [(None, true), (None, false), (Some(3), true), (Some(3), false), (Some(4), true), (None, true)]
+        {
+            assert_eq!(world.on(Input::Link("eth1".to_owned(), index)).peers, expected, "{index:?}");
+        }
     }
 
     #[test]

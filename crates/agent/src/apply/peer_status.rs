@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     apply::node_status::REFUSED,
     inputs::{
+        advertisement,
         bgp_peer::{self, Surroundings},
         node::NodeInput,
         node_agent, secret,
@@ -201,8 +202,9 @@ fn peer_status<'a>(
     let established = sessions.iter().filter(|session| session.state == SessionState::Established).count();
     // Interfaces are the nodes' own: a node without the interface says so in its BGPNodeStatus. Secrets are the
     // namespace's, and the nodes that watch them say what is wrong with them.
-    let result = bgp_peer::parse(&name, &peer.spec, node, Surroundings::ANYWHERE).map(drop);
-    let result = result.and_then(|()| sessions.iter().find_map(|it| secret_refusal(it)).map_or(Ok(()), Err));
+    let result = bgp_peer::parse(&name, &peer.spec, node, Surroundings::ANYWHERE)
+        .and_then(|_| advertisement::parse(&peer.spec.advertisements))
+        .and_then(|_| refusal(&sessions).map_or(Ok(()), Err));
     let generation = peer.metadata.generation;
     let message = format!("established on {established} of {matched} nodes");
     let ready = match matched {
@@ -219,14 +221,19 @@ fn peer_status<'a>(
     BGPPeerStatus { conditions, matched_nodes: count(matched), established_nodes: count(established) }
 }
 
-/// What a node says of the Secret of its session.
-fn secret_refusal(session: &NodePeerStatus) -> Option<Refusal> {
+/// What the nodes refuse: the Secret, which is the same for all of them, or anything else where no node accepts it, as
+/// an address that another BGPPeer has there.
+fn refusal(sessions: &[&NodePeerStatus]) -> Option<Refusal> {
+    let is_refused_by_all = sessions.iter().all(|session| refusal_of(session).is_some());
+    let mut refusals = sessions.iter().filter_map(|session| refusal_of(session));
+    refusals.find(|refusal| is_refused_by_all || refusal.reason == reason::SECRET_NOT_USABLE)
+}
+
+/// What a node says of a session that it refuses.
+fn refusal_of(session: &NodePeerStatus) -> Option<Refusal> {
     let (path, message) = session.last_error.as_ref()?.strip_prefix(REFUSED)?.split_once(": ")?;
-    secret::is_about_secret(path).then(|| Refusal {
-        reason: reason::SECRET_NOT_USABLE,
-        path: path.to_owned(),
-        message: message.to_owned(),
-    })
+    let reason = if secret::is_about_secret(path) { reason::SECRET_NOT_USABLE } else { reason::INVALID };
+    Some(Refusal { reason, path: path.to_owned(), message: message.to_owned() })
 }
 
 fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
@@ -314,6 +321,29 @@ mod tests {
         assert!(accepted.message.contains("there is no Secret s"), "{accepted:?}");
         let accepted = &status(&peer, &[node("a", SessionState::Active)]).conditions[0];
         assert_eq!(accepted.status, "True");
+    }
+
+    #[test]
+    fn what_every_node_refuses_is_not_accepted() {
+        for (advertisement, field) in [
+            ("communities: ['70000:1']", "spec.advertisements[0].communities[0]"),
+            ("nextHop: 224.0.0.1", "spec.advertisements[0].nextHop"),
+        ] {
+            let peer = peer(&format!(
+                "{{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, advertisements: [{{{advertisement}}}]}}"
+            ));
+            let accepted = &status(&peer, &[]).conditions[0];
+            assert!(accepted.status == "False" && accepted.message.contains(field), "{accepted:?}");
+        }
+        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}");
+        let mut refusing = node("a", SessionState::Idle);
+        let refusal = Refusal::invalid("spec.peerAddress", "BGPPeer tor0 has the same address on this node");
+        refusing.status.as_mut().unwrap().peers[0].last_error = Some(format!("{REFUSED}{refusal}"));
+        let accepted = &status(&peer, std::slice::from_ref(&refusing)).conditions[0];
+        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "Invalid"));
+        assert!(accepted.message.contains("BGPPeer tor0"), "{accepted:?}");
+        let accepted = &status(&peer, &[refusing, node("b", SessionState::Active)]).conditions[0];
+        assert_eq!(accepted.status, "True", "b has a session");
     }
 
     #[test]

@@ -91,6 +91,12 @@ fn peer_asn(spec: &BGPPeerSpec) -> Result<PeerAsn, Refusal> {
     }
 }
 
+/// The interface that a peer's address is on, where its spec names one.
+pub fn interface(spec: &BGPPeerSpec) -> Option<&str> {
+    let zone = || Some(spec.peer_address.as_deref()?.split_once('%')?.1);
+    spec.interface.as_deref().or_else(zone)
+}
+
 fn hold_time(time: GoDuration) -> Result<HoldTime, Refusal> {
     let secs = whole_secs(time).and_then(|secs| u16::try_from(secs).ok());
     secs.and_then(HoldTime::new).ok_or_else(|| {

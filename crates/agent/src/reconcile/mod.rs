@@ -6,6 +6,7 @@
 //! earlier run left is removed before that.
 
 mod claims;
+mod latency;
 mod rounds;
 
 use std::{
@@ -26,6 +27,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use latency::Cause;
+
 use crate::{
     apply::{
         announcing::Announcement,
@@ -38,7 +41,7 @@ use crate::{
         subnets::Membership,
     },
     holdings::Holdings,
-    inputs::node_agent::DummyConfig,
+    inputs::{bgp_peer, node_agent::DummyConfig},
     interface::Interface,
     key::ObjectKey,
     metrics::Metrics,
@@ -65,13 +68,6 @@ enum Phase {
     FirstPlan,
     /// The plan is applied and follows what happens.
     Running,
-}
-
-/// What a change of routes is measured from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    Service,
-    Endpoints,
 }
 
 /// What the loop gives to others.
@@ -104,6 +100,8 @@ pub struct Watches {
     pub secret: StartNamed,
     /// Of the router on one interface.
     pub router: StartNamed,
+    /// Of the index of one interface.
+    pub link: StartNamed,
 }
 
 /// The claims to local addresses: what they are told, and what they say.
@@ -125,6 +123,8 @@ pub struct Reconciler {
     secrets: HashMap<String, JoinHandle<()>>,
     /// By interface.
     routers: HashMap<String, JoinHandle<()>>,
+    /// By interface.
+    links: HashMap<String, JoinHandle<()>>,
     world: World,
     /// This node's peers, as they were last read.
     peers: Arc<PeerSet>,
@@ -143,8 +143,10 @@ pub struct Reconciler {
     phase: Phase,
     peers_dirty: bool,
     dummy_dirty: bool,
-    /// Arrivals of what changed routes that are not at the sockets yet.
+    /// Arrivals of what changed routes that are not in the speaker yet.
     arrivals: Vec<(Cause, Instant)>,
+    /// Those that are.
+    latency: mpsc::UnboundedSender<(Cause, Instant)>,
     /// Changes of plans that no event tells yet.
     unreported: Vec<PlanChange>,
     outputs: Outputs,
@@ -163,12 +165,14 @@ impl Reconciler {
         let interface =
             Interface::open(DummyConfig::new(&settings.dummy_interface), outputs.metrics.clone())?;
         let wait = settings.kube_proxy_wait.0;
+        let latency = latency::start(speaker.clone(), outputs.metrics.clone());
         Ok(Reconciler {
             inputs,
             watches,
             slices: None,
             secrets: HashMap::new(),
             routers: HashMap::new(),
+            links: HashMap::new(),
             world: World::default(),
             peers: Arc::default(),
             planner: Planner::new(Timing {
@@ -189,6 +193,7 @@ impl Reconciler {
             peers_dirty: false,
             dummy_dirty: false,
             arrivals: Vec::new(),
+            latency,
             unreported: Vec::new(),
             settings,
             outputs,
@@ -216,7 +221,8 @@ impl Reconciler {
                 () = sleep_until(due.into()) => self.on_time().await,
             }
         }
-        let named = self.secrets.into_values().chain(self.routers.into_values());
+        let named =
+            self.secrets.into_values().chain(self.routers.into_values()).chain(self.links.into_values());
         self.slices.into_iter().chain(named).for_each(|watch| watch.abort());
         Ok(self.interface)
     }
@@ -313,13 +319,17 @@ impl Reconciler {
 
     /// The Secrets and interfaces that BGPPeers for this node name, and no others.
     fn watch_what_peers_name(&mut self) {
-        let secrets = self.world.named_by_peers(|spec| Some(&spec.password_secret.as_ref()?.name));
+        let secrets = self.world.named_by_peers(|spec| Some(&*spec.password_secret.as_ref()?.name));
         for name in keep_watching(&mut self.secrets, &secrets, &self.watches.secret) {
             self.world.forget_secret(&name);
         }
-        let interfaces = self.world.named_by_peers(|spec| spec.interface.as_ref());
+        let interfaces = self.world.named_by_peers(|spec| spec.interface.as_deref());
         for interface in keep_watching(&mut self.routers, &interfaces, &self.watches.router) {
             self.world.forget_router(&interface);
+        }
+        let links = self.world.named_by_peers(bgp_peer::interface);
+        for link in keep_watching(&mut self.links, &links, &self.watches.link) {
+            self.world.forget_link(&link);
         }
     }
 

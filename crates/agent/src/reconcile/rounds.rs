@@ -6,11 +6,11 @@ use bgp::route::{Route, RouteAttributes, RouteClass};
 use ipnet::IpNet;
 use tokio::time::sleep_until;
 
-use super::{Cause, Phase, Reconciler};
+use super::{Phase, Reconciler};
 use crate::{
     apply::routes::Changes,
     facts::subnets::Membership,
-    inputs::{bgp_peer::Surroundings, node_agent::Selection},
+    inputs::{bgp_peer::Surroundings, node_agent::Selection, secret::Known},
     peers,
 };
 
@@ -184,7 +184,9 @@ impl Reconciler {
             router: &|interface| self.world.router(interface),
             password: &|name| self.world.secret(name).key(name).map(Some),
         };
-        let set = peers::resolve(node, &self.world.peers(), surroundings);
+        let is_unread = |secret: &str| matches!(self.world.secret(secret), Known::NotYet);
+        let specs = self.world.peers();
+        let set = peers::resolve(node, &specs, surroundings).keeping(&self.peers, &specs, is_unread);
         if *self.peers == set {
             return false;
         }
@@ -218,25 +220,12 @@ impl Reconciler {
         Ok(())
     }
 
-    /// When the sockets have taken what the arrivals caused, the time since then is noted.
+    /// The time from arrivals to when the sockets have taken what they caused is noted.
     fn measure(&mut self) {
-        let arrivals = std::mem::take(&mut self.arrivals);
-        if arrivals.is_empty() {
-            return;
+        for arrival in self.arrivals.drain(..) {
+            // Nobody measures any more where the speaker has ended.
+            let _ = self.latency.send(arrival);
         }
-        let (speaker, metrics) = (self.speaker.clone(), self.outputs.metrics.clone());
-        tokio::spawn(async move {
-            if speaker.barrier().await.is_err() {
-                return;
-            }
-            for (cause, at) in arrivals {
-                let histogram = match cause {
-                    Cause::Service => &metrics.service_to_wire,
-                    Cause::Endpoints => &metrics.endpoint_to_wire,
-                };
-                histogram.observe(at.elapsed().as_secs_f64());
-            }
-        });
     }
 }
 
