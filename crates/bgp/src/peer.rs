@@ -289,7 +289,7 @@ impl Peer {
                 self.handle(direction.other(), Event::OpenCollisionDump, now);
             }
             Outcome::Fault(fault) => {
-                self.history.on_reason(format!("malformed UPDATE received: {fault}"));
+                self.history.on_fault(&fault, now);
             }
             Outcome::Closed(closed) => self.on_closed(direction, closed, now),
             outcome => return outcome,

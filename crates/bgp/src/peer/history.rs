@@ -1,6 +1,11 @@
 //! What is remembered of a peer from one session to the next.
 
+use std::time::Duration;
+
 use crate::{status::State, types::Time};
+
+/// Malformed UPDATEs are told no more often: who sends them must not have us say something new each time.
+const FAULT_PAUSE: Duration = Duration::from_secs(60);
 
 /// What outlives sessions.
 #[derive(Clone, Debug)]
@@ -17,18 +22,44 @@ pub(super) struct History {
     reason: Option<String>,
     /// What has kept us from a connection since: it says less, and must not hide the reason.
     obstacle: Option<String>,
+    /// When a malformed UPDATE was told last, and how many have come since.
+    fault_at: Option<Time>,
+    faults_since: u64,
 }
 
 impl History {
     pub(super) fn new(now: Time) -> History {
         let (state, since) = (State::Idle, now);
-        History { state, since, flaps: 0, updates_sent: 0, reason: None, obstacle: None }
+        History {
+            state,
+            since,
+            flaps: 0,
+            updates_sent: 0,
+            reason: None,
+            obstacle: None,
+            fault_at: None,
+            faults_since: 0,
+        }
     }
 
     /// A reason, which makes everything before it old.
     pub(super) fn on_reason(&mut self, reason: String) {
         self.reason = Some(reason);
         self.obstacle = None;
+    }
+
+    /// An UPDATE that is malformed and does not cost the session (RFC 7606).
+    pub(super) fn on_fault(&mut self, fault: &str, now: Time) {
+        if self.fault_at.is_some_and(|at| now.since(at) < FAULT_PAUSE) {
+            self.faults_since += 1;
+            return;
+        }
+        self.fault_at = Some(now);
+        let before = match std::mem::take(&mut self.faults_since) {
+            0 => String::new(),
+            count => format!(" (and {count} more before)"),
+        };
+        self.on_reason(format!("malformed UPDATE received: {fault}{before}"));
     }
 
     /// A dial that failed, or a connection that ended before the peer said anything.

@@ -67,8 +67,9 @@ impl Peer {
         if is_stopped {
             return;
         }
-        let time = self.idle_hold_time().max(MIN_HOLD_DOWN);
         self.stop(&Notification::new(codes::CEASE_BFD_DOWN), now);
+        // Behind the end of the session, which forgets earlier losses where it was stable.
+        let time = self.idle_hold_time().max(MIN_HOLD_DOWN);
         self.history.on_reason(reason.to_owned());
         self.timers.start(Timer::IdleHold, now + time);
         self.path.is_held_down = true;

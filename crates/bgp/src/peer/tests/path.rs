@@ -43,6 +43,16 @@ fn a_router_that_begins_with_bfd_only_once_established_is_not_waited_for_for_eve
 }
 
 #[test]
+fn after_a_stable_session_a_bfd_failure_keeps_it_down_as_short_as_the_first_one() {
+    let mut bench = Bench::in_state(Established);
+    bench.peer.losses = 9;
+    bench.now = bench.now + STABLE;
+    bench.tell_bfd(bfd::State::Down, EXPIRED);
+    let due = bench.peer.poll_timeout().unwrap();
+    assert_eq!(due.since(bench.now), Duration::from_secs(10));
+}
+
+#[test]
 fn a_session_is_established_before_bfd_is_up() {
     let mut bench = Bench::in_state(State::Connect);
     bench.tell_bfd(bfd::State::Down, Verdict::Unknown);

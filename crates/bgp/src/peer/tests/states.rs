@@ -302,8 +302,17 @@ fn a_malformed_attribute_costs_the_routes_and_not_the_session() {
         .unwrap();
     let origin = bytes.windows(3).position(|octets| octets == [0x40, 1, 1]).unwrap();
     let mut bench = Bench::in_state(Established);
-    bench.receive(Direction::Outgoing, &broken(bytes, origin + 3, 9));
-    let status = bench.peer.status();
-    assert_eq!((status.state, status.received), (Established, [0, 0]));
-    assert!(status.last_error.unwrap().starts_with("malformed UPDATE received: "));
+    bench.receive(Direction::Outgoing, &broken(bytes.clone(), origin + 3, 9));
+    let first = bench.peer.status();
+    assert_eq!((first.state, first.received), (Established, [0, 0]));
+    assert!(first.last_error.as_ref().unwrap().starts_with("malformed UPDATE received: "));
+    // Faults that differ are not something new each time.
+    for value in [5, 6, 7, 8] {
+        bench.receive(Direction::Outgoing, &broken(bytes.clone(), origin + 3, value));
+        assert_eq!(bench.peer.status(), first);
+    }
+    bench.now = bench.now + Duration::from_secs(60);
+    bench.receive(Direction::Outgoing, &broken(bytes, origin + 3, 7));
+    let later = bench.peer.status().last_error.unwrap();
+    assert!(later.ends_with("(and 4 more before)"), "{later}");
 }
