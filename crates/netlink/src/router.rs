@@ -2,8 +2,9 @@
 //! two ends of an unnumbered BGP session find each other's link-local address.
 //!
 //! What is advertised makes nobody a default router and gives nobody an address: Router Lifetime 0, no prefix, no
-//! flag. Meant for links with one router on them; where there are several, the first that was heard stays until it
-//! has been silent for a minute.
+//! flag. Nobody waits for a router's next advertisement, which may be half an hour away: it is asked for (Router
+//! Solicitation, §6.3.7). Meant for links with one router on them; where another one is heard, the one that is known is
+//! asked for, too, and stays if it answers.
 
 use std::{
     io::{self, IoSliceMut},
@@ -23,8 +24,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A router that is silent for so long makes room for another.
-const SILENCE: Duration = Duration::from_secs(60);
+/// RFC 4861 §10: between two solicitations, and how many.
+const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
+const SOLICITATION_COUNT: u32 = 3;
+
+/// A router that has been asked for so long without an answer makes room for another.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Between two advertisements of ours; the first ones come faster (RFC 4861 §6.2.4).
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -42,6 +47,9 @@ const HOP_LIMIT: u8 = 255;
 /// A Router Advertisement that says nothing but who sends it; the kernel adds the checksum.
 const ADVERTISEMENT: [u8; 16] = [ROUTER_ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Asks for the advertisements of others; the kernel adds the checksum.
+const SOLICITATION: [u8; 8] = [ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+
 /// What was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
@@ -56,9 +64,51 @@ enum Message {
 pub struct RouterDiscovery {
     socket: AsyncFd<Socket>,
     index: u32,
-    known: Option<(Ipv6Addr, Instant)>,
+    choice: Choice,
     sent: u32,
     next: Instant,
+    solicitations: u32,
+    solicit_at: Option<Instant>,
+}
+
+/// Which of the routers that are heard is the one.
+#[derive(Debug, Default)]
+struct Choice {
+    known: Option<Ipv6Addr>,
+    /// Another one has been heard since then, and the known one has not.
+    doubted_since: Option<Instant>,
+}
+
+/// What hearing a router comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// It is the one that is known.
+    Known,
+    /// It is the one now.
+    New,
+    /// There is another one, of which it is not known for sure that it lives.
+    Rival,
+    /// The same, and that one has just been asked for.
+    Waiting,
+}
+
+impl Choice {
+    fn hear(&mut self, from: Ipv6Addr, now: Instant) -> Heard {
+        match (self.known, self.doubted_since) {
+            (Some(known), _) if known == from => {
+                self.doubted_since = None;
+                return Heard::Known;
+            }
+            (Some(_), None) => {
+                self.doubted_since = Some(now);
+                return Heard::Rival;
+            }
+            (Some(_), Some(since)) if now - since < SILENCE => return Heard::Waiting,
+            _ => {}
+        }
+        *self = Choice { known: Some(from), doubted_since: None };
+        Heard::New
+    }
 }
 
 impl RouterDiscovery {
@@ -74,7 +124,9 @@ impl RouterDiscovery {
         socket.join_multicast_v6(&ALL_ROUTERS, index)?;
         setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
         let socket = registered(socket)?;
-        Ok(RouterDiscovery { socket, index, known: None, sent: 0, next: Instant::now() })
+        let now = Instant::now();
+        let (choice, solicit_at) = (Choice::default(), Some(now));
+        Ok(RouterDiscovery { socket, index, choice, sent: 0, next: now, solicitations: 1, solicit_at })
     }
 
     /// The router's address, each time that it is another one. An error means that the interface is gone or down:
@@ -83,38 +135,50 @@ impl RouterDiscovery {
         loop {
             tokio::select! {
                 message = read(&self.socket) => match message? {
-                    Message::Advertisement(from) => {
-                        if self.hear(from, Instant::now()) {
+                    Message::Advertisement(from) => match self.choice.hear(from, Instant::now()) {
+                        Heard::New => {
+                            self.solicit_at = None;
                             // It wants to know us, too.
                             self.advertise()?;
                             return Ok(from);
                         }
-                    }
+                        Heard::Known => self.solicit_at = None,
+                        // Both answer, so that the rival is heard again, too.
+                        Heard::Rival => {
+                            self.solicitations = 0;
+                            self.solicit_at = Some(Instant::now());
+                        }
+                        Heard::Waiting => {}
+                    },
                     Message::Solicitation => self.advertise()?,
                     Message::Other => {}
                 },
                 () = sleep_until(self.next) => self.advertise()?,
+                () = sleep_until(self.solicit_at.unwrap_or(self.next)), if self.solicit_at.is_some() => {
+                    self.solicit()?;
+                }
             }
         }
     }
 
-    /// Whether this is another router than the one before.
-    fn hear(&mut self, from: Ipv6Addr, now: Instant) -> bool {
-        let is_other = match self.known {
-            Some((known, _)) if known == from => false,
-            Some((_, heard)) if now - heard < SILENCE => return false,
-            _ => true,
-        };
-        self.known = Some((from, now));
-        is_other
+    /// RFC 4861 §6.3.7. One more than §10 has: the last of them comes when a router that is doubted has been silent.
+    fn solicit(&mut self) -> io::Result<()> {
+        self.solicitations += 1;
+        let is_last = self.solicitations > SOLICITATION_COUNT;
+        self.solicit_at = (!is_last).then(|| Instant::now() + SOLICITATION_INTERVAL);
+        self.send(&SOLICITATION, ALL_ROUTERS)
     }
 
     fn advertise(&mut self) -> io::Result<()> {
-        let to = SocketAddrV6::new(ALL_NODES, 0, 0, self.index);
         self.sent = self.sent.saturating_add(1);
         let pause = if self.sent <= INITIAL_COUNT { INITIAL_INTERVAL } else { INTERVAL };
         self.next = Instant::now() + pause;
-        match self.socket.get_ref().send_to(&ADVERTISEMENT, &to.into()) {
+        self.send(&ADVERTISEMENT, ALL_NODES)
+    }
+
+    fn send(&self, message: &[u8], to: Ipv6Addr) -> io::Result<()> {
+        let to = SocketAddrV6::new(to, 0, 0, self.index);
+        match self.socket.get_ref().send_to(message, &to.into()) {
             // Its own address may not be usable yet, or its queue be full: the next one is soon.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::WouldBlock) =>
@@ -190,6 +254,29 @@ mod tests {
         assert_eq!(understand(&ADVERTISEMENT, global, 255), Message::Other);
         assert_eq!(understand(&[133, 0, 0, 0, 0, 0, 0, 0], ROUTER, 255), Message::Solicitation);
         assert_eq!(understand(&[134, 1], ROUTER, 255), Message::Other);
+    }
+
+    #[test]
+    fn another_router_is_taken_only_where_the_known_one_does_not_answer_for_long() {
+        let rival: Ipv6Addr = "fe80::2".parse().unwrap();
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut choice = Choice::default();
+        for (from, secs, expected) in [
+            (ROUTER, 0, Heard::New),
+            (ROUTER, 600, Heard::Known),
+            // Both live, and advertise every ten minutes.
+            (rival, 900, Heard::Rival),
+            (rival, 901, Heard::Waiting),
+            (ROUTER, 901, Heard::Known),
+            (rival, 1500, Heard::Rival),
+            // Now the first one is gone.
+            (rival, 1504, Heard::Waiting),
+            (rival, 1512, Heard::New),
+            (rival, 1513, Heard::Known),
+        ] {
+            assert_eq!(choice.hear(from, at(secs)), expected, "at {secs} s");
+        }
     }
 
     proptest! {

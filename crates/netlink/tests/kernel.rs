@@ -301,3 +301,35 @@ fn thousands_of_addresses_go_in_many_datagrams_and_all_arrive() {
         assert_eq!(held(&netlink, &link).await.len(), many.len());
     });
 }
+
+#[test]
+fn routers_are_asked_for_their_advertisements() {
+    in_namespace(async || {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let commands = "ip link set lo up; ip link add node type veth peer name router
+             for end in node router; do ip link set $end addrgenmode none; ip link set $end up; done
+             ip addr add fe80::1/64 dev node nodad; ip addr add fe80::2/64 dev router nodad";
+        let made = std::process::Command::new("sh").args(["-ec", commands]).status().unwrap();
+        assert!(made.success());
+        let router = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
+        router.bind_device(Some(b"router")).unwrap();
+        let index = nix::net::if_::if_nametoindex("router").unwrap();
+        router.join_multicast_v6(&"ff02::2".parse().unwrap(), index).unwrap();
+        router.set_nonblocking(true).unwrap();
+        let mut discovery = netlink::RouterDiscovery::open("node").unwrap();
+        // Router Solicitation (RFC 4861 §4.1).
+        let is_asked = async {
+            let mut octets = [0; 64];
+            loop {
+                match std::io::Read::read(&mut &router, &mut octets) {
+                    Ok(8) if octets[..2] == [133, 0] => return,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = is_asked => {}
+            heard = discovery.changed() => panic!("nobody advertises: {heard:?}"),
+        }
+    });
+}
