@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use api::ServiceGroup;
 use api::names::ALLOCATOR_FIELD_MANAGER;
 use kube::{
     Client, Resource,
@@ -14,13 +15,14 @@ use kube::{
     core::Status,
 };
 use prometheus_client::metrics::{counter::Counter, family::Family};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
     assign::{Annotation, Write},
     desk::{Order, Written},
-    inputs::{Service, ServiceKey, object::ServiceObject},
+    inputs::{Service, object::ServiceObject},
     leader::Tenure,
     metrics::ErrorLabels,
     settings::Settings,
@@ -30,6 +32,17 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than that the API server cannot make us wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What became of a write on the status of a ServiceGroup.
+#[derive(Debug)]
+pub enum GroupWritten {
+    /// It is applied, and has made this version.
+    Done(String),
+    /// The group has changed in between; nothing was written.
+    Conflict,
+    /// It was refused, or nobody knows.
+    Failed(String),
+}
 
 /// How writes reach the API server.
 #[derive(Clone)]
@@ -62,16 +75,11 @@ impl Writer {
         Writer { client, first, repeated, tenure, default_class, timeout, errors }
     }
 
-    /// The connections that close with the tenure.
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// Sends what a decision takes, once.
     pub async fn send(&self, order: &mut Order) -> Written {
         let (service, write) = (order.service.clone(), order.write.clone());
         if write.cluster_policy.is_some() && !order.policy_done {
-            match self.patch(&service, &policy_patch(&order.version), None, order.is_repeated).await {
+            match self.patch(&service, &policy_patch(&order.version), None, order).await {
                 Ok(object) if is_policy_only(&write) => return self.done(&object),
                 Ok(object) => {
                     let version = object.metadata.resource_version.unwrap_or_default();
@@ -81,9 +89,36 @@ impl Writer {
             }
         }
         let patch = status_patch(&order.version, &write);
-        match self.patch(&service, &patch, Some("status"), order.is_repeated).await {
+        match self.patch(&service, &patch, Some("status"), order).await {
             Ok(object) => self.done(&object),
             Err(written) => written,
+        }
+    }
+
+    /// Writes the status of a ServiceGroup, once, on condition of this version of it. Like a write on a Service it is
+    /// applied soon or never: names that a successor has written down are not taken away by one that comes late.
+    pub async fn group_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+        mut patch: Value,
+    ) -> GroupWritten {
+        patch["metadata"] = json!({"resourceVersion": version});
+        self.tenure.check().await;
+        let path = ServiceGroup::url_path(&(), Some(namespace));
+        let request = match request(path, name, &patch, Some("status"), self.timeout) {
+            Ok(request) => request,
+            Err(error) => return GroupWritten::Failed(format!("the request cannot be built: {error}")),
+        };
+        // The group may be one that cannot be read as a whole; only its version matters.
+        match tokio::time::timeout(REQUEST_TIMEOUT, exchange::<Value>(&self.client, request)).await {
+            Ok(Ok(group)) => GroupWritten::Done(
+                group["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+            ),
+            Ok(Err(Failure::Status { code: 409, .. })) => GroupWritten::Conflict,
+            Ok(Err(failure)) => GroupWritten::Failed(failure.to_string()),
+            Err(_) => GroupWritten::Failed(Failure::Timeout.to_string()),
         }
     }
 
@@ -96,13 +131,14 @@ impl Writer {
         service: &Service,
         patch: &Value,
         subresource: Option<&str>,
-        is_repeated: bool,
+        order: &mut Order,
     ) -> Result<ServiceObject, Written> {
-        let permits = if is_repeated { &self.repeated } else { &self.first };
+        let permits = if order.is_repeated { &self.repeated } else { &self.first };
         let _permit = permits.acquire().await.expect("the semaphore is never closed");
         // The task is ended with the tenure; this is for the moment in which that has not happened yet.
         self.tenure.check().await;
-        let request = request(&service.key, patch, subresource, self.timeout)
+        let path = ServiceObject::url_path(&(), Some(service.key.namespace()));
+        let request = request(path, service.key.name(), patch, subresource, self.timeout)
             .map_err(|error| Written::Refused(format!("the request cannot be built: {error}")))?;
         let answer = match tokio::time::timeout(REQUEST_TIMEOUT, exchange(&self.client, request)).await {
             Ok(answer) => answer,
@@ -111,26 +147,27 @@ impl Writer {
         answer.map_err(|failure| {
             tracing::warn!(service = %service.key, error = %failure, "write not done");
             self.errors.get_or_create(&ErrorLabels { reason: failure.reason() }).inc();
+            order.trouble = failure.trouble();
             verdict(failure)
         })
     }
 }
 
-/// The PATCH request on a Service or its status.
+/// The PATCH request on an object or its status.
 fn request(
-    service: &ServiceKey,
+    path: String,
+    name: &str,
     patch: &Value,
     subresource: Option<&str>,
     timeout: Duration,
 ) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
-    let path = ServiceObject::url_path(&(), Some(service.namespace()));
     let params =
         PatchParams { field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let request = kube::core::Request::new(path);
     let patch = Patch::Merge(patch);
     let mut request = match subresource {
-        Some(name) => request.patch_subresource(name, service.name(), &params, &patch)?,
-        None => request.patch(service.name(), &params, &patch)?,
+        Some(subresource) => request.patch_subresource(subresource, name, &params, &patch)?,
+        None => request.patch(name, &params, &patch)?,
     };
     // There is a query already: the field manager. What the API server has not done by then it does not do.
     let uri = format!("{}&timeout={}ms", request.uri(), timeout.as_millis());
@@ -149,11 +186,16 @@ enum Failure {
     Status { code: u16, message: String, retry_after: Option<Duration> },
     #[error(transparent)]
     Transport(#[from] kube::Error),
-    #[error("the answer is no Service: {0}")]
+    #[error("the answer cannot be read: {0}")]
     Content(#[from] serde_json::Error),
 }
 
 impl Failure {
+    /// What the API server says where it could not do it: an error of its own.
+    fn trouble(&self) -> Option<String> {
+        matches!(self, Failure::Status { code: 500.., .. }).then(|| self.to_string())
+    }
+
     /// A word for the metric.
     fn reason(&self) -> &'static str {
         match self {
@@ -169,7 +211,10 @@ impl Failure {
 }
 
 /// One request and its answer.
-async fn exchange(client: &Client, request: http::Request<Vec<u8>>) -> Result<ServiceObject, Failure> {
+async fn exchange<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<T, Failure> {
     let answer = client.send(request.map(Body::from)).await?;
     let (code, retry_after) = (answer.status(), retry_after(answer.headers()));
     let body = answer.into_body().collect_bytes().await?;

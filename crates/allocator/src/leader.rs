@@ -14,7 +14,9 @@
 //! - Nobody else holds the Lease before it has not moved for `lease_duration` in their eyes, which is after
 //!   *t* + `lease_duration`. The same replica, too, begins anew only then, when it could not renew in time. Durations
 //!   are written to the Lease rounded up.
-//! - The Lease is given back only when every write has been answered for certain.
+//! - The Lease is given back only when every write on a Service has been answered for certain, and every write on a
+//!   group's status and every call to an IPAM provider has ended. The former are conditional on a version, so one that
+//!   comes late takes nothing back; where a release at a provider was not confirmed the Lease is left to run out.
 //! - All durations are measured on the local monotonic clock, as client-go does: clocks are never compared.
 //!
 //! Assumptions: the clock and the kernel's timers run while the process does not; no proxy holds a complete request

@@ -42,6 +42,9 @@ pub struct Holder {
     addresses: Addresses,
     /// So many of them, the first ones, are known to be published; the others may be by a write of ours.
     published: u32,
+    /// When it was edited so that it no longer goes with another on an address of its own, counted in such edits; 0:
+    /// never since the books were made.
+    edited: u32,
 }
 
 /// Where a Service is in the books, if it is: good until the next change of them.
@@ -57,6 +60,7 @@ impl Holder {
             ports: service.facts.ports.clone(),
             addresses: Addresses::new(),
             published: 0,
+            edited: 0,
         }
     }
 
@@ -65,6 +69,11 @@ impl Holder {
         let Some(position) = self.addresses.iter().position(|known| *known == address) else { return false };
         self.published -= u32::from(position < self.published as usize);
         self.addresses.remove(address)
+    }
+
+    /// What decides about who may be beside it.
+    fn terms(&self) -> (&Option<Word>, &Ports) {
+        (&self.sharing_key, &self.ports)
     }
 
     /// Whether that is still what the Service says.
@@ -87,6 +96,8 @@ pub struct Ledger {
     by_service: HashTable<(u32, Slot)>,
     by_address: Holders,
     by_sharing_key: SharingKeys,
+    /// How many edits there were that made two holders of an address incompatible.
+    edits: u32,
 }
 
 /// Why a Service cannot have an address.
@@ -223,15 +234,20 @@ impl Ledger {
         })
     }
 
-    /// Who makes a Service leave an address that both hold: an older one with one of its ports, or one without
-    /// any sharing key where it has none either. Ports that do not collide and a key on either side tell of
-    /// sharing that was agreed to and that nobody is thrown out of.
+    /// Who makes a Service leave an address that both hold: one with one of its ports, or one without any sharing key
+    /// where it has none either. Ports that do not collide and a key on either side tell of sharing that was agreed to
+    /// and that nobody is thrown out of. Of the two the one leaves whose edit has made them incompatible; where the
+    /// books do not know of one, as after a restart, the younger.
     pub fn must_yield_to(&self, address: IpAddr, service: &Service) -> Option<&Holder> {
-        let mut older =
-            self.holders(address).filter(|holder| (holder.created, &holder.service) < service.seniority());
-        older.find(|holder| {
-            let strangers = holder.sharing_key.is_none() && service.facts.requests.sharing_key.is_none();
-            strangers || collision(&service.facts.ports, &holder.ports).is_some()
+        let mut others = self.holders(address).filter(|holder| holder.service != service.key);
+        others.find(|other| {
+            let facts = &service.facts;
+            if !are_apart((&facts.requests.sharing_key, &facts.ports), other.terms()) {
+                return false;
+            }
+            let own = self.holders(address).find(|holder| holder.service == service.key);
+            let edited = own.map_or(0, |own| own.edited);
+            (other.edited, other.created, &other.service) < (edited, service.created, &service.key)
         })
     }
 
@@ -248,7 +264,15 @@ impl Ledger {
             return false;
         }
         let old = mem::replace(holder, Holder::new(service));
-        (holder.addresses, holder.published) = (old.addresses, old.published);
+        (holder.addresses, holder.published) = (old.addresses.clone(), old.published);
+        holder.edited = old.edited;
+        if self.makes_incompatible(slot, &old) {
+            self.edits = self.edits.saturating_add(1);
+            let edits = self.edits;
+            if let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
+                holder.edited = edits;
+            }
+        }
         if old.sharing_key != service.facts.requests.sharing_key {
             for address in self.held_by(&service.key).to_vec() {
                 self.drop_key(address, service.key.namespace(), old.sharing_key.as_ref());
@@ -256,6 +280,14 @@ impl Ledger {
             }
         }
         true
+    }
+
+    /// Whether the holder there goes no longer with another on one of its addresses, with whom it did as it was.
+    fn makes_incompatible(&self, slot: Slot, old: &Holder) -> bool {
+        let Some(new) = self.at(Seat(Some(slot))) else { return false };
+        let others = new.addresses.iter().flat_map(|address| self.holders(*address));
+        let mut others = others.filter(|other| other.service != new.service).map(Holder::terms);
+        others.any(|other| are_apart(new.terms(), other) && !are_apart(old.terms(), other))
     }
 
     /// Makes the Service a holder of the addresses, beside what it holds already, and brings what is known of it up
@@ -401,6 +433,11 @@ pub struct Gone {
 
 fn is_of(slots: &[Option<Holder>], slot: Slot, service: &ServiceKey) -> bool {
     matches!(slots.get(slot as usize), Some(Some(holder)) if holder.service == *service)
+}
+
+/// Whether two that are on one address may not both stay there: a sharing key and ports of each.
+fn are_apart(a: (&Option<Word>, &Ports), b: (&Option<Word>, &Ports)) -> bool {
+    a.0.is_none() && b.0.is_none() || collision(a.1, b.1).is_some()
 }
 
 /// The first port that both have; both lists are sorted.

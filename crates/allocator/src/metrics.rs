@@ -25,7 +25,7 @@ pub struct PoolLabels {
 /// Labels of rejections.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RejectionLabels {
-    /// The ServiceGroup that was asked for; empty where none could be found.
+    /// The ServiceGroup that it is about; empty where none is, or none of that name is there.
     pub pool: String,
     /// A word for why.
     pub reason: String,
@@ -235,6 +235,14 @@ impl Metrics {
         registry.register("allocator_leader", "1 on the replica that decides", self.leader.clone());
     }
 
+    /// What only the replica tells that decides is not told any more, until it is known anew.
+    pub fn begin_term(&self) {
+        self.pool_size.clear();
+        self.addresses_in_use.clear();
+        self.provider_ready.clear();
+        self.provider_queue.set(0);
+    }
+
     /// Whether everything has been listed.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
@@ -254,7 +262,8 @@ impl Metrics {
 }
 
 /// Answers the probes. A replica that only stands by is ready, too, once it has listed everything: it can take over
-/// at any moment. An API server that is away makes nobody unready or dead.
+/// at any moment. An API server that is away makes nobody dead, and nobody unready before the leader has lost its Lease:
+/// then each has to list anew.
 #[derive(Clone, Debug)]
 pub struct Health(pub Arc<Metrics>);
 

@@ -16,7 +16,6 @@ use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ObjectReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -28,6 +27,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::inputs::{
     Live, Service, ServiceKey,
     group::GroupObject,
+    group_object::LenientGroup,
     lease::{Members, NodeLease},
     listed::Listed,
     object::ServiceObject,
@@ -41,6 +41,8 @@ pub struct GroupRecord {
     pub object: GroupObject,
     /// For conditions.
     pub generation: Option<i64>,
+    /// What a write of its status is conditional on.
+    pub version: String,
     /// What the API server has as its status.
     pub status: ServiceGroupStatus,
 }
@@ -122,12 +124,11 @@ fn key(object: &ServiceObject) -> ServiceKey {
     ServiceKey::new(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-async fn groups(api: Api<DeserializeGuard<ServiceGroup>>, namespace: String, changes: mpsc::Sender<Change>) {
+async fn groups(api: Api<LenientGroup>, namespace: String, changes: mpsc::Sender<Change>) {
     let stream = watcher(api, watcher::Config::default()).backoff(Pause::default());
     pin_mut!(stream);
     let mut listed = Vec::new();
-    let is_stray =
-        |object: &DeserializeGuard<ServiceGroup>| object.namespace().as_deref() != Some(&namespace);
+    let is_stray = |object: &LenientGroup| object.namespace().as_deref() != Some(&namespace);
     while let Some(event) = stream.next().await {
         let change = match event {
             Ok(Event::Init) => {
@@ -156,16 +157,16 @@ async fn groups(api: Api<DeserializeGuard<ServiceGroup>>, namespace: String, cha
     }
 }
 
-fn record(object: &DeserializeGuard<ServiceGroup>) -> GroupRecord {
-    let status = object.0.as_ref().ok().and_then(|group| group.status.clone());
+fn record(object: &LenientGroup) -> GroupRecord {
     GroupRecord {
         object: GroupObject::from_object(object),
-        generation: object.meta().generation,
-        status: status.unwrap_or_default(),
+        generation: object.metadata.generation,
+        version: object.resource_version().unwrap_or_default(),
+        status: object.status.clone(),
     }
 }
 
-fn stray(object: &DeserializeGuard<ServiceGroup>) -> Change {
+fn stray(object: &LenientGroup) -> Change {
     let metadata = object.meta();
     Change::Stray(Box::new(ObjectReference {
         api_version: Some(ServiceGroup::api_version(&()).into_owned()),

@@ -411,3 +411,52 @@ async fn a_leader_that_cannot_list_services_waits_instead_of_turning() {
     let turns = allocator.metric("purelb_allocator_turns_total");
     assert!(turns < 1_000.0, "{turns} turns");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_read_has_its_status_written_once_and_keeps_its_boundary() {
+    let cluster = Cluster::start().await;
+    let pool = json!({"pool": "203.0.113.0/30", "subnet": "203.0.113.0/24"});
+    let spec = json!({"remote": {"v4pool": pool}, "namespaces": ["default"], "enforceNamespaces": true,
+        "stickyFor": "9999999h"});
+    let unread = json!({"apiVersion": "purelb.io/v2", "kind": "ServiceGroup", "metadata": {"name": "bounded"}, "spec": spec});
+    let resource = kube::core::ApiResource::erase::<api::ServiceGroup>(&());
+    let groups: Api<kube::core::DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), "purelb-system", &resource);
+    groups.create(&PostParams::default(), &serde_json::from_value(unread).unwrap()).await.unwrap();
+    let allocator = cluster.allocator("a").await;
+    cluster.plain("web").await;
+    let message = cluster.event("web", "AllocationFailed").await;
+    assert!(message.contains("bounded is refused"), "{message}");
+    let refused = async || {
+        let conditions = groups.get("bounded").await.ok()?.data["status"]["conditions"].clone();
+        Some(conditions).filter(|conditions| conditions[0]["status"] == "False")
+    };
+    let before = within("the group is refused", refused).await;
+    allocator.stop().await;
+    // The next one finds nothing to write on it: when it was refused stays what it was.
+    let second = cluster.allocator("b").await;
+    within("the second decides", async || (second.metric("purelb_allocator_leader") > 0.0).then_some(()))
+        .await;
+    cluster.service("elsewhere", json!({"purelb.io/service-group": "default"}), json!({})).await;
+    cluster.event("elsewhere", "AllocationFailed").await;
+    second.stop().await;
+    assert_eq!(refused().await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_to_end_waits_for_the_status_of_a_group_that_is_being_written() {
+    let cluster = Cluster::start().await;
+    let allocator = cluster.allocator("a").await;
+    let groups = cluster.groups();
+    let allocated = async || Some(groups.get("default").await.ok()?.status?.allocated_ipv4);
+    within("the status is there", allocated).await;
+    let statuses = || Matcher::verb("patch").on("servicegroups/status");
+    let before = cluster.server.counters().total(&statuses());
+    let action = Action::Delay { millis: 1_000 };
+    cluster.server.faults().add(Fault { matcher: statuses(), action, times: Some(1), skip: 0 });
+    cluster.plain("web").await;
+    let is_sent = async || (cluster.server.counters().total(&statuses()) > before).then_some(());
+    within("its status is being written", is_sent).await;
+    allocator.stop().await;
+    assert_eq!(allocated().await, Some(1));
+}

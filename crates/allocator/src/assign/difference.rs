@@ -66,7 +66,8 @@ fn annotations(service: &Service, target: &Target) -> Annotations {
 pub(super) fn left_to(address: IpAddr, service: &Service, context: Context<'_>) -> Option<Note> {
     let holder = context.ledger.must_yield_to(address, service)?;
     Some(Note::Warning(format!(
-        "{address} is left to {}, the older of two Services that had it and may not share it: to share it set {} on \
+        "{address} is left to {}: both had it and may not share it, and this Service is the one that was edited so, or the \
+         younger: to share it set {} on \
          both to the same key and let their ports differ",
         holder.service,
         annotation::ALLOW_SHARED_IP

@@ -17,6 +17,8 @@ use crate::{
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// After so many attempts that the API server has answered with an error of its own the owner is told.
+const TOLD_AFTER: u32 = 8;
 const FIRST_REPETITION: Duration = Duration::from_millis(50);
 const LAST_REPETITION: Duration = Duration::from_secs(5);
 
@@ -80,6 +82,18 @@ impl Desk {
         }
         let own = FIRST_REPETITION.saturating_mul(1 << order.unanswered.min(7)).min(LAST_REPETITION);
         order.unanswered = order.unanswered.saturating_add(1);
+        if order.unanswered >= TOLD_AFTER
+            && !order.is_told
+            && let Some(trouble) = &order.trouble
+        {
+            order.is_told = true;
+            let message = format!(
+                "the API server has not done what is to be written on the Service in {TOLD_AFTER} attempts, which are \
+                 repeated until it does: it says {trouble}"
+            );
+            let problem = Problem::of_owner("write_unanswered", message);
+            self.effects.push_back(Effect::Rejected(order.service.clone(), problem));
+        }
         let pause = wanted.map_or(own, |wanted| wanted.max(own));
         self.effects.push_back(Effect::Send(order, pause));
     }
@@ -114,7 +128,7 @@ impl Desk {
         tracing::error!(service = %key, message, "the API server refuses the write");
         self.report_policy(order);
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.failures == 0 {
+        if self.refusals.insert(key.clone(), message.to_owned()).as_deref() != Some(message) {
             let message = format!(
                 "the API server refuses what is to be written on the Service, which is tried again: {message}"
             );
@@ -157,6 +171,7 @@ impl Desk {
             after.keep_of(&entry.service);
             Arc::from(after)
         });
+        self.refusals.remove(&key);
         entry.failures = 0;
         entry.written = Some(now.into());
         let again = mem::take(&mut entry.again);

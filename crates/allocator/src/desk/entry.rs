@@ -83,6 +83,10 @@ pub struct Order {
     pub unanswered: u32,
     /// At least one request was sent again.
     pub is_repeated: bool,
+    /// What the API server has said last where it could not do it: an error of its own.
+    pub trouble: Option<String>,
+    /// The owner knows of that.
+    pub(super) is_told: bool,
     pub(super) edge: Edge,
     pub(super) seen: Instant,
 }
@@ -90,7 +94,18 @@ pub struct Order {
 impl Order {
     pub(super) fn new(service: Arc<Service>, write: Write, edge: Edge, seen: Instant) -> Order {
         let version = service.resource_version.clone();
-        Order { service, write, version, policy_done: false, unanswered: 0, is_repeated: false, edge, seen }
+        Order {
+            service,
+            write,
+            version,
+            policy_done: false,
+            unanswered: 0,
+            is_repeated: false,
+            trouble: None,
+            is_told: false,
+            edge,
+            seen,
+        }
     }
 
     /// The first of two requests is confirmed, and has made this version.
@@ -105,7 +120,7 @@ impl Order {
 }
 
 /// Whether version `a` is older than `b`, as far as that can be known.
-pub(super) fn is_older(a: &str, b: &str) -> bool {
+pub(crate) fn is_older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 

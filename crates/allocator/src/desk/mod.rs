@@ -22,7 +22,7 @@ mod provided;
 mod tests;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     mem,
     net::IpAddr,
     sync::Arc,
@@ -33,7 +33,7 @@ use crate::{
     assign::{Decision, Edge, Note},
     engine::{self, Engine},
     external::Ask,
-    inputs::{Groups, Live, Service, ServiceKey, words::Words},
+    inputs::{Groups, Live, Service, ServiceKey, compact::Addresses, service::Ownership, words::Words},
     ledger::Ledger,
     reservation::Reservation,
     select::Problem,
@@ -43,8 +43,9 @@ pub use answers::Written;
 use dirty::Dirty;
 use dirty::LARGE_QUEUE;
 use entries::Entries;
+use entry::Entry;
 pub use entry::Order;
-use entry::{Entry, is_older};
+pub(crate) use entry::is_older;
 
 /// How many writes may be decided and not answered yet; more would only cost memory. Those that have to be
 /// repeated do not count: what holds up one Service must not hold up the others.
@@ -90,7 +91,20 @@ pub struct Desk {
     in_flight: usize,
     /// Writes that are repeated.
     repeated: usize,
+    /// What the API server has said last against a write that was refused, until one is not.
+    refusals: HashMap<ServiceKey, String>,
     effects: VecDeque<Effect>,
+}
+
+/// With the type of a Service the API server drops its status: what was in it is not there any more when we come to
+/// take it back, and the owner is told of it nevertheless.
+fn emptied(old: &Service, new: &Service) -> Option<Note> {
+    let was_ours = old.facts.ownership == Ownership::Ours && old.facts.brand.allocated_by_us;
+    let has_ended = old.uid == new.uid && was_ours && new.facts.ownership == Ownership::Ended;
+    let kept = &new.facts.ingress;
+    let lost = old.facts.ingress.iter().copied().filter(|address| has_ended && !kept.contains(address));
+    let lost: Addresses = lost.collect();
+    (!lost.is_empty()).then_some(Note::Released(lost))
 }
 
 impl Desk {
@@ -200,6 +214,7 @@ impl Desk {
         let Some(entry) = self.entries.get_mut(&service.key) else {
             let key = service.key.clone();
             let woken = self.engine.sync(&service);
+            self.warn_of_odd_values(&service);
             self.entries.insert(Entry::new(service, seen));
             self.dirty.push(key);
             self.wake(woken, seen);
@@ -211,8 +226,14 @@ impl Desk {
         let key = service.key.clone();
         let old = mem::replace(&mut entry.service, service.clone());
         let is_changed = old.facts != service.facts || old.uid != service.uid;
+        let told = entry.service.facts.requests.odd_values() != old.facts.requests.odd_values();
         (entry.gone, entry.missing) = (false, false);
         entry.edge = entry.edge.and(Edge::between(&old, &service));
+        self.effects.extend(emptied(&old, &service).map(|note| Effect::Advised(service.clone(), note)));
+        if told {
+            self.warn_of_odd_values(&service);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.in_flight {
             entry.again |= is_changed;
             return;
@@ -224,6 +245,14 @@ impl Desk {
         entry.seen = seen.into();
         self.look_again(&key);
         self.touch(&old.facts.ingress);
+    }
+
+    /// Tells the owner of values that do not count.
+    fn warn_of_odd_values(&mut self, service: &Arc<Service>) {
+        if service.facts.ownership == Ownership::Ours {
+            let notes = service.facts.requests.odd_values().iter().cloned().map(Note::Warning);
+            self.effects.extend(notes.map(|note| Effect::Advised(service.clone(), note)));
+        }
     }
 
     /// The Service is gone, or has nothing to do with load balancers any more.
@@ -291,6 +320,7 @@ impl Desk {
 
     fn forget(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.remove(key) else { return };
+        self.refusals.remove(key);
         let held: Vec<IpAddr> = self.engine.ledger().held_by(key).to_vec();
         if !held.is_empty() && entry.service.facts.brand.allocated_by_us {
             tracing::info!(service = %key, addresses = ?held, "released: the Service is gone");

@@ -167,6 +167,11 @@ impl Account {
         }
     }
 
+    /// Whether a release may still take effect.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
     /// Releases in a row that were not confirmed.
     pub fn failures(&self) -> u32 {
         self.failures

@@ -8,15 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use api::{
-    AddressRange, GoDuration, IpFamily, Pool, PoolType, Refusal, ServiceGroup, ServiceGroupSpec,
-    condition::reason,
-};
+use api::{AddressRange, GoDuration, IpFamily, Pool, PoolType, Refusal, ServiceGroupSpec, condition::reason};
 use foldhash::fast::RandomState;
-use kube::{Resource, ResourceExt, core::DeserializeGuard};
+use kube::ResourceExt;
+use serde_json::Value;
 
 use super::{
     Word,
+    group_object::LenientGroup,
     ranges::Ranges,
     scope::{Claims, Namespaces, Scope},
 };
@@ -85,20 +84,40 @@ pub struct GroupObject {
     /// Seconds since 1970.
     pub created: i64,
     /// The spec, or why the object cannot be read.
-    pub spec: Result<ServiceGroupSpec, Refusal>,
+    pub spec: Result<ServiceGroupSpec, Unreadable>,
+}
+
+/// A spec that cannot be read as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unreadable {
+    /// Why.
+    pub refusal: Refusal,
+    /// What it says about namespaces, and nothing else: a boundary must not fall with the rest.
+    pub namespaces: Box<ServiceGroupSpec>,
+}
+
+impl Unreadable {
+    /// A spec with this error.
+    pub fn new(spec: &Value, error: String) -> Unreadable {
+        let names = spec["namespaces"].as_array().into_iter().flatten();
+        let is_true = |field: &str| spec[field].as_bool().unwrap_or_default();
+        let namespaces = Box::new(ServiceGroupSpec {
+            namespaces: names.filter_map(|name| Some(name.as_str()?.to_owned())).collect(),
+            enforce_namespaces: is_true("enforceNamespaces"),
+            namespace_default: is_true("namespaceDefault"),
+            ..ServiceGroupSpec::default()
+        });
+        Unreadable { refusal: Refusal::invalid("spec", error), namespaces }
+    }
 }
 
 impl GroupObject {
     /// What matters of an object that came from the API server, readable or not.
-    pub fn from_object(object: &DeserializeGuard<ServiceGroup>) -> GroupObject {
-        let metadata = object.meta();
+    pub fn from_object(object: &LenientGroup) -> GroupObject {
         GroupObject {
             name: object.name_any().into(),
-            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-            spec: match &object.0 {
-                Ok(group) => Ok(group.spec.clone()),
-                Err(invalid) => Err(Refusal::invalid("spec", invalid.error.clone())),
-            },
+            created: object.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            spec: object.spec.clone(),
         }
     }
 }
@@ -155,7 +174,8 @@ impl Groups {
         let mut groups = Groups::default();
         for object in objects {
             let is_as_old = |other: &str| created.get(other) == Some(&object.created);
-            let scope = object.spec.as_ref().map_err(Clone::clone).and_then(Scope::parse);
+            let scope =
+                Scope::parse(object.spec.as_ref().unwrap_or_else(|unreadable| &unreadable.namespaces));
             if let Ok(scope) = &scope {
                 groups.namespaces.add(&object.name, scope);
             }
@@ -175,7 +195,7 @@ impl Groups {
         scope: Scope,
         is_as_old: impl Fn(&str) -> bool,
     ) -> Result<Group, Refusal> {
-        let spec = object.spec.as_ref().map_err(Clone::clone)?;
+        let spec = object.spec.as_ref().map_err(|unreadable| unreadable.refusal.clone())?;
         if let Some(path) = unsupported(spec).into_iter().next() {
             return Err(Refusal::unsupported(path));
         }
@@ -292,6 +312,8 @@ pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn object(name: &str, created: i64, spec: &str) -> GroupObject {
@@ -333,12 +355,32 @@ mod tests {
     #[test]
     fn one_bad_group_does_not_stop_the_others() {
         let bad = remote("bad", 1, "banana");
-        let unreadable =
-            GroupObject { name: "worse".into(), created: 1, spec: Err(Refusal::invalid("spec", "x")) };
+        let unreadable = GroupObject {
+            name: "worse".into(),
+            created: 1,
+            spec: Err(Unreadable::new(&json!({}), "x".into())),
+        };
         let groups = Groups::new([&bad, &unreadable, &remote("good", 2, "192.0.2.0/28")]);
         assert_eq!(groups.names(), ["good"]);
         assert_eq!(groups.refusal("bad").unwrap().path, "spec.remote.v4pool.pool");
         assert_eq!(groups.refusal("worse").unwrap().path, "spec");
+    }
+
+    #[test]
+    fn a_boundary_stands_where_the_rest_of_the_spec_cannot_be_read() {
+        let spec = json!({"stickyFor": "9999999h", "namespaces": ["web"], "enforceNamespaces": true,
+            "remote": {"v4pool": {"pool": "192.0.2.0/28", "subnet": "192.0.2.0/24"}}});
+        let object: LenientGroup = serde_json::from_value(json!({
+            "metadata": {"name": "bounded"}, "spec": spec, "status": {"allocatedIPv4": 3}}))
+        .unwrap();
+        assert_eq!(object.status.allocated_ipv4, 3, "the status is read all the same");
+        let groups =
+            Groups::new([&GroupObject::from_object(&object), &remote("default", 1, "192.0.2.32/28")]);
+        assert!(groups.refusal("bounded").unwrap().message.contains("9999999h"), "{groups:?}");
+        let claims = groups.claims("web").unwrap();
+        assert!(claims.is_bounded && claims.has("bounded"));
+        let refused = crate::select::usable("default", "web", &groups).unwrap_err();
+        assert_eq!(refused.reason, "namespace_refused");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod compact;
 pub mod group;
+pub mod group_object;
 pub mod key;
 pub mod lease;
 pub mod listed;

@@ -123,6 +123,7 @@ pub struct Requests {
 struct Special {
     addresses: Result<Vec<IpAddr>, String>,
     multi_pool: Result<Option<bool>, String>,
+    odd_values: Vec<String>,
 }
 
 impl Requests {
@@ -131,6 +132,11 @@ impl Requests {
     pub fn addresses(&self) -> Result<&[IpAddr], &str> {
         let Some(special) = &self.special else { return Ok(&[]) };
         special.addresses.as_deref().map_err(String::as_str)
+    }
+
+    /// What is wrong with values that count as if they were not there.
+    pub fn odd_values(&self) -> &[String] {
+        self.special.as_ref().map_or(&[], |special| &special.odd_values)
     }
 
     /// `purelb.io/multi-pool`; an error says why it is unreadable.
@@ -328,15 +334,33 @@ fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
         },
     };
     let multi_pool = text(annotation::MULTI_POOL).map(parse_multi_pool).transpose();
-    let is_special = addresses != Ok(Vec::new()) || multi_pool != Ok(None);
+    let odd_values = odd_values(metadata);
+    let is_special = !odd_values.is_empty() || addresses != Ok(Vec::new()) || multi_pool != Ok(None);
     Requests {
         group_is_ours: group.is_some() && group == brand.allocated_from && group_annotation_is_ours(metadata),
         group,
         sharing_key: text(annotation::ALLOW_SHARED_IP).map(Word::from),
         allow_local: is_true(annotation::ALLOW_LOCAL),
         re_evaluate: is_true(annotation::RE_EVALUATE),
-        special: is_special.then(|| Box::new(Special { addresses, multi_pool })),
+        special: is_special.then(|| Box::new(Special { addresses, multi_pool, odd_values })),
     }
+}
+
+/// What is to be told of values that look like "true" and do not count.
+fn odd_values(metadata: &ObjectMeta) -> Vec<String> {
+    let meanings = [
+        (annotation::RE_EVALUATE, "the Service is not evaluated again"),
+        (annotation::ALLOW_LOCAL, "externalTrafficPolicy Local of a local pool is reset"),
+    ];
+    let odd = meanings.into_iter().filter_map(|(name, what_follows)| {
+        let value = annotation(metadata, name)?.trim();
+        let is_clear = matches!(value, "" | "true" | "false");
+        (!is_clear).then(|| {
+            let shown: String = value.chars().take(64).collect();
+            format!("{name} is {shown:?}, so {what_follows}: expected \"true\", or no such annotation")
+        })
+    });
+    odd.collect()
 }
 
 /// Whether nobody but us has written the service-group annotation, as `metadata.managedFields` says. Where the

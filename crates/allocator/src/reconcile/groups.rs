@@ -6,16 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{ServiceGroup, names::ALLOCATOR_FIELD_MANAGER};
+use api::ServiceGroupStatus;
 use k8s_openapi::jiff::Timestamp;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
 
 use super::{Done, Term};
 use crate::{
-    apply::Writer,
+    apply::GroupWritten,
+    desk::is_older,
     group_status,
     inputs::{Groups, Word},
     metrics::PoolLabels,
@@ -25,8 +22,6 @@ use crate::{
 /// At least so long between two writes of one group's status; after a failure twice as long each time.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// How long the API server may take to answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A ServiceGroup and what is going on with it.
 pub(super) struct GroupEntry {
@@ -57,6 +52,7 @@ impl Term {
         for record in records {
             let name = record.object.name.clone();
             let entry = match old.remove(&name) {
+                Some(entry) if is_older(&record.version, &entry.record.version) => entry,
                 Some(entry) => GroupEntry { record, due: Some(Instant::now()), ..entry },
                 None => GroupEntry::new(record),
             };
@@ -76,6 +72,10 @@ impl Term {
             self.judge_groups();
             return;
         };
+        if is_older(&record.version, &entry.record.version) {
+            // From before our own last write.
+            return;
+        }
         let is_judged = entry.record.object == record.object;
         let is_same = is_judged && entry.record.generation == record.generation;
         let has_other_status = entry.record.status != record.status;
@@ -165,6 +165,13 @@ impl Term {
 
     fn write_group_status(&mut self, name: Word, now: Instant) {
         let (groups, ledger) = (self.desk.groups(), self.desk.ledger());
+        // Of two replicas only the one that decides tells: their sum would count everything twice.
+        let Some(writer) = self.writer.clone() else {
+            if let Some(entry) = self.groups.get_mut(&name) {
+                (entry.due, entry.last) = (None, Some(now));
+            }
+            return;
+        };
         if let Some(group) = groups.get(&name) {
             let (size, held) = group_status::usage(group, ledger);
             let labels = PoolLabels { pool: name.to_string() };
@@ -180,7 +187,6 @@ impl Term {
         let GroupRecord { generation, status: old, .. } = &entry.record;
         let mut new = group_status::status(&name, *generation, old, self.desk.engine(), Timestamp::now());
         let (generation, old) = (*generation, old.clone());
-        let Some(client) = self.writer.as_ref().map(Writer::client) else { return };
         self.fill_external(&name, &mut new, generation);
         let Some(patch) = group_status::patch(&old, &new) else {
             self.on_recorded(&name, true);
@@ -189,35 +195,49 @@ impl Term {
         let Some(entry) = self.groups.get_mut(&name) else { return };
         entry.in_flight = true;
         entry.record.status = new;
-        let namespace = &self.surroundings.settings.namespace;
-        let api: Api<ServiceGroup> = Api::namespaced(client, namespace);
+        let version = entry.record.version.clone();
+        let namespace = self.surroundings.settings.namespace.clone();
+        self.under_way += 1;
         self.tasks.spawn(async move {
-            let params = PatchParams {
-                field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            let patch = Patch::Merge(&patch);
-            let written = tokio::time::timeout(REQUEST_TIMEOUT, api.patch_status(&name, &params, &patch));
-            let answer = match written.await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
-            };
-            Done::Group(name, answer)
+            let written = writer.group_status(&namespace, &name, &version, patch).await;
+            Done::Group(name, version, Box::new(old), written)
         });
     }
 
-    pub(super) fn on_group_written(&mut self, name: &str, answer: Result<(), String>) {
+    /// What became of a write that was conditional on a version of the group with this status.
+    pub(super) fn on_group_written(
+        &mut self,
+        name: &str,
+        version: &str,
+        old: ServiceGroupStatus,
+        written: GroupWritten,
+    ) {
+        self.under_way = self.under_way.saturating_sub(1);
         let Some(entry) = self.groups.get_mut(name) else { return };
         entry.in_flight = false;
-        let is_written = answer.is_ok();
-        match answer {
-            Ok(()) => entry.failures = 0,
-            Err(error) => {
+        let is_latest = entry.record.version == version;
+        let is_written = matches!(written, GroupWritten::Done(_));
+        match written {
+            GroupWritten::Done(version) => {
+                entry.failures = 0;
+                if is_latest {
+                    entry.record.version = version;
+                }
+            }
+            GroupWritten::Conflict => {
+                // What was there first is on its way, or here already.
+                if is_latest {
+                    entry.record.status = old;
+                }
+                entry.touch();
+            }
+            GroupWritten::Failed(error) => {
                 tracing::warn!(group = name, error, "status of the ServiceGroup not written");
                 entry.failures = entry.failures.saturating_add(1);
-                // The next list or change says what is there.
-                entry.record.status = api::ServiceGroupStatus::default();
+                // Whether it was applied the next list or change says; if it was, the repetition is refused.
+                if is_latest {
+                    entry.record.status = old;
+                }
                 entry.touch();
             }
         }

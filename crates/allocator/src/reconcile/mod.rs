@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{LinkLayerAddress, names::event};
+use api::{LinkLayerAddress, ServiceGroupStatus, names::event};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,7 +25,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::Writer,
+    apply::{GroupWritten, Writer},
     desk::{Desk, Order, Written},
     events::{EventType, Events},
     fence::{self, Fence, Gate},
@@ -68,7 +68,7 @@ enum Done {
     Looked(ServiceKey, Option<Box<Service>>),
     /// The Service could not be looked at; enough time has gone by for another attempt.
     Unseen(ServiceKey),
-    Group(Word, Result<(), String>),
+    Group(Word, String, Box<ServiceGroupStatus>, GroupWritten),
     External(Box<Call>),
     /// The account of this Service at a provider has paused long enough.
     Account(ServiceKey),
@@ -86,6 +86,8 @@ struct Term {
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,
     tasks: JoinSet<Done>,
+    /// Writes of groups' statuses and calls that give or take addresses, which are not answered yet.
+    under_way: usize,
     services_listed: bool,
     /// Since the last turn all Services were listed.
     is_list_new: bool,
@@ -101,6 +103,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
     let settings = surroundings.settings.clone();
     // In this order: who sees that this replica decides must not take it for ready yet.
     surroundings.metrics.set_ready(false);
+    surroundings.metrics.begin_term();
     surroundings.metrics.leader.set(i64::from(tenure.is_some()));
     // Closed when the term ends or is dropped.
     let (writer, fence) = match tenure.map(|tenure| writer(&surroundings, tenure)).transpose() {
@@ -122,6 +125,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         external: Externals::default(),
         strays: HashSet::new(),
         tasks: JoinSet::new(),
+        under_way: 0,
         services_listed: false,
         is_list_new: false,
         groups_listed: false,
@@ -241,7 +245,9 @@ impl Term {
                 self.desk.on_looked(&service, found.map(Arc::from), Instant::now());
             }
             Ok(Done::Unseen(service)) => self.look(service),
-            Ok(Done::Group(name, answer)) => self.on_group_written(&name, answer),
+            Ok(Done::Group(name, version, old, written)) => {
+                self.on_group_written(&name, &version, *old, written);
+            }
             Ok(Done::External(call)) => self.on_call(*call),
             Ok(Done::Account(service)) => self.on_account(&service),
             Err(error) if error.is_cancelled() => {}
@@ -291,7 +297,7 @@ impl Term {
     /// Waits for the answers to what is under way. Whether all have come.
     async fn drain(mut self) -> bool {
         let all = async {
-            while self.desk.in_flight() > 0
+            while self.desk.in_flight() + self.under_way > 0
                 && let Some(done) = self.tasks.join_next().await
             {
                 self.on_joined(done);
@@ -300,8 +306,11 @@ impl Term {
         };
         let is_done = tokio::time::timeout(DRAIN, all).await.is_ok();
         if !is_done {
-            tracing::warn!(writes = self.desk.in_flight(), "writes under way are given up");
+            let writes = self.desk.in_flight() + self.under_way;
+            tracing::warn!(writes, "writes and calls under way are given up");
         }
-        is_done
+        // A release that was not confirmed may still take effect at its provider: there, too, nobody else may have
+        // begun by then.
+        is_done && !self.external.is_any_unconfirmed()
     }
 }

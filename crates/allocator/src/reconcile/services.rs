@@ -13,7 +13,7 @@ use crate::{
     apply::group_of,
     desk::{Effect, Order},
     events::EventType,
-    inputs::{Service, ServiceKey, object::ServiceObject},
+    inputs::{Groups, Service, ServiceKey, object::ServiceObject},
     metrics::RejectionLabels,
     select::Problem,
 };
@@ -35,7 +35,11 @@ impl Term {
                 }
                 Effect::Look(service) => self.look(service),
                 Effect::Rejected(service, problem) => self.tell_problem(&service, &problem),
-                Effect::Advised(service, note) => self.surroundings.events.note(&service, &note),
+                // Of two replicas that watch only the one that decides speaks.
+                Effect::Advised(service, note) if self.writer.is_some() => {
+                    self.surroundings.events.note(&service, &note);
+                }
+                Effect::Advised(..) => {}
                 Effect::Overridden(service, why) => self.tell_policy(&service, why),
                 Effect::Confirmed(order) => {
                     self.report(&order);
@@ -94,8 +98,7 @@ impl Term {
         tracing::warn!(service = %service.key, reason = problem.reason, why = problem.message, "not served");
         let message = problem.message.clone();
         self.surroundings.events.service(service, EventType::Warning, event::ALLOCATION_FAILED, message);
-        let named = problem.group().or(service.facts.requests.group.as_deref());
-        let pool = named.unwrap_or(api::names::DEFAULT_SERVICE_GROUP);
+        let pool = group_of_problem(service, problem, self.desk.groups()).unwrap_or_default();
         let labels = RejectionLabels { pool: pool.to_owned(), reason: problem.reason.to_owned() };
         self.surroundings.metrics.allocation_rejected.get_or_create(&labels).inc();
     }
@@ -129,8 +132,36 @@ impl Term {
     }
 }
 
+/// The group that a problem is about, as long as there is one of that name: what owners write must not become
+/// labels that nobody ever removes.
+fn group_of_problem<'a>(service: &'a Service, problem: &'a Problem, groups: &Groups) -> Option<&'a str> {
+    let named = problem.group().or(service.facts.requests.group.as_deref());
+    named.filter(|name| groups.get(name).is_some() || groups.refusal(name).is_some())
+}
+
 /// A pause and up to half of it more, so that not everybody comes back at once; never less, for it may be what the
 /// API server has asked for.
 pub(super) fn with_jitter(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(1.0..1.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{groups, service};
+
+    #[test]
+    fn what_owners_write_becomes_a_label_only_where_there_is_a_group_of_that_name() {
+        let pool = "remote: {v4pool: {pool: 192.0.2.0/30, subnet: 192.0.2.0/24}}";
+        let groups = groups(&[("default", pool), ("refused", pool)]);
+        for (name, expected) in [("default", "default"), ("refused", "refused"), ("anything-at-all", "")] {
+            let changes = format!("metadata: {{annotations: {{purelb.io/service-group: {name}}}}}");
+            let service = service("a", &changes);
+            let problem = crate::select::named(name, &groups).err();
+            let problem = problem.unwrap_or_else(|| Problem::of_owner("bad", String::new()));
+            assert_eq!(group_of_problem(&service, &problem, &groups).unwrap_or_default(), expected);
+        }
+        let plain = service("a", "");
+        assert_eq!(group_of_problem(&plain, &Problem::of_owner("bad", String::new()), &groups), None);
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     requested::{ADDRESS_CONFLICT, check_free},
 };
 use crate::{
-    assign::Context,
+    assign::{Context, Note},
     inputs::{Group, Service, compact::Addresses, group::Picking, service::FamilyPolicy},
     select::Problem,
     waiting::Wait,
@@ -31,13 +31,25 @@ pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>)
     }
     match first_problem {
         Some(problem) if target.addresses.is_empty() => Err(problem),
-        _ => {
+        problem => {
             if let Some(note) = every::note(group, &skipped) {
                 target.notes.push(note);
+            }
+            if let Some(problem) = problem {
+                target.notes.push(one_family(&problem));
             }
             Ok(target)
         }
     }
+}
+
+/// What the owner of a Service with PreferDualStack is told that gets one family only.
+pub(super) fn one_family(problem: &Problem) -> Note {
+    Note::Warning(format!(
+        "the Service has one family only, which is enough for PreferDualStack: {}; then set {}: \"true\" for the other",
+        problem.message,
+        annotation::RE_EVALUATE
+    ))
 }
 
 /// The addresses of a family that the Service has none of: one, or with `multiPool` one of each pool.

@@ -60,12 +60,32 @@ pub(super) fn staying(service: &Service, context: Context<'_>) -> Addresses {
 
 pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Result<Target, Problem> {
     let requests = &service.facts.requests;
-    if let Err(message) = requests.multi_pool() {
-        return Err(Problem::of_owner("bad_multi_pool", message.to_owned()));
-    }
-    let requested =
-        requests.addresses().map_err(|message| Problem::of_owner("bad_addresses", message.to_owned()))?;
+    let bad = |reason, message: &str| Problem::of_owner(reason, message.to_owned());
+    let multi_pool = requests.multi_pool().err().map(|message| bad("bad_multi_pool", message));
+    let addresses = requests.addresses().err().map(|message| bad("bad_addresses", message));
     let staying = staying(service, context);
+    match multi_pool.or(addresses) {
+        None => target_of(service, staying, context, edge),
+        Some(unreadable) if staying.is_empty() => Err(unreadable),
+        // One that is served goes on as if the value were not there, and its owner is told.
+        Some(unreadable) => match target_of(service, staying, context, edge) {
+            Ok(target) => Ok(Target { problem: Some(unreadable.into()), ..target }),
+            Err(other) => {
+                let message = format!("{}; {}", unreadable.message, other.message);
+                Err(Problem { message, ..other })
+            }
+        },
+    }
+}
+
+/// The same, for requests that can be read as far as they count.
+fn target_of(
+    service: &Service,
+    staying: Addresses,
+    context: Context<'_>,
+    edge: Edge,
+) -> Result<Target, Problem> {
+    let requested = service.facts.requests.addresses().unwrap_or_default();
     if !requested.is_empty() {
         return exactly(service, requested, staying, context);
     }

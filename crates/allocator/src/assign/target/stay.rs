@@ -7,7 +7,7 @@ use api::{IpFamily, Pool, PoolType};
 use super::{
     Target,
     every::{self, Skipped, every},
-    fresh::gain,
+    fresh::{gain, one_family},
     picking,
 };
 use crate::{
@@ -19,6 +19,12 @@ use crate::{
 /// The addresses that the Service has, with what is known of where they are from.
 pub(super) fn kept(service: &Service, staying: Addresses, context: Context<'_>) -> Target {
     let brand = &service.facts.brand;
+    if service.facts.requests.re_evaluate
+        && let Some(group) = now_from(service, &staying, context)
+    {
+        let (group, pool_type) = (group.name.clone(), group.pool_type);
+        return Target { addresses: staying, group, pool_type, notes: Notes::new(), problem: None };
+    }
     let by_address = staying.first().and_then(|address| context.groups.of_address(*address));
     let named = service.facts.requests.group.as_ref();
     // Where the owner names a group that has the addresses, that is where they are from.
@@ -30,7 +36,11 @@ pub(super) fn kept(service: &Service, staying: Addresses, context: Context<'_>) 
         .or_else(|| named.cloned())
         .or_else(|| brand.allocated_from.clone())
         .unwrap_or_else(|| api::names::DEFAULT_SERVICE_GROUP.into());
-    let pool_type = brand.pool_type.or(by_address.map(|group| group.pool_type));
+    let now = by_address.map(|group| group.pool_type);
+    let pool_type = match service.facts.requests.re_evaluate {
+        true => now.or(brand.pool_type),
+        false => brand.pool_type.or(now),
+    };
     Target {
         addresses: staying,
         group,
@@ -38,6 +48,19 @@ pub(super) fn kept(service: &Service, staying: Addresses, context: Context<'_>) 
         notes: Notes::new(),
         problem: None,
     }
+}
+
+/// The group that has all the addresses as the groups are now, whatever it was called and however it was announced
+/// before. What the owner has named stays, too, where it is another.
+fn now_from<'a>(service: &Service, staying: &[IpAddr], context: Context<'a>) -> Option<&'a Arc<Group>> {
+    let groups = context.groups;
+    let has_all = |group: &&Arc<Group>| staying.iter().all(|address| group.contains(*address));
+    let from = service.facts.brand.allocated_from.as_ref().and_then(|name| groups.get(name));
+    let from = from.filter(|group| group.external.is_some() || has_all(group));
+    let by_address = || groups.of_address(*staying.first()?).filter(has_all);
+    let group = from.or_else(by_address)?;
+    let is_named = service.facts.requests.owners_group().is_none_or(|name| *name == group.name);
+    is_named.then_some(group)
 }
 
 /// What the groups as they are now say against what the Service holds; it keeps it all the same.
@@ -103,8 +126,14 @@ pub(super) fn stay(
             .and_then(|group| gain(service, group, family, &mut skipped, context));
         match gained {
             Ok(gained) => gained.add_to(&mut target.addresses),
-            // With PreferDualStack one family is enough.
-            Err(_) if facts.policy == FamilyPolicy::PreferDualStack => {}
+            // With PreferDualStack one family is enough, but its owner has asked for both.
+            Err(problem) if facts.policy == FamilyPolicy::PreferDualStack && re_evaluate => {
+                target.notes.push(one_family(&problem));
+            }
+            Err(problem) if facts.policy == FamilyPolicy::PreferDualStack => {
+                let Note::Warning(message) = one_family(&problem) else { continue };
+                target.problem = Some(Problem { message, ..problem }.into());
+            }
             Err(problem) => target.problem = Some(problem.into()),
         }
     }

@@ -53,7 +53,7 @@ fn a_status_that_another_controller_wrote_is_never_touched() {
 
 #[test]
 fn a_service_that_ends_gives_everything_back() {
-    for changes in ["spec: {type: ClusterIP}", "metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}"] {
+    for changes in ["metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}"] {
         let service = held("a", "192.0.2.3", "default", "remote", changes);
         let write = written(decide(&mut engine(), &service));
         assert_eq!(write.ingress, Some(ips("")), "{changes}");
@@ -62,6 +62,11 @@ fn a_service_that_ends_gives_everything_back() {
         }
         assert_eq!(write.notes[..], [Note::Released(ips("192.0.2.3"))]);
     }
+    // With the type the API server drops the status.
+    let emptied = "{spec: {type: ClusterIP}, status: {loadBalancer: {ingress: null}}}";
+    let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "default", "remote", emptied)));
+    assert_eq!((&write.ingress, write.notes.len()), (&None, 0));
+    assert!(is_removed(&write, ALLOCATED_BY));
 }
 
 #[test]
@@ -110,6 +115,27 @@ fn a_move_that_cannot_be_made_leaves_the_service_as_it_is() {
 }
 
 #[test]
+fn a_served_service_with_an_unreadable_annotation_goes_on_with_the_rest_and_is_told() {
+    for (annotation, reason) in
+        [("purelb.io/multi-pool: 'yes'", "bad_multi_pool"), ("purelb.io/addresses: banana", "bad_addresses")]
+    {
+        let moved = format!("metadata: {{annotations: {{{annotation}, purelb.io/service-group: v4only}}}}");
+        let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "default", "remote", &moved)));
+        assert_eq!(write.ingress, Some(ips("203.0.113.0")), "{annotation}");
+        assert_eq!(write.problem.unwrap().reason, reason);
+        let local = format!(
+            "{{metadata: {{annotations: {{{annotation}}}}}, spec: {{externalTrafficPolicy: Local}}}}"
+        );
+        let write = written(decide(&mut engine(), &held("a", "198.51.100.10", "onlink", "local", &local)));
+        assert!(write.cluster_policy.is_some() && write.ingress.is_none(), "{annotation}");
+        // With nothing else to do it is only told.
+        let alone = format!("metadata: {{annotations: {{{annotation}}}}}");
+        let problem = refused(decide(&mut engine(), &held("a", "192.0.2.3", "default", "remote", &alone)));
+        assert_eq!(problem.reason, reason);
+    }
+}
+
+#[test]
 fn asking_for_another_address_moves_the_service() {
     let changes = "metadata: {annotations: {purelb.io/addresses: 203.0.113.3}}";
     let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "default", "remote", changes)));
@@ -151,6 +177,28 @@ fn re_evaluate_keeps_what_is_held_gains_what_is_missing_and_is_removed() {
         "{:?}",
         write.notes
     );
+}
+
+#[test]
+fn re_evaluate_follows_a_group_that_was_renamed_or_is_announced_otherwise_now() {
+    let asks = |more: &str| format!("metadata: {{annotations: {{purelb.io/re-evaluate: 'true'{more}}}}}");
+    let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "renamed", "remote", &asks(""))));
+    assert_eq!(value(&write, ALLOCATED_FROM), Some("default"));
+    assert_eq!(value(&write, SERVICE_GROUP), Some("default"));
+    assert_eq!((write.ingress, write.problem), (None, None));
+
+    let announced = asks(", purelb.io/announcing-IPv4: 'n,eth0'");
+    let write = written(decide(&mut engine(), &held("a", "192.0.2.3", "default", "local", &announced)));
+    assert_eq!(value(&write, POOL_TYPE), Some("remote"));
+    assert!(is_removed(&write, ANNOUNCING_IPV4) && write.ingress.is_none());
+
+    // What became a multi-pool group under another name gives what it has.
+    let mut engine = Engine::default();
+    let two = "v4pools: [{pool: 192.0.2.0/30, subnet: 192.0.2.0/24}, {pool: 203.0.113.0/30, subnet: 203.0.113.0/24}]";
+    engine.set_groups(groups(&[("new", &format!("remote: {{multiPool: true, {two}}}"))]));
+    let write = written(decide(&mut engine, &held("a", "192.0.2.3", "renamed", "remote", &asks(""))));
+    assert_eq!(write.ingress.as_ref().map(|addresses| addresses.len()), Some(2));
+    assert_eq!(value(&write, ALLOCATED_FROM), Some("new"));
 }
 
 #[test]

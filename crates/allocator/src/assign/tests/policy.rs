@@ -62,22 +62,32 @@ fn addresses_that_can_stay_stay_through_every_change_of_families() {
 
 #[test]
 fn a_family_that_cannot_be_had_takes_nothing_from_the_one_that_is_held() {
-    for (policy, is_told) in [("PreferDualStack", false), ("RequireDualStack", true)] {
+    for policy in ["PreferDualStack", "RequireDualStack"] {
         let spec = format!("spec: {{ipFamilies: [IPv4, IPv6], ipFamilyPolicy: {policy}}}");
         let service = held("a", "203.0.113.1", "v4only", "remote", &spec);
         let edge = Edge { families_grew: true, ..Edge::default() };
         let mut engine = engine();
-        match decide_after(&mut engine, &service, edge) {
-            Decision::Keep => assert!(!is_told, "{policy}"),
-            other => {
-                assert!(is_told, "{policy}");
-                let problem = refused(other);
-                assert_eq!(problem.reason, "no_pool");
-                assert_eq!(problem.wait, Some(Wait::Group("v4only".into())));
-            }
-        }
+        let problem = refused(decide_after(&mut engine, &service, edge));
+        assert_eq!(problem.reason, "no_pool");
+        assert_eq!(problem.wait, Some(Wait::Group("v4only".into())));
+        assert_eq!(problem.message.contains("purelb.io/re-evaluate"), policy == "PreferDualStack");
         assert_eq!(engine.ledger().held_by(&service.key), ips("203.0.113.1"));
     }
+}
+
+#[test]
+fn who_prefers_two_families_and_gets_one_is_told_why() {
+    let prefer = "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: PreferDualStack}";
+    let is_told = |write: &Write| {
+        let says = |text: &str| text.contains("no IPv6 pool") && text.contains("purelb.io/re-evaluate");
+        write.notes.iter().any(|note| matches!(note, Note::Warning(text) if says(text)))
+    };
+    let fresh = format!("{{{prefer}, metadata: {{annotations: {{purelb.io/service-group: v4only}}}}}}");
+    let write = written(decide(&mut engine(), &service("a", &fresh)));
+    assert!(is_told(&write) && write.ingress == Some(ips("203.0.113.0")), "{write:?}");
+    let again = format!("{{{prefer}, metadata: {{annotations: {{purelb.io/re-evaluate: 'true'}}}}}}");
+    let write = written(decide(&mut engine(), &held("a", "203.0.113.1", "v4only", "remote", &again)));
+    assert!(is_told(&write) && write.ingress.is_none() && write.problem.is_none(), "{write:?}");
 }
 
 #[test]
@@ -125,7 +135,7 @@ fn local_on_a_live_service_is_judged_by_the_pool_that_it_has() {
 }
 
 #[test]
-fn ports_that_come_to_collide_make_the_younger_leave() {
+fn ports_that_come_to_collide_make_the_one_leave_that_was_edited() {
     let (old, young) = (shared("old", "192.0.2.0", 1, SHARED), shared("young", "192.0.2.0", 2, SHARED));
     let (old, young) = (Service { created: 1, ..old }, Service { created: 2, ..young });
     let mut engine = engine();
@@ -136,12 +146,34 @@ fn ports_that_come_to_collide_make_the_younger_leave() {
     }
     let edited = Service { created: 1, ..shared("old", "192.0.2.0", 2, SHARED) };
     assert!(engine.sync(&edited).contains(&young.key), "the other is looked at again");
-    assert_eq!(decide(&mut engine, &edited), Decision::Keep);
-    let decision = decide(&mut engine, &young);
+    assert_eq!(decide(&mut engine, &young), Decision::Keep);
+    let decision = decide(&mut engine, &edited);
     // The key is tied to the address where the port is taken, so there is nothing else for it.
     let write = written(decision);
     assert_eq!(write.ingress, Some(ips("")));
     assert_eq!(write.problem.unwrap().reason, "port_collision");
+
+    // Books that begin with both as they are know of no edit: the older stays.
+    let mut engine = super::engine();
+    engine.sync(&young);
+    engine.sync(&edited);
+    assert_eq!(decide(&mut engine, &edited), Decision::Keep);
+    assert_eq!(written(decide(&mut engine, &young)).ingress, Some(ips("")));
+}
+
+#[test]
+fn of_two_whose_keys_are_taken_away_the_one_leaves_that_had_it_last() {
+    let (old, young) = (shared("old", "192.0.2.0", 1, SHARED), shared("young", "192.0.2.0", 2, SHARED));
+    let (old, young) = (Service { created: 1, ..old }, Service { created: 2, ..young });
+    let mut engine = engine();
+    engine.sync(&old);
+    engine.sync(&young);
+    let alone = Service { created: 2, ..shared("young", "192.0.2.0", 2, "") };
+    assert_eq!(decide(&mut engine, &alone), Decision::Keep, "it keeps its address beside one that shares");
+    let edited = Service { created: 1, ..shared("old", "192.0.2.0", 1, "") };
+    engine.sync(&edited);
+    assert_eq!(decide(&mut engine, &alone), Decision::Keep);
+    assert_eq!(written(decide(&mut engine, &edited)).ingress, Some(ips("192.0.2.1")));
 }
 
 #[test]

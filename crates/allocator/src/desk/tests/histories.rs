@@ -11,7 +11,7 @@ fn step() -> impl Strategy<Value = Step> {
     let name = || 0..NAMES;
     let fate = prop_oneof![
         8 => Just(Fate::Answered), 2 => Just(Fate::AnswerLost), 1 => Just(Fate::Lost), 1 => Just(Fate::Delayed),
-        1 => Just(Fate::Conflict), 1 => Just(Fate::Refused),
+        1 => Just(Fate::Conflict), 1 => Just(Fate::Refused), 1 => Just(Fate::Broken),
     ];
     prop_oneof![
         8 => (name(), any_spec()).prop_map(|(name, spec)| Step::Apply(name, spec)),

@@ -4,7 +4,7 @@ use super::{
     histories::run,
     spec::Spec,
     world::{
-        Fate::{self, AnswerLost, Answered, Lost, Refused},
+        Fate::{self, AnswerLost, Answered, Broken, Conflict, Lost, Refused},
         Step::{self, Answer, Apply, Decide, Delete, Groups, List, Pauses, Provide, Send, Touch, Watch},
         World, key,
     },
@@ -171,6 +171,29 @@ fn a_write_that_the_api_server_refuses_is_told_of_once() {
     let again = [Pauses, Decide, Send(0, Refused), Answer(0)];
     let texts = told(&[&[Apply(0, PLAIN), Watch(9), Decide, Send(0, Refused), Answer(0)], &again, &again]);
     assert!(matches!(&texts[..], [text] if text.contains("refuses") && text.contains("no")), "{texts:?}");
+}
+
+#[test]
+fn a_refusal_after_a_conflict_is_told_of() {
+    let refused = [Pauses, Pauses, Decide, Send(0, Refused), Answer(0)];
+    let texts =
+        told(&[&[Apply(0, PLAIN), Watch(9), Decide, Send(0, Conflict), Answer(0)], &refused, &refused]);
+    assert!(matches!(&texts[..], [text] if text.contains("refuses")), "{texts:?}");
+}
+
+#[test]
+fn a_write_that_is_answered_with_errors_again_and_again_is_told_of_once() {
+    let attempt = [Send(0, Broken), Answer(0)];
+    let steps: Vec<Step> = std::iter::repeat_n(attempt, 20).flatten().collect();
+    let texts = told(&[&[Apply(0, PLAIN), Watch(9), Decide], &steps, &[Send(0, Answered), Answer(0)]]);
+    assert!(matches!(&texts[..], [text] if text.contains("no quorum")), "{texts:?}");
+    assert_eq!(told(&[&[Apply(0, PLAIN), Watch(9), Decide], &steps[..8]]), [""; 0], "not after a few");
+}
+
+#[test]
+fn what_the_api_server_drops_with_the_type_is_told_as_released() {
+    let texts = told(&[&served(0, PLAIN), &[Apply(0, Spec { cluster_ip: true, ..PLAIN }), Watch(9)]]);
+    assert_eq!(texts, ["Released([192.0.2.1])"]);
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub(super) enum Fate {
     Conflict,
     /// 422.
     Refused,
+    /// 500.
+    Broken,
 }
 
 /// A request on its way: a patch, and whether it is on the status.
@@ -219,7 +221,7 @@ impl World {
         if write.cluster_policy.is_some() && !order.policy_done {
             // The second of two requests is the more interesting one to fail, but not the only one.
             let fate = if order.unanswered == 0 && fate == Fate::AnswerLost { Fate::Answered } else { fate };
-            match self.request(order, policy_patch(&order.version), fate) {
+            match self.request(order, policy_patch(&order.version.clone()), fate) {
                 Ok(object) if write.ingress.is_none() && write.annotations.is_empty() => {
                     return Written::Done(read(&object).map(Box::new));
                 }
@@ -236,7 +238,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, order: &Order, patch: Value, fate: Fate) -> Result<Value, Written> {
+    fn request(&mut self, order: &mut Order, patch: Value, fate: Fate) -> Result<Value, Written> {
         let name = name(&order.service.key);
         match fate {
             Fate::Answered => self.patch(name, patch),
@@ -251,6 +253,10 @@ impl World {
             }
             Fate::Conflict => Err(Written::Conflict),
             Fate::Refused => Err(Written::Refused("no".to_owned())),
+            Fate::Broken => {
+                order.trouble = Some("500 no quorum".to_owned());
+                Err(Written::Unknown(None))
+            }
         }
     }
 

@@ -48,6 +48,9 @@ impl Term {
         {
             self.touch_group(&group);
         }
+        if !matches!(result, CallResult::Stats(_)) {
+            self.under_way = self.under_way.saturating_sub(1);
+        }
         match result {
             CallResult::Stats(answer) => self.on_stats(&group, &socket, answer, failure),
             CallResult::Allocate(service, ask, allocated) => {

@@ -52,6 +52,7 @@ impl Term {
         }
         account.on_sent();
         socket.provider.on_sent();
+        self.under_way += 1;
     }
 
     /// Figures that are due, and probes of providers that did not answer.

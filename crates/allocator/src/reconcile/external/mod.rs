@@ -88,6 +88,12 @@ impl Externals {
         self.touched.extend(self.groups.values().flat_map(|group| group.accounts.keys().cloned()));
     }
 
+    /// Whether a release may still take effect.
+    pub(super) fn is_any_unconfirmed(&self) -> bool {
+        let mut accounts = self.groups.values().flat_map(|group| group.accounts.values());
+        accounts.any(Account::is_unconfirmed)
+    }
+
     fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.sockets.is_empty()
     }
