@@ -104,10 +104,11 @@ pub struct GarpConfig {
     /// Whether anything is sent.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How long after the address is on the interface the first one is sent.
+    /// How long after the address is on the interface the burst begins. One announcement more is sent at once, so
+    /// that a failover does not wait for it.
     #[serde(default = "default_initial_delay")]
     pub initial_delay: GoDuration,
-    /// How many are sent.
+    /// How many the burst has.
     #[serde(default = "default_count")]
     #[schemars(range(min = 1, max = 60))]
     pub count: u8,

@@ -52,9 +52,9 @@ pub enum Elected {
 pub struct Announcing {
     /// Whether anything is said unasked.
     pub enabled: bool,
-    /// From the address being on the interface to the first announcement.
+    /// From the address being on the interface to the burst; one announcement more is sent at once.
     pub initial_delay: Duration,
-    /// How many.
+    /// How many the burst has.
     pub count: u8,
     /// Between two.
     pub interval: Duration,

@@ -7,10 +7,10 @@ use netlink::{Address, Lifetime, Mac};
 
 use super::{
     ADD_WITHIN, ADOPTED_FOR, ASKED, BACK_OFF, CARRIER_WAIT, Context, FIGHT, Kind, LATE, PROBE_INTERVAL,
-    PROBE_WAIT, PROBES, RELEASE_WAIT, STRANGER_AFTER, STRANGER_INTERVAL,
-    state::{Blocker, Burst, Claim, Held, Observed, Renewal, State, Stranger},
+    PROBE_WAIT, PROBES, STRANGER_INTERVAL,
+    state::{Blocker, Burst, Claim, Held, Observed, Renewal, State},
 };
-use crate::claim::{Action, Elected, Member, Report, Wanted, action::AddFailure};
+use crate::claim::{Action, Elected, Wanted, action::AddFailure};
 
 impl Context {
     /// The owner says whose it is to be.
@@ -340,57 +340,6 @@ impl Context {
         self.evaluate(claim, now);
     }
 
-    /// Someone answered while the wire was asked.
-    pub(super) fn on_answer(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
-        match self.member_of(mac) {
-            Some(Member { name, is_alive: true, takes_messages: true, .. }) => {
-                let name = name.clone();
-                self.request(claim, name, now);
-            }
-            Some(Member { name, is_alive, .. }) => {
-                let (by, is_alive) = (Blocker::Member(name.clone()), *is_alive);
-                match is_alive {
-                    true => self.block_for_a_while(claim, by, now),
-                    // It is served. How long it will be is the lifetime's business.
-                    false => self.block(claim, by, BACK_OFF.1, now),
-                }
-            }
-            None => self.on_stranger(claim, mac, now),
-        }
-    }
-
-    /// Asks a member to give it up.
-    pub(super) fn request(&mut self, claim: &mut Claim, of: Arc<str>, now: Instant) {
-        let Some(interface) = claim.interface() else { return };
-        self.say(&of, interface, Kind::Request, claim.address);
-        claim.state = State::Requested { of };
-        claim.due = Some(now + RELEASE_WAIT);
-    }
-
-    /// Someone answers who is no member: one who becomes a member in a moment, or a stranger.
-    fn on_stranger(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
-        let known = claim.stranger.filter(|stranger| stranger.mac == mac);
-        let mut stranger = known.unwrap_or(Stranger { mac, since: now, is_reported: false });
-        if known.is_none() {
-            self.forget_stranger(claim);
-        }
-        if !stranger.is_reported && now >= stranger.since + STRANGER_AFTER {
-            stranger.is_reported = true;
-            self.act(Action::Report(Report::Conflict(claim.address, mac)));
-        }
-        claim.stranger = Some(stranger);
-        match stranger.is_reported {
-            true => self.block(claim, Blocker::Stranger(mac), STRANGER_INTERVAL, now),
-            false => self.block_for_a_while(claim, Blocker::Stranger(mac), now),
-        }
-    }
-
-    pub(super) fn forget_stranger(&mut self, claim: &mut Claim) {
-        if claim.stranger.take().is_some_and(|stranger| stranger.is_reported) {
-            self.act(Action::Report(Report::ConflictEnded(claim.address)));
-        }
-    }
-
     /// Who lives, or who is who, is another matter than before for these members.
     pub(super) fn on_members(&mut self, claim: &mut Claim, changed: &BTreeSet<Arc<str>>, now: Instant) {
         let in_the_way = match &claim.state {
@@ -414,12 +363,8 @@ impl Context {
     pub(super) fn announce_soon(&mut self, claim: &mut Claim, now: Instant) {
         let announcing = claim.wanted.as_ref().map(|wanted| wanted.announcing);
         if let (State::Held(held), Some(announcing)) = (&mut claim.state, announcing) {
-            held.burst = Burst {
-                left: announcing.count,
-                next: announcing.enabled.then_some(now),
-                is_reserved: true,
-                is_first: true,
-            };
+            let burst = Burst { left: announcing.count, next: Some(now), is_reserved: true, is_first: true };
+            held.burst = if announcing.enabled { burst } else { Burst::default() };
         }
     }
 }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Instant};
 use netlink::{Heard, Kind as HeardKind, Mac};
 
 use super::{
-    Context, DEFEND_INTERVAL, Kind, RIVAL_INTERVAL,
+    BACK_OFF, Context, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL, STRANGER_AFTER,
+    STRANGER_INTERVAL,
     state::{Blocker, Claim, Held, Observed, Rival, State, Stranger},
 };
-use crate::claim::{Action, Elected, Report};
+use crate::claim::{Action, Elected, Member, Report};
 
 impl Context {
     pub(super) fn on_heard(&mut self, claim: &mut Claim, heard: &Heard, now: Instant) {
@@ -26,6 +27,57 @@ impl Context {
             (State::Held(_), HeardKind::Probe) => self.on_probe_for_held(claim, heard.mac, now),
             (State::Held(_), _) => self.on_conflict(claim, heard.mac, now),
             (State::Idle | State::Blocked { .. } | State::Removing { .. } | State::Requested { .. }, _) => {}
+        }
+    }
+
+    /// Someone answered while the wire was asked.
+    pub(super) fn on_answer(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
+        match self.member_of(mac) {
+            Some(Member { name, is_alive: true, takes_messages: true, .. }) => {
+                let name = name.clone();
+                self.request(claim, name, now);
+            }
+            Some(Member { name, is_alive, .. }) => {
+                let (by, is_alive) = (Blocker::Member(name.clone()), *is_alive);
+                match is_alive {
+                    true => self.block_for_a_while(claim, by, now),
+                    // It is served. How long it will be is the lifetime's business.
+                    false => self.block(claim, by, BACK_OFF.1, now),
+                }
+            }
+            None => self.on_stranger(claim, mac, now),
+        }
+    }
+
+    /// Asks a member to give it up.
+    pub(super) fn request(&mut self, claim: &mut Claim, of: Arc<str>, now: Instant) {
+        let Some(interface) = claim.interface() else { return };
+        self.say(&of, interface, Kind::Request, claim.address);
+        claim.state = State::Requested { of };
+        claim.due = Some(now + RELEASE_WAIT);
+    }
+
+    /// Someone answers who is no member: one who becomes a member in a moment, or a stranger.
+    fn on_stranger(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
+        let known = claim.stranger.filter(|stranger| stranger.mac == mac);
+        let mut stranger = known.unwrap_or(Stranger { mac, since: now, is_reported: false });
+        if known.is_none() {
+            self.forget_stranger(claim);
+        }
+        if !stranger.is_reported && now >= stranger.since + STRANGER_AFTER {
+            stranger.is_reported = true;
+            self.act(Action::Report(Report::Conflict(claim.address, mac)));
+        }
+        claim.stranger = Some(stranger);
+        match stranger.is_reported {
+            true => self.block(claim, Blocker::Stranger(mac), STRANGER_INTERVAL, now),
+            false => self.block_for_a_while(claim, Blocker::Stranger(mac), now),
+        }
+    }
+
+    pub(super) fn forget_stranger(&mut self, claim: &mut Claim) {
+        if claim.stranger.take().is_some_and(|stranger| stranger.is_reported) {
+            self.act(Action::Report(Report::ConflictEnded(claim.address)));
         }
     }
 
