@@ -111,7 +111,7 @@ pub struct NodePeerStatus {
     /// How many prefixes the router has been sent.
     #[serde(default)]
     pub advertised: PrefixCounts,
-    /// How many prefixes the router has sent, which are counted and dropped.
+    /// Prefixes that the router has announced in this session: dropped, and withdrawals are not subtracted.
     #[serde(default)]
     pub received: PrefixCounts,
     /// Negotiated Hold Time; absent unless the session is established.

@@ -139,7 +139,7 @@ pub struct BGPPeerSpec {
     #[serde(default = "default_hold_time")]
     #[x_kube(validation = Rule::new("duration(self) == duration('0s') || (duration(self) >= duration('3s') && duration(self) <= duration('65535s'))").message("holdTime is 0s, or 3s to 65535s"))]
     pub hold_time: GoDuration,
-    /// Time between KEEPALIVE messages. Absent: a third of the negotiated Hold Time.
+    /// Time between KEEPALIVE messages. Absent, or longer: a third of the negotiated Hold Time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("keepaliveTime is at least 1s"))]
     pub keepalive_time: Option<GoDuration>,

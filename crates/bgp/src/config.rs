@@ -156,8 +156,9 @@ impl PeerConfig {
         self.address.to_canonical() == other.address.to_canonical() && self.md5_key != other.md5_key
     }
 
-    /// Whether a session under this configuration cannot go on under the other. Timers count from the next
-    /// session; what is exported, and whether we dial, change under the session.
+    /// Whether a session under this configuration cannot go on under the other. The hold time counts from the next
+    /// session and the keepalive time from the next KEEPALIVE; what is exported, and whether we dial, change under the
+    /// session.
     pub fn needs_reset(&self, other: &PeerConfig) -> bool {
         let kept = PeerConfig {
             hold_time: other.hold_time,

@@ -235,7 +235,7 @@ impl Connection {
         }
     }
 
-    /// A configuration that needs no new session: it counts from now on, timers from the next session.
+    /// A configuration that needs no new session: it counts from now on, the hold time from the next session.
     pub(crate) fn reconfigure(&mut self, config: &Arc<PeerConfig>, loc_rib: &LocRib) {
         self.config = Arc::clone(config);
         let Some(opened) = self.session().map(|session| session.opened.clone()) else { return };
