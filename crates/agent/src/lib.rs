@@ -23,6 +23,7 @@ pub mod liveness;
 pub mod local_pools;
 pub mod members;
 pub mod metrics;
+pub mod neighbourhood;
 pub mod peers;
 pub mod plan;
 pub mod planner;

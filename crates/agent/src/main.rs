@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use agent::{
     apply::{announcing, events::Events, node_lease, node_status, peer_status},
-    facts::{links, nodes, routers, subnets},
-    inputs, members,
+    facts::{links, routers, subnets},
+    inputs,
     metrics::{Health, Metrics, SpeakerCollector},
+    neighbourhood::{Neighbourhood, Observed},
     peers::PeerSet,
-    reconcile::{Claims, Outputs, Reconciler, Watches},
+    reconcile::{Outputs, Reconciler, Watches},
     replay,
     settings::{Command, CommandLine, OnShutdown, Settings},
     shutdown::shut_down,
@@ -91,7 +92,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     registry.register_collector(Box::new(SpeakerCollector(speaker.clone())));
     telemetry::process::register(&mut registry, "lbnodeagent", env!("CARGO_PKG_VERSION"));
     let (applied_at, is_applied) = watch::channel(None);
-    let probes = Health { applied_at: is_applied, speaker: speaker.clone() };
+    let probes = Health { applied_at: is_applied.clone(), speaker: speaker.clone() };
     let server = telemetry::serve(settings.metrics_address, registry, probes, Some(log));
 
     let (peers, known_peers) = watch::channel(Arc::new(PeerSet::default()));
@@ -105,9 +106,9 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (facts, known_facts) = watch::channel(None);
     let (conflicts, known_conflicts) = watch::channel(BTreeSet::new());
     tokio::spawn(subnets::run(is_member, known_conflicts, facts));
-    let (roster, known_roster) = watch::channel(None);
-    tokio::spawn(members::run(Api::namespaced(client.clone(), &settings.namespace), roster));
-    tokio::spawn(nodes::tell(known_facts.clone(), known_roster, changes.clone()));
+    let observed = Observed { facts: known_facts.clone(), applied_at: is_applied };
+    let (mut neighbourhood, claims) =
+        Neighbourhood::start(&settings, client.clone(), observed, changes.clone())?;
     let leave = CancellationToken::new();
     let lease = tokio::spawn(node_lease::run(
         client.clone(),
@@ -121,8 +122,6 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let events = Events::start(client.clone(), &node_name, &settings.dummy_interface, metrics.clone());
     let (announcements, to_announce) = mpsc::unbounded_channel();
     tokio::spawn(announcing::run(client.clone(), node_name.as_str().into(), to_announce));
-    // Nobody executes claims yet: what is planned for local pools goes nowhere.
-    let claims = Claims { inputs: mpsc::unbounded_channel().0, reports: mpsc::unbounded_channel().1 };
     let outputs = Outputs { peers, membership, conflicts, announcements, applied_at, events, metrics };
     let watches = on_demand(client, &settings, changes);
     let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
@@ -134,13 +133,17 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
             served.with_context(|| format!("serving metrics on {metrics_address}: is another agent running here?"))?;
             anyhow::bail!("the metrics server has ended");
         }
+        error = neighbourhood.failed() => return Err(error),
     };
-    if on_shutdown == OnShutdown::Withdraw {
-        leave.cancel();
-    }
     let left = async {
         // With its addresses the node stays a member: the agent that follows renews the Lease.
-        if on_shutdown == OnShutdown::Withdraw && tokio::time::timeout(LAST_WORDS, lease).await.is_err() {
+        if on_shutdown == OnShutdown::Keep {
+            return neighbourhood.keep();
+        }
+        // Who has no Lease is no member, and messages of none are not listened to.
+        neighbourhood.leave().await;
+        leave.cancel();
+        if tokio::time::timeout(LAST_WORDS, lease).await.is_err() {
             tracing::warn!("the API server does not answer: the node's Lease stays until it expires");
         }
     };

@@ -56,7 +56,7 @@ fn in_namespace<F: Future<Output = ()>>(
 
 /// A node with its claims.
 struct Node {
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::UnboundedSender<Input>,
     reports: mpsc::UnboundedReceiver<Report>,
     /// Ends the agent as SIGKILL does.
     kill: Option<oneshot::Sender<()>>,
@@ -106,7 +106,7 @@ fn subnet() -> Option<Subnet> {
         subnet.ip(host, &format!("link set eth0 address {mac} up"));
     }
     subnet.stop = Some(subnet.ask());
-    let (first, second) = (mpsc::channel(1024), mpsc::channel(1024));
+    let (first, second) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let senders = [first.0, second.0];
     for (number, inputs) in [first.1, second.1].into_iter().enumerate() {
         let node = subnet.start(number, inputs, senders.clone());
@@ -144,10 +144,15 @@ impl Subnet {
         stop
     }
 
-    fn start(&self, number: usize, inputs: mpsc::Receiver<Input>, lines: [mpsc::Sender<Input>; 2]) -> Node {
+    fn start(
+        &self,
+        number: usize,
+        inputs: mpsc::UnboundedReceiver<Input>,
+        lines: [mpsc::UnboundedSender<Input>; 2],
+    ) -> Node {
         let host = format!("n{number}");
         let interface = self.ip(&host, "-o link show eth0").split(':').next().unwrap().parse().unwrap();
-        let (messages, mut outgoing) = mpsc::channel::<Outgoing>(1024);
+        let (messages, mut outgoing) = mpsc::unbounded_channel::<Outgoing>();
         let (reports, of_owner) = mpsc::unbounded_channel();
         let (kill, mut killed) = oneshot::channel();
         let thread = in_namespace(&self.host(&host), async move || {
@@ -162,15 +167,15 @@ impl Subnet {
         let (inputs, other) = if number == 0 { (first, second) } else { (second, first) };
         tokio::spawn(async move {
             while let Some(Outgoing { octets, .. }) = outgoing.recv().await {
-                _ = other.send(Input::Payload { from: name(number), octets }).await;
+                _ = other.send(Input::Payload { from: name(number), octets });
             }
         });
-        inputs.try_send(Input::Interfaces(vec![interface])).unwrap();
+        inputs.send(Input::Interfaces(vec![interface])).unwrap();
         Node { inputs, reports: of_owner, kill: Some(kill), thread: Some(thread), interface }
     }
 
     async fn say(&self, node: usize, input: Input) {
-        self.nodes[node].inputs.send(input).await.unwrap();
+        self.nodes[node].inputs.send(input).unwrap();
     }
 
     /// The other one lives, or not, in the eyes of this node.

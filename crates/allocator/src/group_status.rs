@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use api::{
-    IpFamily, PoolType, ReservedAddress, ServiceGroupStatus,
+    IpFamily, ReservedAddress, ServiceGroupStatus,
     condition::{self, ACCEPTED, ADDRESS_CONFLICT, reason},
     names::PURELB,
     service_group::GroupConflict,
@@ -15,7 +15,6 @@ use k8s_openapi::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    assign::UNANNOUNCED,
     engine::Engine,
     inputs::{Group, Live, ServiceKey},
     ledger::Ledger,
@@ -41,8 +40,7 @@ pub fn status(
     };
     let accepted = match groups.refusal(name) {
         None => {
-            let is_local = status.announce == Some(PoolType::Local);
-            let message = if is_local { UNANNOUNCED } else { "addresses are allocated from it" };
+            let message = "addresses are allocated from it";
             let remarks = groups.get(name).into_iter().flat_map(|group| &group.remarks).map(String::as_str);
             let message = std::iter::once(message).chain(remarks).collect::<Vec<_>>().join("; ");
             condition::new(ACCEPTED, true, reason::ACCEPTED, message, generation)

@@ -82,7 +82,8 @@ impl Cluster {
     /// When it cannot be started.
     pub fn start_agent(&mut self, run: &Run, node: &Host) -> Result<()> {
         let mut command = self.program(node, "lbnodeagent")?;
-        command.env("PURELB_NODE_NAME", &node.name).envs(&self.agent_environment);
+        command.env("PURELB_NODE_NAME", &node.name);
+        command.env("PURELB_HEARTBEAT_KEY_FILE", heartbeat_key(run)?).envs(&self.agent_environment);
         let name = format!("{}-agent", node.name);
         let process = Process::spawn(&name, command, run.log(&name))?;
         self.agents.insert(node.name.clone(), process);
@@ -121,6 +122,13 @@ impl Cluster {
     pub fn agent(&mut self, node: &str) -> Result<&mut Process> {
         self.agents.get_mut(node).ok_or_else(|| Error::unmet(format!("no agent was started on {node}")))
     }
+}
+
+/// The file with the key of heartbeats, as the chart's Secret is mounted.
+fn heartbeat_key(run: &Run) -> Result<PathBuf> {
+    let path = run.folder().join("heartbeat-key");
+    fs::write(&path, "the lab's nodes sign with this key\n").map_err(Error::path(&path))?;
+    Ok(path)
 }
 
 fn wait_ready(process: &mut Process, host: &Host) -> Result<()> {

@@ -42,7 +42,7 @@ pub enum DriverError {
 #[derive(Clone, Debug)]
 pub struct Outputs {
     /// Messages for members, to be delivered if they live.
-    pub messages: mpsc::Sender<Outgoing>,
+    pub messages: mpsc::UnboundedSender<Outgoing>,
     /// What becomes of the addresses.
     pub reports: mpsc::UnboundedSender<Report>,
 }
@@ -89,7 +89,7 @@ impl Driver {
     ///
     /// # Errors
     /// The kernel tells no news any more.
-    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), DriverError> {
+    pub async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Input>) -> Result<(), DriverError> {
         loop {
             self.take_in(&mut inputs).await?;
             self.follow_time().await;
@@ -117,7 +117,7 @@ impl Driver {
     }
 
     /// Takes everything that is there, without waiting: the kernel's news, the wire, then the owner's.
-    async fn take_in(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), DriverError> {
+    async fn take_in(&mut self, inputs: &mut mpsc::UnboundedReceiver<Input>) -> Result<(), DriverError> {
         for _ in 0..INTAKE {
             let Some(event) = self.monitor.try_next()? else { break };
             self.on_event(event);
@@ -262,7 +262,7 @@ impl Driver {
                 Action::Send { to, interface, message } => {
                     for octets in message.encode() {
                         let outgoing = Outgoing { to: to.clone(), interface, octets };
-                        if self.outputs.messages.try_send(outgoing).is_err() {
+                        if self.outputs.messages.send(outgoing).is_err() {
                             tracing::debug!(%to, "a message about addresses was not sent");
                         }
                     }

@@ -1,37 +1,106 @@
-//! Tells the loop of this node's subnets and of the other nodes that can serve.
+//! The other nodes, from who is registered (Leases) and who lives (heartbeats), for those that decide by it: the loop,
+//! which elects, and the claims, which ask. Messages of other nodes go to the claims, too.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use super::subnets::NodeFacts;
-use crate::{local_pools::Others, members::Roster, stores::Stamped, world::Input};
+use crate::{
+    claim::{self, Member},
+    liveness::{Incoming, Liveness},
+    local_pools::Others,
+    members::{self, Roster},
+    stores::Stamped,
+    world::Input,
+};
 
-/// Tells of each change until nobody listens. Nothing is said of nodes before all Leases have been listed once.
-pub async fn tell(
-    mut facts: watch::Receiver<Option<NodeFacts>>,
-    mut roster: watch::Receiver<Option<Arc<Roster>>>,
-    changes: mpsc::Sender<Stamped<Input>>,
-) {
+/// Where it is known from.
+#[derive(Debug)]
+pub struct Sources {
+    /// This node's own interfaces and subnets.
+    pub facts: watch::Receiver<Option<NodeFacts>>,
+    /// Who is registered.
+    pub roster: watch::Receiver<Option<Arc<Roster>>>,
+    /// Who lives; for ever empty where there are no heartbeats.
+    pub liveness: watch::Receiver<Arc<Liveness>>,
+    /// What other nodes say.
+    pub incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+/// Who is told.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The loop.
+    pub changes: mpsc::Sender<Stamped<Input>>,
+    /// The claims.
+    pub claims: mpsc::UnboundedSender<claim::Input>,
+}
+
+/// Tells of each change until nobody observes or listens any more. Nothing is said of other nodes before all Leases
+/// have been listed once.
+pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
+    let mut told = None;
     loop {
         let news = tokio::select! {
-            Ok(()) = facts.changed() => facts.borrow_and_update().clone().map(Input::Facts),
-            Ok(()) = roster.changed() => {
-                roster.borrow_and_update().as_deref().map(|roster| Input::Others(others(roster)))
+            changed = sources.facts.changed() => match changed {
+                Ok(()) => sources.facts.borrow_and_update().clone().map(Input::Facts),
+                Err(_) => return,
+            },
+            Ok(()) = sources.roster.changed() => None,
+            Ok(()) = sources.liveness.changed() => None,
+            Some(Incoming { from, octets }) = sources.incoming.recv() => {
+                let _ = listeners.claims.send(claim::Input::Payload { from, octets });
+                continue;
             }
-            else => return,
         };
         if let Some(value) = news
-            && changes.send(Stamped { at: Instant::now(), value }).await.is_err()
+            && listeners.changes.send(Stamped { at: Instant::now(), value }).await.is_err()
         {
+            return;
+        }
+        let Some(roster) = sources.roster.borrow_and_update().clone() else { continue };
+        let liveness = sources.liveness.borrow_and_update().clone();
+        let now = (others(&node, &roster, &liveness), members(&node, &roster, &liveness));
+        if told.as_ref() == Some(&now) {
+            continue;
+        }
+        let (others, members) = now.clone();
+        told = Some(now);
+        let _ = listeners.claims.send(claim::Input::Members(members));
+        let value = Input::Others(others);
+        if listeners.changes.send(Stamped { at: Instant::now(), value }).await.is_err() {
             return;
         }
     }
 }
 
-/// While there are no heartbeats, who lives is what the Leases say, and nobody can be asked for anything.
-fn others(roster: &Roster) -> Others {
-    let live = roster.iter().filter(|(_, member)| member.is_live);
-    let electorate = live.map(|(node, member)| (node.clone(), member.subnets.clone())).collect();
-    Others { electorate, ..Others::default() }
+/// Who else stands for election, subnet by subnet, and whom messages reach.
+fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
+    let mut others = Others::default();
+    for (node, member) in roster.iter().filter(|(node, _)| &***node != own) {
+        let serves = member.subnets.iter().filter(|subnet| liveness.can_serve(subnet, node, member.is_live));
+        let subnets: BTreeSet<_> = serves.copied().collect();
+        if !subnets.is_empty() {
+            others.electorate.insert(node.clone(), subnets);
+        }
+        if liveness.is_alive(node) == Some(true) {
+            others.reachable.insert(node.clone());
+        }
+    }
+    others
+}
+
+/// The other nodes as the claims have to know them, in the order of their names.
+fn members(own: &str, roster: &Roster, liveness: &Liveness) -> Vec<Member> {
+    let member = |(node, registered): (&Arc<str>, &members::Member)| {
+        let heard = liveness.is_alive(node);
+        Member {
+            name: node.clone(),
+            macs: liveness.macs(node),
+            is_alive: heard.unwrap_or(registered.is_live),
+            takes_messages: heard == Some(true),
+        }
+    };
+    roster.iter().filter(|(node, _)| &***node != own).map(member).collect()
 }

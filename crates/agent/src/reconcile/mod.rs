@@ -111,6 +111,8 @@ pub struct Claims {
     pub inputs: mpsc::UnboundedSender<claim::Input>,
     /// What is held.
     pub reports: mpsc::UnboundedReceiver<claim::Report>,
+    /// Where heartbeats are heard; `None` where there are none.
+    pub heartbeat_port: Option<u16>,
 }
 
 /// The state of the loop.

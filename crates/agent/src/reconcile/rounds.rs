@@ -57,7 +57,7 @@ impl Reconciler {
             selection,
             dummy_interface: dummy_interface.to_owned(),
             is_excluded: node.is_excluded(),
-            heartbeat_port: None,
+            heartbeat_port: self.claims.heartbeat_port,
         });
         self.outputs.membership.send_if_modified(|told| {
             let is_news = *told != membership;

@@ -7,14 +7,10 @@ use api::{PoolType, names::annotation};
 use super::{Annotation, Annotations, Context, Decision, Note, Write, target::Target};
 use crate::inputs::{Service, compact::Addresses, service::Facts};
 
-/// What an owner and an operator have to know of a local pool.
-pub const UNANNOUNCED: &str = "addresses of local pools are assigned, but this version announces none of them yet: remote pools are announced";
-
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> Decision {
     let facts = &service.facts;
     let annotations = annotations(service, &target);
-    let pool_type = target.pool_type;
     let cluster_policy = cluster_policy(service, &target, context);
     let mut notes = target.notes;
     let (gained, lost) = match facts.ingress.is_empty() {
@@ -22,9 +18,6 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
         false => (target.addresses.without(&facts.ingress), facts.ingress.without(&target.addresses)),
     };
     if !gained.is_empty() {
-        if pool_type == PoolType::Local {
-            notes.push(Note::Warning(format!("ServiceGroup {}: {UNANNOUNCED}", target.group)));
-        }
         notes.push(Note::Assigned(gained, target.group.clone()));
     }
     if !lost.is_empty() {

@@ -11,7 +11,6 @@ mod tests;
 
 pub use advice::advice;
 pub use annotations::{Annotation, Annotations};
-pub use difference::UNANNOUNCED;
 
 use std::net::IpAddr;
 

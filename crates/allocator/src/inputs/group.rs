@@ -196,9 +196,6 @@ impl Groups {
         is_as_old: impl Fn(&str) -> bool,
     ) -> Result<Group, Refusal> {
         let spec = object.spec.as_ref().map_err(|unreadable| unreadable.refusal.clone())?;
-        if let Some(path) = unsupported(spec).into_iter().next() {
-            return Err(Refusal::unsupported(path));
-        }
         let pools = spec.parse_pools()?;
         let view = spec.pools();
         let paths = view.iter().flat_map(|view| &view.pools).map(|(path, ..)| path);
@@ -295,21 +292,6 @@ impl Groups {
     }
 }
 
-/// Paths of fields that are set and that this version does not act on. A group that sets one is refused: a
-/// promise that is not kept is worse than none.
-pub fn unsupported(spec: &ServiceGroupSpec) -> Vec<String> {
-    let mut paths = Vec::new();
-    let mut add = |is_set: bool, path: &str| {
-        if is_set {
-            paths.push(path.to_owned());
-        }
-    };
-    if let Some(local) = &spec.local {
-        add(local.skip_ipv6_dad, "spec.local.skipIPv6DAD");
-    }
-    paths
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -399,15 +381,5 @@ mod tests {
             let found = groups.of_address(address.parse().unwrap()).map(|group| group.name.as_ref());
             assert_eq!(found, name, "{address}");
         }
-    }
-
-    #[test]
-    fn a_field_that_does_nothing_yet_is_refused() {
-        let pool = "v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}";
-        let spec = format!("{{local: {{{pool}, skipIPv6DAD: true}}}}");
-        let groups = Groups::new([&object("g", 1, &spec)]);
-        let refusal = groups.refusal("g").unwrap();
-        let expected = (reason::UNSUPPORTED_FIELD, "spec.local.skipIPv6DAD");
-        assert_eq!((refusal.reason, refusal.path.as_str()), expected);
     }
 }

@@ -5,6 +5,7 @@ mod failure;
 mod local;
 mod mistakes;
 mod narrator;
+mod on_link;
 mod stage;
 
 use std::process::ExitCode;
@@ -19,7 +20,8 @@ const PICTURE: &str = "
              router1    router2        FRR (AS 65001), BIRD (AS 4200000002)
                   \\      /
       ─────┬────────┬────────┬─────    172.30.1.0/24, fd00:30:1::/64
-         node1    node2    node3       AS 64512, an lbnodeagent on each";
+         node1    node2    node3       AS 64512, an lbnodeagent on each
+                                       (and a client on this subnet: neighbour)";
 
 const ACTS: &[fn(&mut Stage<'_>) -> Result<()>] = &[
     acts::cluster,
@@ -31,6 +33,7 @@ const ACTS: &[fn(&mut Stage<'_>) -> Result<()>] = &[
     mistakes::refused,
     failure::node_dies,
     failure::node_returns,
+    on_link::failover,
     acts::deletion,
 ];
 
@@ -83,7 +86,7 @@ fn instructions(narrator: &Narrator, run: &Run) {
    kubectl get svc -A; kubectl get servicegroups,bgppeers,bgpnodestatuses -A
    kubectl apply -n shop -f tests/lab/manifests/dual-stack.yaml
    router1-cli show ip bgp         the router's own command line (vtysh); router2-cli show route (birdc)
-   node1 ip addr show kube-lb0     any command on a machine: node1 node2 node3 router1 router2 client
+   node1 ip addr show kube-lb0     any command on a machine: node1 node2 node3 router1 router2 client neighbour
    client curl http://ADDRESS/     a client behind the routers; --interface eth2 goes by router2
    ls {folder}/logs\n
    {own} down {name}     ends it and leaves nothing behind"

@@ -40,7 +40,7 @@ fn of_group(name: &str, group: &str, spec: &str, annotations: &str) -> Service {
 
 fn warning(write: &Write) -> Option<&str> {
     write.notes.iter().find_map(|note| match note {
-        Note::Warning(text) if !text.contains(UNANNOUNCED) => Some(text.as_str()),
+        Note::Warning(text) => Some(text.as_str()),
         _ => None,
     })
 }

@@ -202,14 +202,3 @@ fn a_refused_group_says_why() {
     assert!(problem.message.contains("banana"), "{}", problem.message);
     assert_eq!(problem.wait, Some(Wait::Group("default".into())));
 }
-
-#[test]
-fn the_owner_of_a_local_address_is_told_that_nothing_announces_it_yet() {
-    let changes = "metadata: {annotations: {purelb.io/service-group: onlink}}";
-    let write = written(decide(&mut engine(), &service("a", changes)));
-    assert!(
-        matches!(&write.notes[..], [Note::Warning(text), Note::Assigned(..)] if text.contains("onlink") && text.contains(UNANNOUNCED)),
-        "{:?}",
-        write.notes
-    );
-}
