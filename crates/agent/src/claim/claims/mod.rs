@@ -42,6 +42,8 @@ use state::{Blocker, Claim, Observed, State};
 const PROBES: u8 = 2;
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const PROBE_WAIT: Duration = Duration::from_millis(30);
+/// So many probes of unknown hosts make us begin anew: more than a claim has.
+const CONTESTS: u8 = PROBES + 1;
 /// A decision that is later than that is none: the wire is asked again.
 const LATE: Duration = Duration::from_millis(100);
 /// How long a decision to add holds.

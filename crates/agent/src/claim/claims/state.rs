@@ -32,8 +32,8 @@ pub(super) struct Claim {
     pub(super) lost_at: Option<Instant>,
     /// A stranger that answers for it, since when, and whether the owner has been told.
     pub(super) stranger: Option<Stranger>,
-    /// A probe of an unknown host has made us ask once more.
-    pub(super) is_contested: bool,
+    /// How often probes of unknown hosts have made us begin again.
+    pub(super) contests: u8,
     /// A member that has asked for it and did not get it, and when.
     pub(super) asked: Option<(Arc<str>, Instant)>,
 }
@@ -206,7 +206,7 @@ impl Claim {
             is_returning: false,
             lost_at: None,
             stranger: None,
-            is_contested: false,
+            contests: 0,
             asked: None,
         }
     }

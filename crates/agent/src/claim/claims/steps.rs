@@ -62,7 +62,7 @@ impl Context {
     fn rest(&mut self, claim: &mut Claim, now: Instant) {
         claim.state = State::Idle;
         (claim.due, claim.attempts, claim.is_returning) = (None, 0, false);
-        claim.is_contested = false;
+        claim.contests = 0;
         self.forget_stranger(claim);
         self.evaluate_idle(claim, now);
     }
@@ -236,7 +236,7 @@ impl Context {
             }),
         }
         claim.state = State::Held(Held::new(Renewal::new(lifetime, now)));
-        (claim.attempts, claim.is_returning, claim.is_contested) = (0, false, false);
+        (claim.attempts, claim.is_returning, claim.contests) = (0, false, 0);
         self.announce_soon(claim, now);
         if let Some(mac) = answered {
             self.on_conflict(claim, mac, now);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use netlink::{Heard, Kind as HeardKind, Mac};
 
 use super::{
-    BACK_OFF, Context, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL, STRANGER_AFTER,
+    BACK_OFF, CONTESTS, Context, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL, STRANGER_AFTER,
     STRANGER_INTERVAL,
     state::{Blocker, Claim, Held, Observed, Rival, State, Stranger},
 };
@@ -84,7 +84,8 @@ impl Context {
     /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two members the one whose link-layer
     /// address comes first goes on and says so, as if it had the address already; the other makes way.
     ///
-    /// Deviation: a host that is no member makes us ask once more, but does not keep us from the address by probing
+    /// Deviation: a host that is no member makes us begin again a few times, for as many
+    /// probes as a member has that is not known yet, but does not keep us from the address by probing
     /// alone: switches and monitors probe for addresses that they do not want. If it takes it, it answers.
     fn contest(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
         let ours = claim.interface().and_then(|index| self.links.get(&index)).map(|link| link.mac);
@@ -92,9 +93,11 @@ impl Context {
         match self.member_of(mac).map(|member| member.name.clone()) {
             Some(_) if is_first => self.answer(claim, mac),
             Some(name) => self.block_for_a_while(claim, Blocker::Member(name), now),
-            None if is_first || claim.is_contested || !matches!(claim.state, State::Probing { .. }) => {}
+            None if is_first
+                || claim.contests >= CONTESTS
+                || !matches!(claim.state, State::Probing { .. }) => {}
             None => {
-                claim.is_contested = true;
+                claim.contests += 1;
                 self.probe(claim, 0, now);
             }
         }
