@@ -1,9 +1,9 @@
 //! Which addresses are taken; the lowest free one of a range without looking at those before it.
 //!
 //! Nothing here knows pools or groups: any range can be asked about, so editing a ServiceGroup costs nothing.
-//! Addresses are looked at in blocks of 256, and blocks in chunks of 256. A chunk is there while anything in it is
-//! taken, and knows how much and which of its blocks are taken altogether; of a block that is taken in part there are
-//! bits. So a /8 or a /64 costs no more memory than what is taken from it, and every step is one look into a table.
+//! Addresses are looked at in blocks of 256, and blocks in chunks of 256. A block or a chunk is there while anything in
+//! it is taken; a chunk knows how much and which of its blocks are taken altogether, a block which addresses. So a /8 or
+//! a /64 costs no more memory than what is taken from it, and every step is one look into a table.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -34,8 +34,8 @@ struct Chunk {
 struct Blocks {
     /// Those in which anything is taken, by their number.
     chunks: HashMap<u128, Chunk, RandomState>,
-    /// Blocks of which some addresses are taken, and not all, by their number.
-    partial: HashMap<u128, Bits, RandomState>,
+    /// Blocks in which anything is taken, by their number.
+    blocks: HashMap<u128, Bits, RandomState>,
     /// Ranges whose taken addresses are counted with every change, in order.
     watched: Vec<Watched>,
 }
@@ -50,29 +50,27 @@ struct Watched {
 
 impl Blocks {
     fn contains(&self, bits: u128) -> bool {
-        let block = bits >> SHIFT;
-        self.partial.get(&block).is_some_and(|partial| partial.contains(bits)) || self.is_full(block)
-    }
-
-    fn is_full(&self, block: u128) -> bool {
-        self.chunks.get(&(block >> SHIFT)).is_some_and(|chunk| chunk.full.contains(block))
+        self.blocks.get(&(bits >> SHIFT)).is_some_and(|block| block.contains(bits))
     }
 
     fn take(&mut self, bits: u128) {
-        let block = bits >> SHIFT;
-        let chunk = self.chunks.entry(block >> SHIFT).or_default();
-        if chunk.full.contains(block) {
+        let number = bits >> SHIFT;
+        let block = match self.blocks.get_mut(&number) {
+            Some(block) => block,
+            None => self.blocks.entry(number).or_default(),
+        };
+        if block.contains(bits) {
             return;
         }
-        let partial = self.partial.entry(block).or_default();
-        if partial.contains(bits) {
-            return;
-        }
-        partial.set(bits);
+        block.set(bits);
+        let is_full = *block == Bits::ALL;
+        let chunk = match self.chunks.get_mut(&(number >> SHIFT)) {
+            Some(chunk) => chunk,
+            None => self.chunks.entry(number >> SHIFT).or_default(),
+        };
         chunk.taken += 1;
-        if *partial == Bits::ALL {
-            self.partial.remove(&block);
-            chunk.full.set(block);
+        if is_full {
+            chunk.full.set(number);
         }
         if let Some(watched) = self.watching(bits) {
             watched.taken += 1;
@@ -93,25 +91,18 @@ impl Blocks {
     }
 
     fn free(&mut self, bits: u128) {
-        let block = bits >> SHIFT;
-        let Some(chunk) = self.chunks.get_mut(&(block >> SHIFT)) else { return };
-        if chunk.full.contains(block) {
-            chunk.full.clear(block);
-            let mut partial = Bits::ALL;
-            partial.clear(bits);
-            self.partial.insert(block, partial);
-        } else {
-            let Some(partial) = self.partial.get_mut(&block).filter(|partial| partial.contains(bits)) else {
-                return;
-            };
-            partial.clear(bits);
-            if *partial == Bits::default() {
-                self.partial.remove(&block);
-            }
+        let number = bits >> SHIFT;
+        let Some(block) = self.blocks.get_mut(&number).filter(|block| block.contains(bits)) else { return };
+        block.clear(bits);
+        if *block == Bits::default() {
+            self.blocks.remove(&number);
         }
-        chunk.taken -= 1;
-        if chunk.taken == 0 {
-            self.chunks.remove(&(block >> SHIFT));
+        if let Some(chunk) = self.chunks.get_mut(&(number >> SHIFT)) {
+            chunk.full.clear(number);
+            chunk.taken -= 1;
+            if chunk.taken == 0 {
+                self.chunks.remove(&(number >> SHIFT));
+            }
         }
         if let Some(watched) = self.watching(bits) {
             watched.taken -= 1;
@@ -130,9 +121,9 @@ impl Blocks {
                     Some(lowest) if lowest != block as u32 % LEN => {
                         Some((chunk << SHIFT | u128::from(lowest)) << SHIFT)
                     }
-                    Some(_) => match self.partial.get(&block) {
+                    Some(_) => match self.blocks.get(&block) {
                         None => return Some(bits),
-                        Some(partial) => match partial.lowest_free(bits as u32 % LEN) {
+                        Some(taken) => match taken.lowest_free(bits as u32 % LEN) {
                             None => next(block, SHIFT),
                             Some(lowest) => {
                                 return Some(block << SHIFT | u128::from(lowest))
@@ -156,7 +147,7 @@ impl Blocks {
         let whole = |chunk: u128| first <= chunk << (2 * SHIFT) && last >= end(chunk, 2 * SHIFT);
         let within = |chunk: u128, known: &Chunk| match whole(chunk) {
             true => u128::from(known.taken),
-            false => self.count_in_chunk(chunk, known, first, last),
+            false => self.count_in_chunk(chunk, first, last),
         };
         // Of the chunks of the range and those that are known, the fewer are gone through.
         if last_chunk - first_chunk < self.chunks.len() as u128 {
@@ -170,16 +161,12 @@ impl Blocks {
     }
 
     /// How many from `first` to `last` are taken in a chunk of which they are a part.
-    fn count_in_chunk(&self, chunk: u128, known: &Chunk, first: u128, last: u128) -> u128 {
+    fn count_in_chunk(&self, chunk: u128, first: u128, last: u128) -> u128 {
         let (first, last) = (first.max(chunk << (2 * SHIFT)), last.min(end(chunk, 2 * SHIFT)));
         let count = |block: u128| {
             let from = first.max(block << SHIFT) as u32 % LEN;
             let to = last.min(end(block, SHIFT)) as u32 % LEN;
-            match self.partial.get(&block) {
-                Some(partial) => partial.count(from, to),
-                None if known.full.contains(block) => to - from + 1,
-                None => 0,
-            }
+            self.blocks.get(&block).map_or(0, |taken| taken.count(from, to))
         };
         (first >> SHIFT..=last >> SHIFT).map(|block| u128::from(count(block))).sum()
     }
@@ -254,9 +241,9 @@ impl Taken {
         self.blocks(range.family()).count(first, last)
     }
 
-    /// How many chunks and how many blocks that are taken in part: what the memory is proportional to.
+    /// How many chunks and blocks there are: what the memory is proportional to.
     pub fn parts(&self) -> usize {
-        [&self.v4, &self.v6].map(|blocks| blocks.chunks.len() + blocks.partial.len()).iter().sum()
+        [&self.v4, &self.v6].map(|blocks| blocks.chunks.len() + blocks.blocks.len()).iter().sum()
     }
 }
 
@@ -300,23 +287,23 @@ mod tests {
     }
 
     #[test]
-    fn consecutive_addresses_of_a_64_cost_one_chunk_and_what_is_begun() {
+    fn addresses_of_a_64_cost_a_block_for_256_and_a_chunk_for_256_blocks() {
         let range: AddressRange = "fd00::/64".parse().unwrap();
         let mut taken = Taken::default();
         for _ in 0..10_000 {
             let lowest = taken.lowest_free(&range).unwrap();
             taken.take(lowest);
         }
-        assert_eq!((taken.parts(), taken.count(&range)), (2, 10_000));
+        assert_eq!((taken.parts(), taken.count(&range)), (1 + 10_000_usize.div_ceil(256), 10_000));
     }
 
     #[test]
-    fn a_full_chunk_costs_nothing_but_itself_and_nothing_is_left_of_an_empty_one() {
+    fn full_chunks_are_skipped_and_nothing_is_left_of_an_empty_one() {
         let range: AddressRange = "10.0.0.0/15".parse().unwrap();
         let mut taken = Taken::default();
         let all = || (0..1_u128 << 17).map(|offset| from_bits(IpFamily::IPv4, (10 << 24) + offset));
         all().for_each(|address| taken.take(address));
-        assert_eq!((taken.parts(), taken.count(&range), taken.lowest_free(&range)), (2, 1 << 17, None));
+        assert_eq!((taken.parts(), taken.count(&range), taken.lowest_free(&range)), (2 + 512, 1 << 17, None));
         let within: AddressRange = "10.0.200.7-10.1.3.2".parse().unwrap();
         assert_eq!(taken.count(&within), within.len());
         taken.free(ip("10.1.2.3"));
@@ -353,9 +340,10 @@ mod tests {
                 prop_assert_eq!(taken.count(&"::ffff:0:0/96".parse().unwrap()), 0);
                 prop_assert_eq!(taken.count(&"0.0.0.0/0".parse().unwrap()), model.len() as u128);
                 prop_assert_eq!(taken.contains(at(first)), model.contains(&first));
-                let is_partial = |bits: &Bits| *bits != Bits::ALL && *bits != Bits::default();
-                prop_assert!(taken.v4.partial.values().all(is_partial));
-                prop_assert!(taken.v4.partial.keys().all(|block| !taken.v4.is_full(*block)));
+                let is_full = |block: &u128| taken.v4.chunks[&(block >> SHIFT)].full.contains(*block);
+                let is_right = |(block, bits): (&u128, &Bits)| is_full(block) == (*bits == Bits::ALL);
+                prop_assert!(taken.v4.blocks.iter().all(is_right));
+                prop_assert!(taken.v4.blocks.values().all(|bits| *bits != Bits::default()));
                 prop_assert!(taken.v4.chunks.values().all(|chunk| chunk.taken > 0));
             }
         }

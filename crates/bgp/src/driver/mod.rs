@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet, yield_now},
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, timeout},
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     status::{SpeakerStatus, State},
 };
 
+mod alarm;
 mod bfd;
 mod clock;
 mod handle;
@@ -32,6 +33,7 @@ mod tcp;
 mod telling;
 mod udp;
 
+use alarm::Alarm;
 use bfd::{Bfd, News};
 use clock::Clock;
 pub use handle::{Error, Handle};
@@ -81,6 +83,7 @@ pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
         bfd_error: None,
         config,
         barriers: Vec::new(),
+        alarm: Alarm::default(),
         buffer: vec![0; READ_OCTETS],
     };
     tokio::spawn(driver.run());
@@ -112,6 +115,7 @@ struct Driver {
     bfd_told: mpsc::UnboundedReceiver<News>,
     bfd_error: Option<String>,
     barriers: Vec<Barrier>,
+    alarm: Alarm,
     buffer: Vec<u8>,
 }
 
@@ -126,8 +130,8 @@ enum Wake {
     DialAborted,
     Bfd(News),
     Timeout,
-    /// Connections are accepted again.
-    Accepting,
+    /// Nothing but that the time has come to look again: connections are accepted again, or the alarm rang early.
+    Again,
 }
 
 impl Driver {
@@ -137,12 +141,14 @@ impl Driver {
         // A speaker that drains goes on until it has.
         while !self.speaker.is_stopped() {
             match self.wake().await {
-                Wake::Commands(batch) => {
-                    if let Some((mode, answer)) = self.on_commands(batch) {
+                Wake::Commands(batch) => match self.on_commands(batch) {
+                    // What they come to is on its way.
+                    None => continue,
+                    Some((mode, answer)) => {
                         self.speaker.stop(&mode, self.clock.now());
                         end = answer;
                     }
-                }
+                },
                 Wake::Sockets(ready) => {
                     for (id, ready) in ready {
                         self.on_ready(id, ready);
@@ -160,7 +166,7 @@ impl Driver {
                         continue;
                     }
                 }
-                Wake::Accepting | Wake::DialAborted => continue,
+                Wake::Again | Wake::DialAborted => continue,
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
                 Wake::Bfd(news) => self.on_bfd(news),
                 Wake::Timeout => {
@@ -182,23 +188,13 @@ impl Driver {
     async fn wake(&mut self) -> Wake {
         let core = self.speaker.poll_timeout().map(|time| self.clock.instant(time));
         let deadline = core.into_iter().chain(self.listen_retry).min();
-        let sleep = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         let now = self.clock.now();
         let accepts_again = match self.listeners.is_empty() {
             true => now,
             false => self.accepting.opens(now),
         };
-        let accepting = async {
-            match accepts_again > now {
-                true => sleep_until(self.clock.instant(accepts_again)).await,
-                false => std::future::pending().await,
-            }
-        };
+        let accepting = (accepts_again > now).then(|| self.clock.instant(accepts_again));
+        self.alarm.set(deadline.into_iter().chain(accepting).min());
         self.turn = self.turn.wrapping_add(1);
         let sockets = Sockets {
             connections: &self.connections,
@@ -214,8 +210,10 @@ impl Driver {
                 Ok((id, result)) => Wake::Dialed(id, result),
                 Err(_) => Wake::DialAborted,
             },
-            () = sleep => Wake::Timeout,
-            () = accepting => Wake::Accepting,
+            () = poll_fn(|context| self.alarm.poll(context)) => match deadline {
+                Some(deadline) if deadline <= Instant::now() => Wake::Timeout,
+                _ => Wake::Again,
+            },
         }
     }
 

@@ -4,6 +4,7 @@
 //! Sans-IO: events and the time go in, octets to send and an outcome come out.
 
 pub(crate) mod connection;
+mod endings;
 pub(crate) mod event;
 mod octets;
 pub(crate) mod state;

@@ -62,9 +62,9 @@ impl Group {
     fn take(&mut self, name: &Name, datagram: Datagram, now: Time) {
         let pace = self.config.pace();
         let Datagram { header, parts } = datagram;
+        self.hear(now);
         let Some(member) = self.members.get_mut(name) else { return };
         let place = member.hearing.take(header.boot, header.sequence);
-        self.heard_anybody = now;
         let is_silenced =
             |death: &Death| death.boot == header.boot && header.incarnation <= death.incarnation;
         if let Some(death) = member.death.filter(is_silenced) {

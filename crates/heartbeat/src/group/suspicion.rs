@@ -105,11 +105,27 @@ impl Group {
                 let is_over = elapsed >= self.config.confirmation_time();
                 // Where nobody at all is heard it may be this member that is cut off: the silence has to last as long
                 // again.
-                let is_certain = denials > 0 || !self.is_alone || elapsed >= member.patience;
+                let is_certain = denials > 0 || self.hears_others(now) || elapsed >= member.patience;
                 denials == asked || (is_over && is_certain)
             }
         };
         if is_dead { Verdict::Dead } else { Verdict::Wait }
+    }
+
+    /// Whether anybody was heard since a member that is suspected now should have been, and those who were asked.
+    fn hears_others(&self, now: Time) -> bool {
+        now.since(self.heard_anybody) < self.config.interval() + self.config.confirmation_time()
+    }
+
+    /// Somebody is heard. After a time without anybody all questions are asked again: they can be answered now.
+    pub(super) fn hear(&mut self, now: Time) {
+        if !self.hears_others(now) {
+            let suspected = self.members.values_mut().filter(|member| member.suspicion.is_some());
+            for member in suspected {
+                (member.suspicion, member.probe_at) = (None, None);
+            }
+        }
+        self.heard_anybody = now;
     }
 
     /// Where there is nobody to ask but the member itself.

@@ -145,6 +145,25 @@ fn a_stopped_process_dies_and_takes_nobody_with_it_when_it_goes_on() {
 }
 
 #[test]
+fn a_machine_that_was_suspended_suspects_nobody_for_what_it_has_missed() {
+    for (seed, count) in [(1, 2), (2, 3), (3, 12)] {
+        let mut net = settled(seed, count);
+        let others = others(&net, 0);
+        // Nothing is kept for it, as a socket keeps for a stopped process.
+        net.part(&[0], &others);
+        net.pause(0);
+        net.run_for(millis(30_000));
+        net.heal();
+        net.resume(0);
+        net.run_for(millis(2_000));
+        assert!(net.are_alive(&net.running()));
+        let told = events(&mut net, 0);
+        let is_doubt = |event: &Event| matches!(event, Event::Suspected { .. } | Event::Dead { .. });
+        assert!(!told.iter().any(is_doubt), "{told:?}");
+    }
+}
+
+#[test]
 fn short_pauses_are_not_even_a_suspicion() {
     let mut net = settled(1, 5);
     for _ in 0..20 {

@@ -72,6 +72,19 @@ fn a_member_that_hears_nobody_is_not_ready_to_the_others_and_has_nobody_dead_to_
 }
 
 #[test]
+fn whoever_hears_nobody_doubts_itself_for_a_second_detection_time() {
+    for (seed, count) in [(1, 3), (2, 5), (3, 12)] {
+        let mut net = settled(seed, count);
+        (1..count).for_each(|from| net.cut(from, 0));
+        net.run_for(DETECTION * 2 - millis(200));
+        net.heal();
+        net.run_for(millis(2_000));
+        assert_eq!(net.deaths(), [], "{count} members");
+        assert!(net.are_alive(&net.running()));
+    }
+}
+
+#[test]
 fn after_a_partition_each_side_is_whole_and_healing_unites_them_within_a_second() {
     for (seed, count, left) in [(1, 2, 1), (2, 3, 1), (3, 5, 2), (4, 12, 6), (5, 40, 20), (6, 40, 3)] {
         let mut net = settled(seed, count);

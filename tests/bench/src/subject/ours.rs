@@ -19,10 +19,12 @@ use super::{Arguments, Line, Verb, answer};
 use crate::wire::{BGP_PORT, End, Family};
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A task like the speaker's own: for the future that it blocks on the runtime asks the kernel once more.
+    runtime.block_on(async { tokio::spawn(serve(*arguments)).await? })
 }
 
-async fn serve(&Arguments { family, routes, dial, .. }: &Arguments) -> Result<()> {
+async fn serve(Arguments { family, routes, dial, .. }: Arguments) -> Result<()> {
     let listen = SocketAddr::new(End::Speaker.address(family), BGP_PORT);
     let listens = if dial { Vec::new() } else { vec![listen] };
     let handle = bgp::driver::spawn(SpeakerConfig { listen: listens, ..SpeakerConfig::default() })
