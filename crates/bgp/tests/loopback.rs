@@ -221,7 +221,7 @@ async fn equal_peers_a_refused_set_and_another_export_do_not_touch_the_session()
     let (a, b, port) = session_on_port().await;
     a.announce(vec![route("192.0.2.1/32")]).await.unwrap();
     until(&b, "told", |peer| peer.received == [1, 0]).await;
-    let before = until_established(&a).await;
+    let before = until(&a, "counted", |peer| peer.advertised == [1, 0]).await;
     let config = PeerConfig { port, ..peer("b", 1, 64512, 64513) };
     a.set_peers(vec![config.clone()]).await.unwrap();
     assert!(a.set_peers(vec![config.clone(), config.clone()]).await.is_err(), "names are unique");

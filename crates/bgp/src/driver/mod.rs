@@ -83,6 +83,7 @@ pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
         bfd_error: None,
         config,
         barriers: Vec::new(),
+        tell_at: None,
         alarm: Alarm::default(),
         buffer: vec![0; READ_OCTETS],
     };
@@ -115,6 +116,8 @@ struct Driver {
     bfd_told: mpsc::UnboundedReceiver<News>,
     bfd_error: Option<String>,
     barriers: Vec<Barrier>,
+    /// When counts that have changed are told at the latest.
+    tell_at: Option<Instant>,
     alarm: Alarm,
     buffer: Vec<u8>,
 }
@@ -130,7 +133,8 @@ enum Wake {
     DialAborted,
     Bfd(News),
     Timeout,
-    /// Nothing but that the time has come to look again: connections are accepted again, or the alarm rang early.
+    /// Nothing but that the time has come to look again: connections are accepted again, counts are to be told, or the
+    /// alarm rang early.
     Again,
 }
 
@@ -166,7 +170,13 @@ impl Driver {
                         continue;
                     }
                 }
-                Wake::Again | Wake::DialAborted => continue,
+                Wake::Again => {
+                    if self.tell_at.is_some_and(|at| at <= Instant::now()) {
+                        self.tell();
+                    }
+                    continue;
+                }
+                Wake::DialAborted => continue,
                 Wake::Dialed(id, result) => self.on_dialed(id, result),
                 Wake::Bfd(news) => self.on_bfd(news),
                 Wake::Timeout => {
@@ -194,7 +204,7 @@ impl Driver {
             false => self.accepting.opens(now),
         };
         let accepting = (accepts_again > now).then(|| self.clock.instant(accepts_again));
-        self.alarm.set(deadline.into_iter().chain(accepting).min());
+        self.alarm.set(deadline.into_iter().chain(accepting).chain(self.tell_at).min());
         self.turn = self.turn.wrapping_add(1);
         let sockets = Sockets {
             connections: &self.connections,
@@ -221,6 +231,7 @@ impl Driver {
     fn on_commands(&mut self, batch: Option<Batch>) -> Option<(ShutdownMode, Option<Answer>)> {
         let Some(batch) = batch else { return Some((ShutdownMode::Restart, None)) };
         let number = batch.number();
+        let only_routes = batch.commands.iter().all(|command| matches!(command, Command::Change(_)));
         let mut answers = Vec::new();
         let mut end = None;
         for command in batch.commands {
@@ -244,7 +255,12 @@ impl Driver {
                 }
             }
         }
-        self.settle();
+        if only_routes {
+            self.transmit();
+            self.tell_soon();
+        } else {
+            self.settle();
+        }
         self.inbox.done(number);
         for (answer, result) in answers {
             // Whoever does not wait for the answer does not get it.
@@ -333,6 +349,14 @@ impl Driver {
 
     /// Does everything that the speaker wants, and tells what came of it.
     fn settle(&mut self) {
+        self.transmit();
+        while self.farewells.try_join_next().is_some() {}
+        self.listen();
+        self.tell();
+    }
+
+    /// Sends what there is to say, as far as sockets take it.
+    fn transmit(&mut self) {
         loop {
             while let Some(event) = self.speaker.poll_event() {
                 self.on_event(event);
@@ -343,9 +367,6 @@ impl Driver {
                 self.write(transmit.connection);
             }
         }
-        while self.farewells.try_join_next().is_some() {}
-        self.listen();
-        self.tell();
     }
 
     fn on_event(&mut self, event: Event) {

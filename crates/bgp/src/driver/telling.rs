@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::time::{Duration, Instant};
+
 use super::{Driver, inbox::Answer};
 use crate::{speaker::ConnectionId, status::SpeakerStatus};
+
+/// How long counts may be old. To write everything down anew costs as much as a route, which are many.
+const COUNTS: Duration = Duration::from_millis(20);
 
 /// Someone waits for these connections.
 pub(super) struct Barrier {
@@ -14,6 +19,7 @@ pub(super) struct Barrier {
 impl Driver {
     /// Publishes the status where it has changed, and lets go of barriers that nothing stands before.
     pub(super) fn tell(&mut self) {
+        self.tell_at = None;
         let status = SpeakerStatus {
             listen_error: self.listen_error.clone(),
             bfd_error: self.bfd_error.clone(),
@@ -27,6 +33,18 @@ impl Driver {
             }
             is_changed
         });
+        self.release_barriers();
+    }
+
+    /// Only routes have changed: that is told soon enough together with those that follow, but at once to who waits.
+    pub(super) fn tell_soon(&mut self) {
+        if !self.barriers.is_empty() {
+            return self.tell();
+        }
+        self.tell_at.get_or_insert_with(|| Instant::now() + COUNTS);
+    }
+
+    fn release_barriers(&mut self) {
         if self.barriers.is_empty() {
             return;
         }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     export::{Export, Exported, Exporter},
     types::Family,
-    wire::EncodeContext,
+    wire::{EncodeContext, update::Template},
 };
 
 /// What one peer knows of our routes, and what it has still to be told.
@@ -37,6 +37,8 @@ pub(crate) struct AdjRibOut {
     refused: Option<String>,
     counts: [usize; 2],
     pub(super) staged: Staged,
+    /// The UPDATE that was written last, but for its prefixes: a session writes equal values equally.
+    pub(super) template: Option<(Arc<Exported>, Template)>,
     end_of_rib: EndOfRib,
     pub(super) refresh: [Refresh; 2],
 }
@@ -70,6 +72,7 @@ impl AdjRibOut {
             refused: None,
             counts: [0; 2],
             staged: Staged::default(),
+            template: None,
             end_of_rib: EndOfRib::TableToCome(families.to_vec()),
             refresh: Default::default(),
         }
@@ -291,13 +294,15 @@ impl AdjRibOut {
 struct Kinds<'a> {
     loc_rib: &'a LocRib,
     exporter: &'a Exporter,
-    known: HashMap<(Family, Id), Desired>,
+    /// The one asked for last, which nearly always is the only one.
     last: Option<((Family, Id), Desired)>,
+    /// All others.
+    known: HashMap<(Family, Id), Desired>,
 }
 
 impl<'a> Kinds<'a> {
     fn new(loc_rib: &'a LocRib, exporter: &'a Exporter) -> Kinds<'a> {
-        Kinds { loc_rib, exporter, known: HashMap::new(), last: None }
+        Kinds { loc_rib, exporter, last: None, known: HashMap::new() }
     }
 
     /// Every kind that is to be sent is a user of its attributes until `release`.
@@ -307,21 +312,24 @@ impl<'a> Kinds<'a> {
         {
             return desired;
         }
-        let desired = *self.known.entry(kind).or_insert_with(|| {
-            let (family, id) = kind;
-            let route = self.loc_rib.kind(id);
-            match self.exporter.export(family, route.class, &route.attributes) {
-                Export::Filtered => Desired::Nothing,
-                Export::Unsendable => Desired::Unsendable,
-                Export::Route(route) => Desired::Reach(exported.acquire(&Arc::new(route))),
-            }
-        });
-        self.last = Some((kind, desired));
+        let desired = self.known.remove(&kind).unwrap_or_else(|| self.work_out(kind, exported));
+        if let Some((before, desired)) = self.last.replace((kind, desired)) {
+            self.known.insert(before, desired);
+        }
         desired
     }
 
+    fn work_out(&self, (family, id): (Family, Id), exported: &mut Interner<Arc<Exported>>) -> Desired {
+        let route = self.loc_rib.kind(id);
+        match self.exporter.export(family, route.class, &route.attributes) {
+            Export::Filtered => Desired::Nothing,
+            Export::Unsendable => Desired::Unsendable,
+            Export::Route(route) => Desired::Reach(exported.acquire(&Arc::new(route))),
+        }
+    }
+
     fn release(self, exported: &mut Interner<Arc<Exported>>) {
-        for desired in self.known.into_values() {
+        for desired in self.known.into_values().chain(self.last.map(|(_, desired)| desired)) {
             if let Desired::Reach(id) = desired {
                 exported.release(id, 1);
             }

@@ -19,7 +19,7 @@ use crate::{
     types::Family,
     wire::{
         EncodeContext,
-        update::{encode_reach, encode_unreach},
+        update::{Template, encode_unreach},
     },
 };
 
@@ -170,15 +170,16 @@ impl AdjRibOut {
         let Some((id, mut batch)) = self.staged.reach.pop_front() else { return 0 };
         let exported = Arc::clone(self.exported.value(id));
         let nlri = batch.rest().map(|(block, members)| loc_rib.neighbours(block, members));
-        let packed = encode_reach(
-            exported.family,
-            &exported.next_hop,
-            &exported.attributes,
-            nlri,
-            context,
-            limit,
-            out,
-        );
+        let template = match self.template.take() {
+            // Most changes are of routes that go out as the one before did.
+            Some((known, template)) if Arc::ptr_eq(&known, &exported) => Ok(template),
+            _ => Template::of_reach(exported.family, &exported.next_hop, &exported.attributes, context),
+        };
+        let packed = template.map(|template| {
+            let packed = template.pack(exported.family, nlri, context.max_length, limit, out);
+            self.template = Some((Arc::clone(&exported), template));
+            packed
+        });
         let messages = match packed {
             Ok(packed) => {
                 batch.advance(packed.prefixes, |block, members| {

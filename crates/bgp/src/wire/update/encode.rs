@@ -48,8 +48,8 @@ pub enum EncodeError {
 }
 
 /// An UPDATE but for its prefixes: what stands before and behind them, and which lengths depend on them.
-#[derive(Default)]
-struct Template {
+#[derive(Debug, Default)]
+pub(crate) struct Template {
     /// Header and everything up to the first prefix.
     before: BytesMut,
     /// Everything behind the last prefix.
@@ -63,6 +63,42 @@ impl Template {
         let mut template = Template::default();
         template.before.put_bytes(0, HEADER_LENGTH);
         template
+    }
+
+    /// Of UPDATEs that announce prefixes of the family with these attributes; see [`encode_reach`].
+    pub(crate) fn of_reach(
+        family: Family,
+        next_hop: &NextHop,
+        attributes: &Attributes,
+        context: &EncodeContext,
+    ) -> Result<Template, EncodeError> {
+        let mut encoded = BytesMut::new();
+        let template = match (family, next_hop) {
+            (Family::Ipv4Unicast, NextHop::V4(address)) => {
+                path_attributes::encode(attributes, Some(*address), context, &mut encoded);
+                let mut template = Template::new();
+                template.before.put_u16(0);
+                template.before.put_u16(u16::try_from(encoded.len()).unwrap_or(u16::MAX));
+                template.before.put_slice(&encoded);
+                template
+            }
+            (Family::Ipv6Unicast, NextHop::V4(_)) => return Err(EncodeError::NextHopFamily),
+            (_, NextHop::V6 { global, link_local }) => {
+                path_attributes::encode(attributes, None, context, &mut encoded);
+                let mut value = family_octets(family).to_vec();
+                value.push(if link_local.is_some() { 32 } else { 16 });
+                value.extend(global.octets());
+                value.extend(link_local.iter().flat_map(|address| address.octets()));
+                // The reserved octet, which once counted SNPAs.
+                value.push(0);
+                Template::new().multiprotocol(code::MP_REACH_NLRI, &value, encoded)
+            }
+        };
+        let octets = template.length();
+        if octets + longest_prefix(family) > context.max_length {
+            return Err(EncodeError::AttributesTooLong { octets, max_length: context.max_length });
+        }
+        Ok(template)
     }
 
     /// Total Path Attribute Length and the head of MP_REACH_NLRI or MP_UNREACH_NLRI, whose value begins with
@@ -88,7 +124,7 @@ impl Template {
     }
 
     /// Appends messages, each as full as the next prefix allows.
-    fn pack(
+    pub(crate) fn pack(
         &self,
         family: Family,
         nlri: impl IntoIterator<Item = impl Into<Neighbours>>,
@@ -177,32 +213,7 @@ pub fn encode_reach(
     limit: usize,
     out: &mut BytesMut,
 ) -> Result<Packed, EncodeError> {
-    let mut encoded = BytesMut::new();
-    let template = match (family, next_hop) {
-        (Family::Ipv4Unicast, NextHop::V4(address)) => {
-            path_attributes::encode(attributes, Some(*address), context, &mut encoded);
-            let mut template = Template::new();
-            template.before.put_u16(0);
-            template.before.put_u16(u16::try_from(encoded.len()).unwrap_or(u16::MAX));
-            template.before.put_slice(&encoded);
-            template
-        }
-        (Family::Ipv6Unicast, NextHop::V4(_)) => return Err(EncodeError::NextHopFamily),
-        (_, NextHop::V6 { global, link_local }) => {
-            path_attributes::encode(attributes, None, context, &mut encoded);
-            let mut value = family_octets(family).to_vec();
-            value.push(if link_local.is_some() { 32 } else { 16 });
-            value.extend(global.octets());
-            value.extend(link_local.iter().flat_map(|address| address.octets()));
-            // The reserved octet, which once counted SNPAs.
-            value.push(0);
-            Template::new().multiprotocol(code::MP_REACH_NLRI, &value, encoded)
-        }
-    };
-    let octets = template.length();
-    if octets + longest_prefix(family) > context.max_length {
-        return Err(EncodeError::AttributesTooLong { octets, max_length: context.max_length });
-    }
+    let template = Template::of_reach(family, next_hop, attributes, context)?;
     Ok(template.pack(family, nlri, context.max_length, limit, out))
 }
 

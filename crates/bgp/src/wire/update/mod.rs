@@ -13,6 +13,7 @@ mod received;
 mod tests;
 
 pub(super) use decode::decode;
+pub(crate) use encode::Template;
 pub use encode::{EncodeError, Packed, encode_end_of_rib, encode_reach, encode_unreach};
 pub use neighbours::Neighbours;
 
