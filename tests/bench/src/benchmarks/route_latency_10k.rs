@@ -2,10 +2,18 @@
 //! at the receiver; for our speaker and for the raw sender, in turns. And for our speaker while another router sends
 //! it a table of 1,000,000 routes over and over, as fast as it takes them: on a machine with two cores these are busy
 //! then, so that figure contains what the scheduler makes of three processes that all have work.
+//!
+//! Without that table subject and receiver share one processor, for both subjects alike: else what is measured is
+//! whether the scheduler wakes the receiver on one that sleeps, which takes a virtual machine 50 us and more. So the
+//! receiver waits for all that a subject still does after it has written.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 use super::{Benchmark, Entry};
 use crate::{
@@ -24,8 +32,10 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 const ROUTES: u32 = 10_000;
-const CHANGES: usize = 1_000;
+const FAMILY: Family = Family::Ipv4;
+const CHANGES: usize = 2_000;
 const FULL_TABLE: u32 = 1_000_000;
+const THIS_THREAD: Pid = Pid::from_raw(0);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// p99 of ours per p99 of the raw sender.
 const LIMIT_PER_RAW: f64 = 2.0;
@@ -40,9 +50,8 @@ fn prepare(_: &Context) -> Result<Box<dyn Benchmark>> {
 
 impl Benchmark for RouteLatency {
     fn run(&mut self) -> Result<Vec<Sample>> {
-        let raw = self.measure(Who::Raw, false).context("raw sender")?;
-        let ours = self.measure(Who::Ours, false).context("our speaker")?;
-        let flooded = self.measure(Who::Ours, true).context("our speaker beside a full table")?;
+        let [raw, ours] = self.in_turns().context("raw sender and our speaker")?;
+        let flooded = self.flooded().context("our speaker beside a full table")?;
         let mut samples = Vec::new();
         for (what, ours, raw) in [("add", &ours.0, &raw.0), ("withdraw", &ours.1, &raw.1)] {
             let name = format!("route_latency_10k_{what}");
@@ -63,29 +72,36 @@ impl Benchmark for RouteLatency {
 }
 
 impl RouteLatency {
-    /// Milliseconds of each addition and of each withdrawal.
-    fn measure(&self, who: Who, is_flooded: bool) -> Result<(Vec<f64>, Vec<f64>)> {
-        let family = Family::Ipv4;
-        let mut subject = Subject::listen(&self.pair, who, family, ROUTES)?;
-        let mut sink = self.pair.sink.enter(|| Sink::dial(family, End::Speaker))??;
-        sink.establish()?;
-        let all = ROUTES as usize;
-        sink.wait_present(all, TIMEOUT)?;
-        let _flood = is_flooded.then(|| self.flood(family)).transpose()?;
-        let mut took = (Vec::new(), Vec::new());
+    /// The raw sender and our speaker, change by change, so that what disturbs the machine disturbs both.
+    fn in_turns(&self) -> Result<[Took; 2]> {
+        // Who is started here inherits it.
+        let _pinned = Pinned::to_one()?;
+        // The raw sender listens for one connection only, and leaves the port to our speaker.
+        let mut both = [self.start(Who::Raw)?, self.start(Who::Ours)?];
         for _ in 0..CHANGES {
-            for (verb, present, took) in
-                [(Verb::Announce, all + 1, &mut took.0), (Verb::Withdraw, all, &mut took.1)]
-            {
-                subject.prepare(verb, ROUTES..ROUTES + 1)?;
-                let start = Instant::now();
-                subject.go()?;
-                let receipt = sink.wait_present(present, TIMEOUT)?;
-                took.push((receipt.at - start).as_secs_f64() * 1e3);
+            for subject in &mut both {
+                subject.change()?;
             }
         }
-        subject.stop()?;
-        Ok(took)
+        let [raw, ours] = both;
+        Ok([raw.stop()?, ours.stop()?])
+    }
+
+    fn flooded(&self) -> Result<Took> {
+        let mut ours = self.start(Who::Ours)?;
+        let _flood = self.flood(FAMILY)?;
+        for _ in 0..CHANGES {
+            ours.change()?;
+        }
+        ours.stop()
+    }
+
+    fn start(&self, who: Who) -> Result<Running> {
+        let subject = Subject::listen(&self.pair, who, FAMILY, ROUTES)?;
+        let mut sink = self.pair.sink.enter(|| Sink::dial(FAMILY, End::Speaker))??;
+        sink.establish()?;
+        sink.wait_present(ROUTES as usize, TIMEOUT)?;
+        Ok(Running { subject, sink, took: Took::default() })
     }
 
     fn flood(&self, family: Family) -> Result<Flood> {
@@ -93,5 +109,60 @@ impl RouteLatency {
         let messages = End::Feeder.messages();
         let table = messages.announcement(family, source, 0..FULL_TABLE);
         self.pair.sink.enter(|| Flood::dial(source, to, &messages, table))?
+    }
+}
+
+/// Milliseconds of each addition and of each withdrawal.
+type Took = (Vec<f64>, Vec<f64>);
+
+/// A subject with its table at the receiver.
+struct Running {
+    subject: Subject,
+    sink: Sink,
+    took: Took,
+}
+
+impl Running {
+    /// One route more, and then one less.
+    fn change(&mut self) -> Result<()> {
+        let all = ROUTES as usize;
+        let Running { subject, sink, took } = self;
+        for (verb, present, took) in
+            [(Verb::Announce, all + 1, &mut took.0), (Verb::Withdraw, all, &mut took.1)]
+        {
+            subject.prepare(verb, ROUTES..ROUTES + 1)?;
+            let start = Instant::now();
+            subject.go()?;
+            let receipt = sink.wait_present(present, TIMEOUT)?;
+            took.push((receipt.at - start).as_secs_f64() * 1e3);
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> Result<Took> {
+        self.subject.stop()?;
+        Ok(self.took)
+    }
+}
+
+/// This thread may run on one processor only, until this is dropped.
+struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    fn to_one() -> Result<Pinned> {
+        let before = sched_getaffinity(THIS_THREAD).context("asking for the processors")?;
+        let last = (0..CpuSet::count()).rev().find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(last.context("no processor to run on")?)?;
+        sched_setaffinity(THIS_THREAD, &one).context("keeping to one processor")?;
+        Ok(Pinned { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(THIS_THREAD, &self.before);
     }
 }
