@@ -352,3 +352,20 @@ fn z14_flags_and_lengths_of_attributes_are_the_plain_ones() {
         assert!(contains(&ours, header), "{header:02x?} in {ours:02x?}");
     }
 }
+
+#[test]
+fn z15_an_attribute_that_nobody_asks_for_is_not_decoded() {
+    // ATTR_SET (RFC 6368): an origin AS, and the first octet of an attribute.
+    let value = [0, 0, 0xfc, 0, 0x40];
+    let params = session_params(true);
+    let theirs = catch_unwind(AssertUnwindSafe(|| {
+        BgpAttrItem::decode_from(&params, 128, 0xc0, value.len(), &value).is_err()
+    }));
+    assert!(theirs.is_err(), "it panics: {theirs:?}");
+    let attr_set = [&[0xc0, 128, 5][..], &value].concat();
+    let body = update_body(&[&ORIGIN, &AS_PATH, &NEXT_HOP, &attr_set], &PREFIX);
+    let context =
+        DecodeContext { four_octet_asn: true, families: Family::ALL.to_vec(), ..DecodeContext::default() };
+    let read = update::inspect::update(&message(2, &body), &context);
+    assert_eq!(read.map(|updates| updates.len()), Ok(1));
+}

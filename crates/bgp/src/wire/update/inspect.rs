@@ -64,7 +64,13 @@ fn read(body: &[u8], context: &DecodeContext) -> Option<Vec<Update>> {
             code::AS4_PATH => as4_path = as_path(&session_params(true), &attribute)?,
             code::ONLY_TO_CUSTOMER => attributes.only_to_customer = Some(Reader::new(attribute.value).u32()?),
             code::AS_PATH => attributes.as_path = as_path(&params, &attribute)?,
-            _ => value(&params, &attribute, &mut attributes)?,
+            code::MULTI_EXIT_DISC
+            | code::LOCAL_PREF
+            | code::COMMUNITIES
+            | code::EXTENDED_COMMUNITIES
+            | code::LARGE_COMMUNITIES => value(&params, &attribute, &mut attributes)?,
+            // `zettabgp` panics over some of those that nobody asks for.
+            _ => {}
         }
     }
     // RFC 6793 §4.2.3
