@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
@@ -26,6 +27,7 @@ fn lab(run: &Run, nodes: u8) -> (DataCentre<'_>, Vec<IpAddr>, Workload) {
     plan.routers.clear();
     let lab = DataCentre::start(run, &plan, Choice::from_environment(None)).unwrap();
     apply_file(&lab, "local-pools.yaml").unwrap();
+    wait_acquainted(&lab);
     let mut manifest = service("my-app", &json!({ "purelb.io/service-group": "onlink" }));
     manifest["spec"]["ipFamilyPolicy"] = json!("RequireDualStack");
     manifest["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
@@ -34,6 +36,26 @@ fn lab(run: &Run, nodes: u8) -> (DataCentre<'_>, Vec<IpAddr>, Workload) {
     let nodes: Vec<&str> = lab.topology.nodes.iter().map(|node| node.name.as_str()).collect();
     let workload = lab.deploy("default", "my-app", &addresses, &nodes).unwrap();
     (lab, addresses, workload)
+}
+
+/// Waits until every node has heard all others on both subnets: before, the first one to hear of an address takes it,
+/// and hands it over to the elected one as soon as they know each other.
+fn wait_acquainted(lab: &DataCentre<'_>) {
+    let nodes: Vec<&str> = lab.topology.nodes.iter().map(|node| node.name.as_str()).collect();
+    for node in &nodes {
+        until(format!("{node} to hear the others"), PATIENCE, || {
+            let log = fs::read_to_string(lab.run.log(&format!("{node}-agent")));
+            let log = log.map_err(Error::io("reading the log of an agent"))?;
+            for other in nodes.iter().filter(|other| *other != node) {
+                let heard = format!("node={other} is_ready=true");
+                let subnets =
+                    log.lines().filter(|line| line.contains(": alive subnet=") && line.ends_with(&heard));
+                require!(subnets.count() >= 2, "{other} is not heard on both subnets");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
 }
 
 /// Forgets what the client knows of an address, so that it has to ask the wire.

@@ -94,6 +94,15 @@ impl Stream {
         Ok(Self { is_over, thread, before })
     }
 
+    /// Waits until so many packets of it have arrived.
+    pub fn wait_arrived(&self, sink: &Sink, packets: u64) -> Result<()> {
+        until(format!("{packets} packets to arrive"), PATIENCE, || {
+            let arrived = sink.count(PORT)?.saturating_sub(self.before);
+            require!(arrived >= packets, "{arrived} have");
+            Ok(())
+        })
+    }
+
     /// Ends it, and returns how many packets were sent and how many of them have not arrived.
     ///
     /// # Errors
