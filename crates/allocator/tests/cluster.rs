@@ -344,6 +344,12 @@ async fn nothing_is_written_and_nobody_is_woken_where_nothing_has_changed() {
         (groups.get("default").await.ok()?.status?.allocated_ipv4 == 20).then_some(())
     })
     .await;
+    within("every answer to be taken in", async || {
+        let is_zero = |name| allocator.metric(name) == 0.0;
+        (is_zero("purelb_allocator_writes_in_flight") && is_zero("purelb_allocator_queue_length"))
+            .then_some(())
+    })
+    .await;
     let decided = allocator.metric("purelb_allocator_decisions_total");
     cluster.server.counters().reset();
     // What nodes' agents write, and lists and watches that begin anew.
