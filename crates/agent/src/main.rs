@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Observations that may wait for the loop: beyond that the API server's answers do.
 const QUEUE: usize = 1024;
-/// How long the removal of the node's Lease may take at the end.
+/// How long the removal of the node's Lease, and the last status, may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How long routers are kept from taking a table that is not whole for all there is.
@@ -99,8 +99,13 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (changes, inputs) = mpsc::channel(QUEUE);
     start_watches(&client, &settings, &changes);
     let (namespace, node_name) = (settings.namespace.clone(), settings.node_name.clone());
-    tokio::spawn(node_status::run(client.clone(), namespace.clone(), speaker.clone(), known_peers.clone()));
-    tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), known_peers));
+    let told = tokio::spawn(node_status::run(
+        client.clone(),
+        namespace.clone(),
+        node_name.clone(),
+        speaker.clone(),
+        known_peers.clone(),
+    ));
 
     let (membership, is_member) = watch::channel(None);
     let (facts, known_facts) = watch::channel(None);
@@ -109,6 +114,8 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let observed = Observed { facts: known_facts.clone(), applied_at: is_applied };
     let (mut neighbourhood, claims) =
         Neighbourhood::start(&settings, client.clone(), observed, changes.clone())?;
+    let sources = peer_status::Sources { peers: known_peers, roster: neighbourhood.roster() };
+    tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), sources));
     let leave = CancellationToken::new();
     let lease = tokio::spawn(node_lease::run(
         client.clone(),
@@ -148,6 +155,12 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         }
     };
     tokio::join!(left, shut_down(on_shutdown, &node_name, &speaker, applied));
+    // With the speaker its status ends, and how it ended is the last that is to be read of it.
+    if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
+        tracing::warn!(
+            "the API server does not answer: this node's BGPNodeStatus says what was before the end"
+        );
+    }
     Ok(())
 }
 

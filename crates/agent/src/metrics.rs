@@ -158,6 +158,22 @@ impl Collector for SpeakerCollector {
         Self::each(encoder, &status, counter("purelb_bgp_updates_sent", "UPDATE messages sent"), |peer| {
             peer.updates_sent.try_into().unwrap_or(i64::MAX)
         })?;
+        let mut notifications = encoder.encode_descriptor(
+            "purelb_bgp_notifications",
+            "NOTIFICATION messages, by direction (sent, received) and error code (RFC 4271: 4 hold timer expired, 6 cease)",
+            None,
+            MetricType::Counter,
+        )?;
+        for peer in &status.peers {
+            let told = &peer.notifications;
+            for (direction, counts) in [("sent", &told.sent), ("received", &told.received)] {
+                for (code, count) in counts {
+                    let code = code.to_string();
+                    let labels = [("peer", &*peer.name), ("direction", direction), ("code", code.as_str())];
+                    ConstCounter::new(*count).encode(notifications.encode_family(&labels)?)?;
+                }
+            }
+        }
         let mut bfd = encoder.encode_descriptor(
             "purelb_bfd_session_state",
             "State of the BFD session: 0 AdminDown, 1 Down, 2 Init, 3 Up; absent where there is none",

@@ -23,7 +23,7 @@ use crate::{
         subnets::NodeFacts,
     },
     liveness::{Channels, Heartbeats},
-    members,
+    members::{self, Roster},
     reconcile::Claims,
     settings::Settings,
     stores::Stamped,
@@ -39,6 +39,7 @@ pub struct Neighbourhood {
     claims: mpsc::UnboundedSender<claim::Input>,
     driver: Option<JoinHandle<Result<(), DriverError>>>,
     heartbeats: Option<Heartbeats>,
+    roster: watch::Receiver<Option<Arc<Roster>>>,
 }
 
 /// What it is told.
@@ -88,10 +89,16 @@ impl Neighbourhood {
         // Without heartbeats nothing is ever heard.
         let silence = || watch::channel(Arc::default()).1;
         let liveness = heartbeats.as_ref().map_or_else(silence, Heartbeats::liveness);
+        let roster = known_roster.clone();
         let sources = Sources { facts: observed.facts, roster: known_roster, liveness, incoming };
         tokio::spawn(nodes::tell(node, sources, Listeners { changes, claims: claims.clone() }));
         let ends = Claims { inputs: claims.clone(), reports, heartbeat_port };
-        Ok((Neighbourhood { claims, driver: Some(driver), heartbeats }, ends))
+        Ok((Neighbourhood { claims, driver: Some(driver), heartbeats, roster }, ends))
+    }
+
+    /// Which nodes hold a Lease, and whether it is good.
+    pub fn roster(&self) -> watch::Receiver<Option<Arc<Roster>>> {
+        self.roster.clone()
     }
 
     /// Waits for ever, unless the claims fail.

@@ -236,6 +236,9 @@ fn metrics_and_probes_are_served() {
             .all(|line| metrics.contains(line))
         })
         .await;
+        lab.router.ask("disable n1");
+        let line = "purelb_bgp_notifications_total{peer=\"bird\",direction=\"received\",code=\"6\"} 1";
+        eventually("the router's Cease is counted", || get("/metrics").contains(line)).await;
     });
 }
 

@@ -289,14 +289,14 @@ pub enum BgpRole {
 #[serde(rename_all = "camelCase")]
 pub struct BGPPeerStatus {
     /// Accepted: whether the peer is understood and used. Ready: whether every matched node's session is
-    /// established.
+    /// established; its message names the nodes where it is not, and those whose agent does not live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// How many nodes the selectors match.
     #[serde(default)]
     pub matched_nodes: i64,
-    /// How many of them have an established session.
+    /// How many of them have an established session, and an agent that lives to say so.
     #[serde(default)]
     pub established_nodes: i64,
 }

@@ -300,6 +300,9 @@ impl Peer {
     fn on_closed(&mut self, direction: Direction, closed: Closed, now: Time) {
         let Some(connection) = self.connections[direction as usize].take() else { return };
         self.actions.push(Action::Close(connection.id, connection.into_output()));
+        if let Some(told) = closed.told {
+            self.history.on_notification(told);
+        }
         match closed.error {
             // Event 18 before the peer has said anything: no reason, but one more vain attempt.
             Some(error) if closed.next == Next::Active => self.history.on_obstacle(error),

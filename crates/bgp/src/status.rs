@@ -1,6 +1,6 @@
 //! What a speaker says of its sessions: the source of status objects, metrics and logs.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,15 @@ impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Debug::fmt(self, f)
     }
+}
+
+/// NOTIFICATIONs, by error code (RFC 4271 §4.5): how many, on all connections since the peer was set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notifications {
+    /// By us.
+    pub sent: BTreeMap<u8, u64>,
+    /// By the peer.
+    pub received: BTreeMap<u8, u64>,
 }
 
 /// One peer.
@@ -87,4 +96,6 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// UPDATE messages sent.
     pub updates_sent: u64,
+    /// NOTIFICATIONs of either side.
+    pub notifications: Notifications,
 }

@@ -153,10 +153,14 @@ async fn a_wrong_as_is_told_in_words_on_both_sides() {
     let status = until(&b, "refused", |peer| peer.last_error.is_some()).await;
     let error = status.last_error.unwrap();
     assert!(error.contains("AS 64512") && error.contains("AS 64999"), "{error}");
+    // OPEN Message Error, by code; there may have been more attempts.
+    assert!(status.notifications.sent.keys().eq(&[2]) && status.notifications.received.is_empty());
     let status = until(&a, "told", |peer| {
         peer.last_error.as_ref().is_some_and(|error| error.contains("received NOTIFICATION"))
     });
-    assert!(status.await.last_error.unwrap().contains("peer AS differs"));
+    let status = status.await;
+    assert!(status.notifications.received.keys().eq(&[2]) && status.notifications.sent.is_empty());
+    assert!(status.last_error.unwrap().contains("peer AS differs"));
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 //! Lease `purelb-bgppeer-status`. Each agent's own view is in its BGPNodeStatus, and this agent alone watches
 //! those, so that N agents cost N events here and none elsewhere. The other agents see these writes as changes
 //! of no meaning: they look at specs only.
+//!
+//! What a node has said last may be old: of one that has lost its power nobody changes the BGPNodeStatus. So only nodes
+//! with a good Lease count, and the others are named.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -33,6 +36,7 @@ use crate::{
         node_agent, secret,
     },
     lease::SharedLease,
+    members::Roster,
     peers::PeerSet,
 };
 
@@ -41,8 +45,23 @@ pub const LEASE: &str = "purelb-bgppeer-status";
 /// Least time between two rounds of writes.
 const PACE: Duration = Duration::from_secs(1);
 
+/// How many nodes a message names.
+const NAMED: usize = 10;
+
+#[cfg(test)]
+mod tests;
+
+/// What the report is made of beside what is watched for it.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// This node, and its peers.
+    pub peers: watch::Receiver<Arc<PeerSet>>,
+    /// Which nodes live.
+    pub roster: watch::Receiver<Option<Arc<Roster>>>,
+}
+
 /// Takes part in the Lease, and reports while it is held.
-pub async fn run(client: Client, namespace: String, node_name: String, peers: watch::Receiver<Arc<PeerSet>>) {
+pub async fn run(client: Client, namespace: String, node_name: String, sources: Sources) {
     let lease = SharedLease::new(client.clone(), &namespace, LEASE, &node_name);
     let mut reporter: Option<tokio::task::JoinHandle<()>> = None;
     loop {
@@ -51,13 +70,13 @@ pub async fn run(client: Client, namespace: String, node_name: String, peers: wa
             (true, Some(running)) if !running.is_finished() => reporter = Some(running),
             (true, _) => {
                 tracing::info!("this agent reports the status of BGPPeers and LBNodeAgents");
-                let report = report(client.clone(), namespace.clone(), peers.clone());
+                let report = report(client.clone(), namespace.clone(), sources.clone());
                 reporter = Some(tokio::spawn(report));
             }
             (false, Some(running)) => running.abort(),
             (false, None) => {}
         }
-        if peers.has_changed().is_err() {
+        if sources.peers.has_changed().is_err() {
             return;
         }
         tokio::time::sleep(again).await;
@@ -94,7 +113,7 @@ fn take_in<K: Resource>(known: &mut BTreeMap<String, K>, event: watcher::Event<K
     }
 }
 
-async fn report(client: Client, namespace: String, mut own: watch::Receiver<Arc<PeerSet>>) {
+async fn report(client: Client, namespace: String, mut sources: Sources) {
     let mut seen = SelectAll::new();
     seen.push(events::<BGPPeer>(&client, &namespace, Seen::Peer));
     seen.push(events::<LBNodeAgent>(&client, &namespace, Seen::Agent));
@@ -111,10 +130,16 @@ async fn report(client: Client, namespace: String, mut own: watch::Receiver<Arc<
                 Some(Seen::Failed) => tokio::time::sleep(PACE).await,
                 None => return,
             },
-            changed = own.changed() => if changed.is_err() { return },
+            changed = sources.peers.changed() => if changed.is_err() { return },
+            changed = sources.roster.changed() => if changed.is_err() { return },
             () = sleep_until(due) => {
-                let set = own.borrow_and_update().clone();
-                let is_done = write_all(&client, &namespace, &view, set.node.as_ref()).await;
+                let set = sources.peers.borrow_and_update().clone();
+                let roster = sources.roster.borrow_and_update().clone();
+                let is_done = match (&set.node, roster) {
+                    (Some(node), Some(roster)) => write_all(&client, &namespace, &view, node, &roster).await,
+                    // Each of them wakes us when it comes.
+                    _ => true,
+                };
                 write_at = (!is_done).then(|| Instant::now() + PACE * 3);
                 continue;
             }
@@ -142,12 +167,11 @@ where
 }
 
 /// Writes every status that is not what it should be. Returns whether all went well.
-async fn write_all(client: &Client, namespace: &str, view: &View, node: Option<&NodeInput>) -> bool {
-    let Some(node) = node else { return true };
+async fn write_all(client: &Client, namespace: &str, view: &View, node: &NodeInput, roster: &Roster) -> bool {
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut is_done = true;
     for (name, peer) in &view.peers {
-        let wanted = peer_status(peer, view.nodes.values(), node, now);
+        let wanted = peer_status(peer, view.nodes.values(), node, roster, now);
         if peer.status.as_ref() != Some(&wanted) {
             is_done &= write::<BGPPeer>(client, namespace, name, &wanted).await;
         }
@@ -191,34 +215,93 @@ fn peer_status<'a>(
     peer: &BGPPeer,
     nodes: impl Iterator<Item = &'a BGPNodeStatus>,
     node: &NodeInput,
+    roster: &Roster,
     now: Timestamp,
 ) -> BGPPeerStatus {
     let name = peer.name_any();
-    let sessions: Vec<_> = nodes
-        .filter_map(|node| node.status.as_ref())
-        .filter_map(|status| status.peers.iter().find(|session| session.name == name))
-        .collect();
-    let matched = sessions.len();
-    let established = sessions.iter().filter(|session| session.state == SessionState::Established).count();
+    let census = Census::take(&name, nodes, roster);
     // Interfaces are the nodes' own: a node without the interface says so in its BGPNodeStatus. Secrets are the
     // namespace's, and the nodes that watch them say what is wrong with them.
     let result = bgp_peer::parse(&name, &peer.spec, node, Surroundings::ANYWHERE)
         .and_then(|_| advertisement::parse(&peer.spec.advertisements))
-        .and_then(|_| refusal(&sessions).map_or(Ok(()), Err));
+        .and_then(|_| refusal(&census.sessions).map_or(Ok(()), Err));
     let generation = peer.metadata.generation;
-    let message = format!("established on {established} of {matched} nodes");
-    let ready = match matched {
-        0 => condition::new(condition::READY, false, reason::NO_NODES, "no node peers with it", generation),
-        all if established == all => {
-            condition::new(condition::READY, true, reason::ESTABLISHED, message, generation)
-        }
-        _ => condition::new(condition::READY, false, reason::NOT_ESTABLISHED, message, generation),
-    };
     let mut conditions = peer.status.clone().unwrap_or_default().conditions;
     condition::set(&mut conditions, accepted(result, generation), now);
-    condition::set(&mut conditions, ready, now);
+    condition::set(&mut conditions, census.ready(generation), now);
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    BGPPeerStatus { conditions, matched_nodes: count(matched), established_nodes: count(established) }
+    BGPPeerStatus {
+        conditions,
+        matched_nodes: count(census.matched()),
+        established_nodes: count(census.established),
+    }
+}
+
+/// How a peer stands on all nodes that it is for.
+struct Census<'a> {
+    /// What nodes say that live.
+    sessions: Vec<&'a NodePeerStatus>,
+    /// How many of these sessions are established.
+    established: usize,
+    /// Nodes that live, where it is not.
+    waiting: Vec<&'a str>,
+    /// Nodes that do not, whatever they said last.
+    gone: Vec<&'a str>,
+}
+
+impl<'a> Census<'a> {
+    fn take(peer: &str, nodes: impl Iterator<Item = &'a BGPNodeStatus>, roster: &Roster) -> Census<'a> {
+        let mut census =
+            Census { sessions: Vec::new(), established: 0, waiting: Vec::new(), gone: Vec::new() };
+        for node in nodes {
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            let sessions = node.status.iter().flat_map(|status| &status.peers);
+            let Some(session) = sessions.into_iter().find(|session| session.name == peer) else { continue };
+            if !roster.get(name).is_some_and(|member| member.is_live) {
+                census.gone.push(name);
+                continue;
+            }
+            census.sessions.push(session);
+            match session.state {
+                SessionState::Established => census.established += 1,
+                _ => census.waiting.push(name),
+            }
+        }
+        census
+    }
+
+    fn matched(&self) -> usize {
+        self.sessions.len() + self.gone.len()
+    }
+
+    fn ready(&self, generation: Option<i64>) -> Condition {
+        let new = |is_ready, reason, message: &str| {
+            condition::new(condition::READY, is_ready, reason, message, generation)
+        };
+        if self.matched() == 0 {
+            return new(false, reason::NO_NODES, "no node peers with it");
+        }
+        let mut message = format!("established on {} of {} nodes", self.established, self.matched());
+        if !self.waiting.is_empty() {
+            message.push_str(&format!("; not on {}", listed(&self.waiting)));
+        }
+        if !self.gone.is_empty() {
+            message.push_str(&format!("; no agent with a good Lease on {}", listed(&self.gone)));
+        }
+        match self.established == self.matched() {
+            true => new(true, reason::ESTABLISHED, &message),
+            false => new(false, reason::NOT_ESTABLISHED, &message),
+        }
+    }
+}
+
+/// The first of these names, and how many there are beside.
+fn listed(names: &[&str]) -> String {
+    let first = names.get(..NAMED).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// What the nodes refuse: the Secret, which is the same for all of them, or anything else where no node accepts it, as
@@ -241,115 +324,4 @@ fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
     let mut conditions = agent.status.clone().unwrap_or_default().conditions;
     condition::set(&mut conditions, accepted(result, agent.metadata.generation), now);
     LBNodeAgentStatus { conditions }
-}
-
-#[cfg(test)]
-mod tests {
-    use api::{BGPNodeStatusStatus, bgp_node_status::BGPNodeStatusSpec};
-
-    use super::*;
-
-    fn peer(yaml: &str) -> BGPPeer {
-        let mut peer = BGPPeer::new("tor1", serde_norway::from_str(yaml).unwrap());
-        peer.metadata.generation = Some(3);
-        peer
-    }
-
-    fn node(name: &str, state: SessionState) -> BGPNodeStatus {
-        let mut node = BGPNodeStatus::new(name, BGPNodeStatusSpec::default());
-        let session = NodePeerStatus { name: "tor1".to_owned(), state, ..NodePeerStatus::default() };
-        node.status = Some(BGPNodeStatusStatus { peers: vec![session], ..BGPNodeStatusStatus::default() });
-        node
-    }
-
-    fn status(peer: &BGPPeer, nodes: &[BGPNodeStatus]) -> BGPPeerStatus {
-        peer_status(peer, nodes.iter(), &NodeInput::default(), Timestamp::from_second(9).unwrap())
-    }
-
-    #[test]
-    fn a_peer_is_ready_when_every_matched_node_is_established() {
-        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}");
-        for (nodes, established, ready, why) in [
-            (vec![], 0, false, "NoNodes"),
-            (
-                vec![node("a", SessionState::Established), node("b", SessionState::Active)],
-                1,
-                false,
-                "NotEstablished",
-            ),
-            (
-                vec![node("a", SessionState::Established), node("b", SessionState::Established)],
-                2,
-                true,
-                "Established",
-            ),
-        ] {
-            let status = status(&peer, &nodes);
-            assert_eq!(status.matched_nodes, i64::try_from(nodes.len()).unwrap());
-            assert_eq!(status.established_nodes, established);
-            assert!(condition::is_true(&status.conditions, condition::ACCEPTED));
-            assert_eq!(condition::is_true(&status.conditions, condition::READY), ready);
-            assert_eq!(status.conditions[1].reason, why);
-        }
-    }
-
-    #[test]
-    fn a_refused_peer_says_which_field_and_writing_settles() {
-        let mut peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, sourceAddress: '2001:db8::1'}");
-        let first = status(&peer, &[]);
-        let accepted = &first.conditions[0];
-        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "Invalid"));
-        assert!(accepted.message.contains("spec.sourceAddress") && accepted.observed_generation == Some(3));
-        peer.status = Some(first.clone());
-        let later = peer_status(
-            &peer,
-            std::iter::empty(),
-            &NodeInput::default(),
-            Timestamp::from_second(99).unwrap(),
-        );
-        assert_eq!(later, first, "nothing changed, nothing to write");
-    }
-
-    #[test]
-    fn a_secret_that_a_node_cannot_use_is_in_the_condition() {
-        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, passwordSecret: {name: s}}");
-        let mut reporting = node("a", SessionState::Idle);
-        let refusal = secret::Known::Missing.key("s").unwrap_err();
-        reporting.status.as_mut().unwrap().peers[0].last_error = Some(format!("{REFUSED}{refusal}"));
-        let accepted = &status(&peer, &[reporting]).conditions[0];
-        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "SecretNotUsable"));
-        assert!(accepted.message.contains("there is no Secret s"), "{accepted:?}");
-        let accepted = &status(&peer, &[node("a", SessionState::Active)]).conditions[0];
-        assert_eq!(accepted.status, "True");
-    }
-
-    #[test]
-    fn what_every_node_refuses_is_not_accepted() {
-        for (advertisement, field) in [
-            ("communities: ['70000:1']", "spec.advertisements[0].communities[0]"),
-            ("nextHop: 224.0.0.1", "spec.advertisements[0].nextHop"),
-        ] {
-            let peer = peer(&format!(
-                "{{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, advertisements: [{{{advertisement}}}]}}"
-            ));
-            let accepted = &status(&peer, &[]).conditions[0];
-            assert!(accepted.status == "False" && accepted.message.contains(field), "{accepted:?}");
-        }
-        let peer = peer("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}");
-        let mut refusing = node("a", SessionState::Idle);
-        let refusal = Refusal::invalid("spec.peerAddress", "BGPPeer tor0 has the same address on this node");
-        refusing.status.as_mut().unwrap().peers[0].last_error = Some(format!("{REFUSED}{refusal}"));
-        let accepted = &status(&peer, std::slice::from_ref(&refusing)).conditions[0];
-        assert_eq!((accepted.status.as_str(), accepted.reason.as_str()), ("False", "Invalid"));
-        assert!(accepted.message.contains("BGPPeer tor0"), "{accepted:?}");
-        let accepted = &status(&peer, &[refusing, node("b", SessionState::Active)]).conditions[0];
-        assert_eq!(accepted.status, "True", "b has a session");
-    }
-
-    #[test]
-    fn an_agent_object_that_is_refused_says_which_field() {
-        let spec = serde_norway::from_str("local: {localInterface: 'eth['}").unwrap();
-        let status = agent_status(&LBNodeAgent::new("x", spec), Timestamp::UNIX_EPOCH);
-        assert!(status.conditions[0].message.contains("spec.local.localInterface"));
-    }
 }

@@ -123,7 +123,8 @@ impl Router {
         Router { folder, _bird: Process(bird), _holder: holder }
     }
 
-    fn ask(&self, question: &str) -> String {
+    /// What BIRD answers.
+    pub(crate) fn ask(&self, question: &str) -> String {
         output(&format!("birdc -s {}/bird.ctl {question}", self.folder.path().display()))
     }
 

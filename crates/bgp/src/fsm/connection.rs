@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    event::{Event, Next, Outcome},
+    event::{Event, Next, Outcome, Told},
     state::{Opened, Session, State},
     timers::{Jitter, Timer, Timers},
 };
@@ -168,13 +168,12 @@ impl Connection {
             Event::Pause(notification) => self.pause(notification),
             Event::PeerRestarts => {
                 let error = "the peer has connected anew, so it has restarted".to_owned();
-                self.closed(Some(error), Next::Active)
+                self.closed(Some(error), Next::Active, None)
             }
             Event::OpenCollisionDump => {
                 // No error: the other connection goes on.
                 let notification = Notification::new(codes::CEASE_CONNECTION_COLLISION);
-                wire::encode_notification(&notification, &mut self.output);
-                self.closed(None, Next::Active)
+                self.dismiss(&notification, None, Next::Active)
             }
             Event::HoldTimerExpires => {
                 let error = format!("nothing came from the peer within its hold time, in {}", self.state());
@@ -195,7 +194,7 @@ impl Connection {
                     _ => ("", Next::Idle),
                 };
                 let error = format!("TCP connection lost in {}{hint}: {reason}", self.state());
-                self.closed(Some(error), next)
+                self.closed(Some(error), next, None)
             }
             Event::MessageError(notification) => match (notification.code, &self.state) {
                 // What a message says wrongly does not matter where the message itself has no place.
@@ -210,7 +209,8 @@ impl Connection {
             // Deviation: RFC 4271 §8.2.2 answers a NOTIFICATION in OpenSent with an FSM error; §6.4 forbids to
             // answer one at all, and nobody does.
             Event::NotifMsg(notification) => {
-                self.closed(Some(format!("received NOTIFICATION: {notification}")), Next::Idle)
+                let error = format!("received NOTIFICATION: {notification}");
+                self.closed(Some(error), Next::Idle, Some(Told::Received(notification.code)))
             }
             Event::BgpOpen(open) => self.on_open(open),
             Event::KeepAliveMsg => self.on_keepalive(now),

@@ -3,7 +3,7 @@
 
 use super::{
     connection::Connection,
-    event::{Closed, Next, Outcome},
+    event::{Closed, Next, Outcome, Told},
     state::State,
     timers::Timers,
 };
@@ -38,7 +38,7 @@ impl Connection {
         };
         if is_silent {
             let error = format!("closed for a graceful restart of ours: {notification}");
-            self.closed(Some(error), Next::Idle)
+            self.closed(Some(error), Next::Idle, None)
         } else {
             self.close(notification, None)
         }
@@ -56,21 +56,31 @@ impl Connection {
 
     /// Sends a NOTIFICATION, its reason in words behind it in `last_error`, and ends the connection.
     pub(super) fn close(&mut self, notification: Notification, detail: Option<String>) -> Outcome {
-        wire::encode_notification(&notification, &mut self.output);
         let error = match detail {
             Some(detail) => format!("{detail}; sent NOTIFICATION: {notification}"),
             None => format!("sent NOTIFICATION: {notification}"),
         };
-        self.closed(Some(error), Next::Idle)
+        self.dismiss(&notification, Some(error), Next::Idle)
     }
 
-    pub(super) fn closed(&mut self, error: Option<String>, next: Next) -> Outcome {
+    /// Sends a NOTIFICATION and ends the connection.
+    pub(super) fn dismiss(
+        &mut self,
+        notification: &Notification,
+        error: Option<String>,
+        next: Next,
+    ) -> Outcome {
+        wire::encode_notification(notification, &mut self.output);
+        self.closed(error, next, Some(Told::Sent(notification.code)))
+    }
+
+    pub(super) fn closed(&mut self, error: Option<String>, next: Next, told: Option<Told>) -> Outcome {
         let session = match std::mem::replace(&mut self.state, State::OpenSent) {
             State::Established(session) => Some(session),
             _ => None,
         };
         self.timers = Timers::default();
-        Outcome::Closed(Closed { error, next, session })
+        Outcome::Closed(Closed { error, next, told, session })
     }
 
     /// What is wrong with an OPEN, as far as the NOTIFICATION alone does not say it.

@@ -57,6 +57,15 @@ pub(crate) enum Outcome {
     Closed(Closed),
 }
 
+/// A NOTIFICATION, by its error code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// We have told the peer.
+    Sent(u8),
+    /// The peer has told us.
+    Received(u8),
+}
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(crate) struct Closed {
@@ -64,6 +73,8 @@ pub(crate) struct Closed {
     pub(crate) error: Option<String>,
     /// Where RFC 4271 takes the FSM from here.
     pub(crate) next: Next,
+    /// The NOTIFICATION that ended it, if one did.
+    pub(crate) told: Option<Told>,
     /// The session, where it was Established.
     pub(crate) session: Option<Box<Session>>,
 }

@@ -10,9 +10,10 @@ use super::{Action, Ids, Peer};
 use crate::{
     fsm::{
         connection::{ConnectionId, Direction},
-        event::Event,
+        event::{Event, Told},
         timers::Timer,
     },
+    notification as codes,
     rate::RateLimit,
     status::State,
     types::Time,
@@ -108,7 +109,10 @@ impl Peer {
             // §8.2.2: "refuses all incoming BGP connections".
             State::Idle => return Admission::Refused,
             // §6.8: an Established session wins over any new connection, unless the peer may have restarted.
-            State::Established if !self.may_restart() => return Admission::Collides,
+            State::Established if !self.may_restart() => {
+                self.history.on_notification(Told::Sent(codes::CEASE_CONNECTION_COLLISION.0));
+                return Admission::Collides;
+            }
             _ => {}
         }
         // A peer dials one connection at a time, so an older one of its own is dead to it.

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{status::State, types::Time};
+use crate::{
+    fsm::event::Told,
+    status::{Notifications, State},
+    types::Time,
+};
 
 /// Malformed UPDATEs are told no more often: who sends them must not have us say something new each time.
 const FAULT_PAUSE: Duration = Duration::from_secs(60);
@@ -18,6 +22,8 @@ pub(super) struct History {
     pub(super) flaps: u64,
     /// UPDATEs sent in sessions that are over.
     pub(super) updates_sent: u64,
+    /// NOTIFICATIONs of either side.
+    pub(super) notifications: Notifications,
     /// The last thing that says why: a NOTIFICATION of either side, the end of an Established session.
     reason: Option<String>,
     /// What has kept us from a connection since: it says less, and must not hide the reason.
@@ -35,11 +41,21 @@ impl History {
             since,
             flaps: 0,
             updates_sent: 0,
+            notifications: Notifications::default(),
             reason: None,
             obstacle: None,
             fault_at: None,
             faults_since: 0,
         }
+    }
+
+    /// A NOTIFICATION was sent or received.
+    pub(super) fn on_notification(&mut self, told: Told) {
+        let (counts, code) = match told {
+            Told::Sent(code) => (&mut self.notifications.sent, code),
+            Told::Received(code) => (&mut self.notifications.received, code),
+        };
+        *counts.entry(code).or_default() += 1;
     }
 
     /// A reason, which makes everything before it old.

@@ -48,6 +48,7 @@ impl Peer {
             flaps: self.history.flaps,
             updates_sent: self.history.updates_sent
                 + session.map(|session| session.counters.updates_sent).unwrap_or_default(),
+            notifications: self.history.notifications.clone(),
         }
     }
 }

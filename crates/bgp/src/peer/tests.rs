@@ -36,6 +36,8 @@ struct Bench {
     opened: usize,
     closed: Vec<ConnectionId>,
     notifications: Vec<Code>,
+    /// NOTIFICATIONs that are counted and not, or not any more, among these.
+    noted_elsewhere: u64,
     keepalives: usize,
 }
 
@@ -106,6 +108,7 @@ impl Bench {
             opened: 0,
             closed: Vec::new(),
             notifications: Vec::new(),
+            noted_elsewhere: 0,
             keepalives: 0,
         }
     }
@@ -138,6 +141,7 @@ impl Bench {
     /// From now on only what happens from now on is seen.
     fn forget_the_past(&mut self) {
         self.opened = self.peer.connections.iter().flatten().count();
+        self.noted_elsewhere += self.notifications.len() as u64;
         (self.closed, self.notifications, self.keepalives) = (Vec::new(), Vec::new(), 0);
     }
 
@@ -174,8 +178,13 @@ impl Bench {
 
     fn accept(&mut self) -> bool {
         let id = self.ids.next();
-        let is_taken = self.peer.handle_accepted(id, LOCAL, self.now) == Admission::Taken;
+        let admission = self.peer.handle_accepted(id, LOCAL, self.now);
+        let is_taken = admission == Admission::Taken;
         self.opened += usize::from(is_taken);
+        if admission == Admission::Collides {
+            // The speaker says it, which has no connection for it.
+            self.noted_elsewhere += 1;
+        }
         self.settle();
         is_taken
     }
@@ -229,6 +238,12 @@ impl Bench {
                 Action::Changed(_) => {}
             }
         }
+        let counted = self.peer.status().notifications.sent.into_values().sum::<u64>();
+        assert_eq!(
+            counted - self.noted_elsewhere,
+            self.notifications.len() as u64,
+            "what was sent is counted"
+        );
     }
 
     fn read(&mut self, mut bytes: &[u8]) {

@@ -53,6 +53,8 @@ fn an_established_session_wins_over_a_connection_with_the_better_identifier() {
     assert_eq!(bench.states(), [Some(Established), None], "the other one is closed at once");
     assert_eq!(bench.notifications, [codes::CEASE_CONNECTION_COLLISION]);
     assert!(!bench.accept(), "and no new one is taken");
+    let status = bench.peer.status();
+    assert_eq!(status.notifications.sent, [(6, 2)].into(), "and the peer is told");
 }
 
 #[test]
