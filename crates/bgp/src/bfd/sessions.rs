@@ -13,6 +13,9 @@ use crate::{config::PeerName, fsm::timers::Jitter, types::Time};
 struct Entry {
     target: Target,
     session: Session,
+    /// Index of the interface that a single-hop session runs over, where it is known from something else than the
+    /// scope of the address; else 0.
+    link: u32,
     obstacle: Option<Dropped>,
     told: Report,
 }
@@ -33,7 +36,8 @@ impl Entry {
             (Some(ttl), least) if ttl < least => return Err(Dropped::Ttl { ttl, least }),
             _ => {}
         }
-        if self.target.scope != 0 && self.target.scope != datagram.interface {
+        let interface = if self.target.scope == 0 { self.link } else { self.target.scope };
+        if interface != 0 && interface != datagram.interface {
             return Err(Dropped::Interface(datagram.interface));
         }
         Ok(())
@@ -43,7 +47,8 @@ impl Entry {
 /// All sessions.
 ///
 /// - **In**: [`handle_datagram`](Sessions::handle_datagram), [`handle_timeout`](Sessions::handle_timeout).
-/// - **Commands**: [`set_targets`](Sessions::set_targets), [`replace_targets`](Sessions::replace_targets).
+/// - **Commands**: [`set_targets`](Sessions::set_targets), [`replace_targets`](Sessions::replace_targets),
+///   [`set_link`](Sessions::set_link).
 /// - **Out**, drained after every call: [`poll_report`](Sessions::poll_report),
 ///   [`poll_transmit`](Sessions::poll_transmit), then [`poll_timeout`](Sessions::poll_timeout).
 #[derive(Debug)]
@@ -127,6 +132,14 @@ impl Sessions {
         self.settle();
     }
 
+    /// A single-hop session runs over the interface of this index (RFC 5881 §3): what comes in elsewhere is not taken.
+    /// 0: nobody knows.
+    pub fn set_link(&mut self, session: NonZeroU32, interface: u32) {
+        for entry in self.all_mut().filter(|entry| entry.session.discriminator() == session) {
+            entry.link = interface;
+        }
+    }
+
     /// Where packets are expected: whether over IPv6, and the port.
     pub fn ports(&self) -> BTreeSet<(bool, u16)> {
         let targets = self.all().map(|entry| &entry.target);
@@ -138,7 +151,7 @@ impl Sessions {
         let session = Session::new(target.config.clone(), discriminator, self.chance.next(), now);
         let told = session.report();
         self.reports.push_back((PeerName::clone(&target.name), told));
-        Entry { target, session, obstacle: None, told }
+        Entry { target, session, link: 0, obstacle: None, told }
     }
 
     fn close(&mut self, mut entry: Entry, now: Time) {

@@ -3,7 +3,7 @@
 //! sessions stand, and that only when it changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     io::{self, Read, Write},
     net::IpAddr,
     num::NonZeroU32,
@@ -24,13 +24,16 @@ use super::{
     udp::{Inbound, Outbound},
 };
 use crate::{
-    bfd::{Report, Sessions, Target},
+    bfd::{Report, Sessions, State, Target},
     config::PeerName,
     types::Time,
 };
 
 /// How long until a port is tried again that could not be bound.
 const BIND_RETRY: Duration = Duration::from_secs(5);
+
+/// How long a session that is not Up sends the way that was found for it: then another one may have to be taken.
+const WAY: Duration = Duration::from_secs(5);
 
 /// How many datagrams are read before the timers have their turn.
 const ROUND: usize = 1024;
@@ -120,7 +123,8 @@ struct Worker {
     /// Ports, by whether they are IPv6.
     wanted: BTreeSet<(bool, u16)>,
     inbound: HashMap<(bool, u16), Inbound>,
-    outbound: HashMap<NonZeroU32, Outbound>,
+    /// With when its way was found.
+    outbound: HashMap<NonZeroU32, (Outbound, Time)>,
     bind_again: Option<Time>,
     leaving: Option<oneshot::Sender<()>>,
 }
@@ -198,13 +202,26 @@ impl Worker {
             // Nobody listens any more where the speaker has ended.
             let _ = self.news.send(News::Report(name, report));
         }
-        while let Some(transmit) = self.sessions.poll_transmit(self.clock.now()) {
+        self.transmit();
+        self.outbound.retain(|session, _| self.sessions.has(*session));
+    }
+
+    fn transmit(&mut self) {
+        let now = self.clock.now();
+        let mut links = Vec::new();
+        while let Some(transmit) = self.sessions.poll_transmit(now) {
             let octets = transmit.packet.encode();
+            if transmit.packet.state != State::Up {
+                self.outbound
+                    .retain(|session, (_, since)| *session != transmit.session || now.since(*since) < WAY);
+            }
             let sent = match self.outbound.entry(transmit.session) {
-                std::collections::hash_map::Entry::Occupied(known) => known.get().send(&octets),
-                std::collections::hash_map::Entry::Vacant(free) => {
-                    Outbound::open(transmit.target, transmit.session.get())
-                        .and_then(|outbound| free.insert(outbound).send(&octets))
+                Entry::Occupied(known) => known.get().0.send(&octets),
+                Entry::Vacant(free) => {
+                    Outbound::open(transmit.target, transmit.session.get()).and_then(|outbound| {
+                        links.push((transmit.session, outbound.link()));
+                        free.insert((outbound, now)).0.send(&octets)
+                    })
                 }
             };
             match sent {
@@ -218,7 +235,9 @@ impl Worker {
                 }
             }
         }
-        self.outbound.retain(|session, _| self.sessions.has(*session));
+        for (session, link) in links {
+            self.sessions.set_link(session, link);
+        }
     }
 
     /// Makes the ports bound what they should be.

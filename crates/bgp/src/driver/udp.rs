@@ -7,15 +7,17 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
+use ipnet::IpNet;
 use nix::{
     cmsg_space,
-    net::if_::if_indextoname,
+    ifaddrs::getifaddrs,
+    net::if_::{if_indextoname, if_nametoindex},
     sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, setsockopt, sockopt},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::tcp::with_scope;
-use crate::bfd::{Datagram, FIRST_SOURCE_PORT, TTL, Target};
+use crate::bfd::{Datagram, FIRST_SOURCE_PORT, Path, TTL, Target};
 
 /// CS6 (RFC 4594 §3.3: routing protocols) in the place of the traffic class.
 const TRAFFIC_CLASS: u32 = 0xc0;
@@ -116,7 +118,10 @@ fn ancillary<S>(message: &RecvMsg<'_, '_, S>) -> (Option<u8>, u32) {
 
 /// What one session sends from: a source port of its own, for as long as the session lives.
 #[derive(Debug)]
-pub(super) struct Outbound(Socket);
+pub(super) struct Outbound {
+    socket: Socket,
+    link: u32,
+}
 
 impl Outbound {
     /// Opens it towards a target. `seed` chooses among the source ports.
@@ -131,10 +136,14 @@ impl Outbound {
             socket.set_unicast_hops_v6(TTL.into())?;
             socket.set_tclass_v6(TRAFFIC_CLASS)?;
         }
-        if target.scope != 0 {
-            let name = if_indextoname(target.scope)?;
+        let link = match target.config.path {
+            Path::SingleHop if target.scope == 0 => connected_link(remote, target.source_address),
+            Path::SingleHop | Path::Multihop { .. } => target.scope,
+        };
+        if link != 0 {
+            let name = if_indextoname(link)?;
             match socket.bind_device(Some(name.as_bytes())) {
-                // Kernels before 5.7 want a capability for it; the zone of the address says the same.
+                // Kernels before 5.7 want a capability for it; then what comes in is looked at all the same.
                 Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
                 _ => {}
             }
@@ -144,13 +153,48 @@ impl Outbound {
         let local = target.source_address.unwrap_or(unspecified);
         bind_source_port(&socket, local, target.scope, seed)?;
         socket.connect(&remote.into())?;
-        Ok(Outbound(socket))
+        Ok(Outbound { socket, link })
+    }
+
+    /// Index of the interface that it is bound to; 0: none.
+    pub(super) const fn link(&self) -> u32 {
+        self.link
     }
 
     /// Sends a packet.
     pub(super) fn send(&self, octets: &[u8]) -> io::Result<()> {
-        self.0.send(octets).map(drop)
+        self.socket.send(octets).map(drop)
     }
+}
+
+/// RFC 5881 §3: a single hop is one interface. Index of the one that the other side is on: whose subnet has its address;
+/// of several, the one that the kernel would send from. 0 where there is none, as with a peer behind a host route.
+fn connected_link(remote: SocketAddr, source: Option<IpAddr>) -> u32 {
+    let Ok(addresses) = getifaddrs() else { return 0 };
+    let near: Vec<(String, IpAddr)> = addresses
+        .filter_map(|entry| {
+            let own = address(entry.address?)?;
+            let subnet = IpNet::with_netmask(own, address(entry.netmask?)?).ok()?;
+            let is_near = entry.destination.and_then(address) == Some(remote.ip())
+                || subnet.contains(&remote.ip()) && subnet.prefix_len() < subnet.max_prefix_len();
+            is_near.then_some((entry.interface_name, own))
+        })
+        .collect();
+    let chosen = || source.or_else(|| preferred_source(remote).ok());
+    let is_one = near.iter().all(|(name, _)| near.first().is_some_and(|(first, _)| first == name));
+    let link = match near.first() {
+        Some(first) if is_one => Some(first),
+        _ => chosen().and_then(|own| near.iter().find(|(_, address)| *address == own)),
+    };
+    link.and_then(|(name, _)| if_nametoindex(name.as_str()).ok()).unwrap_or(0)
+}
+
+/// What the kernel would send from.
+fn preferred_source(remote: SocketAddr) -> io::Result<IpAddr> {
+    let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.connect(&remote.into())?;
+    let local = socket.local_addr()?.as_socket();
+    local.map(|local| local.ip()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
 /// RFC 5881 §4: 49152 to 65535, and no other session's.
@@ -166,4 +210,33 @@ fn bind_source_port(socket: &Socket, local: IpAddr, scope: u32, seed: u32) -> io
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bfd::Config;
+
+    #[test]
+    fn a_single_hop_is_bound_to_the_link_whose_subnet_has_the_peer_and_several_hops_to_none() {
+        let loopback = if_nametoindex("lo").unwrap();
+        let open = |address: &str, path| {
+            let target = Target {
+                name: "router".into(),
+                address: address.parse().unwrap(),
+                scope: 0,
+                source_address: None,
+                config: Config { path, ..Config::default() },
+            };
+            Outbound::open(&target, 7).unwrap()
+        };
+        let near = open("127.0.0.9", Path::SingleHop);
+        assert_eq!(near.link(), loopback);
+        assert_eq!(near.socket.device().unwrap().as_deref(), Some(&b"lo"[..]));
+        // ::1/128 is an address, and no subnet that others could be in.
+        for (address, path) in [("127.0.0.9", Path::Multihop { min_ttl: 254 }), ("::1", Path::SingleHop)] {
+            let far = open(address, path);
+            assert_eq!((far.link(), far.socket.device().unwrap()), (0, None), "{address}");
+        }
+    }
 }

@@ -91,6 +91,21 @@ fn a_discriminator_alone_finds_its_session() {
 }
 
 #[test]
+fn a_single_hop_takes_nothing_from_another_link_once_its_own_is_known() {
+    let mut sessions = sessions();
+    let ours = discriminator(&mut sessions, "one");
+    let hello = hello();
+    let on = |interface| Datagram { interface, ..datagram("192.0.2.1", &hello) };
+    sessions.set_link(ours, 3);
+    assert_eq!(taken(&mut sessions, &on(2)), Err(Dropped::Interface(2)));
+    let obstacle = sessions.poll_report().expect("it says why").1.obstacle;
+    assert_eq!(obstacle, Some(Dropped::Interface(2)));
+    assert_eq!(taken(&mut sessions, &on(3)), Ok("one".to_owned()));
+    sessions.set_link(ours, 0);
+    sessions.handle_datagram(&on(2), Time::ZERO).expect("nobody knows which link it is");
+}
+
+#[test]
 fn a_single_hop_takes_ttl_255_alone() {
     let hello = hello();
     let with = |ttl| Datagram { ttl, ..datagram("192.0.2.1", &hello) };
