@@ -28,6 +28,7 @@ GOOD = {
                                 "affinity": {"nodeAffinity": {}}},
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
     "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
+    "restarts": {"lbnodeagent": {"onShutdown": "keep", "bgp": {"port": 1179, "listen": True}}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -44,6 +45,8 @@ BAD = {
     "peer without spec": ({"bgpPeers": [{"name": "x"}]}, "spec"),
     "one heartbeat": ({"lbnodeagent": {"heartbeat": {"multiplier": 1}}}, "multiplier"),
     "heartbeat without unit": ({"lbnodeagent": {"heartbeat": {"interval": "100"}}}, "interval"),
+    "another way to end": ({"lbnodeagent": {"onShutdown": "vanish"}}, "onShutdown"),
+    "port that is none": ({"lbnodeagent": {"bgp": {"port": 0}}}, "port"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
 }
 KINDS = {"ServiceGroup", "LBNodeAgent", "BGPPeer", "BGPNodeStatus"}
@@ -68,6 +71,14 @@ def heartbeat(document):
     return secret["secretName"] if fits else None
 
 
+def agents_environment(values):
+    """What these values mean for the environment of the agent."""
+    agent = values.get("lbnodeagent", {})
+    bgp = {"port": 179, "listen": False} | agent.get("bgp", {})
+    listen = "true" if bgp["listen"] else "false"
+    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
+
+
 def check(chart, path, name, values):
     """The faults of one set of values, as sentences."""
     for message in helm.lint(path, values, strict=True)["messages"]:
@@ -84,6 +95,11 @@ def check(chart, path, name, values):
                 yield f"{name}: the allocator and its sidecar do not share the directory of the socket"
         if document["kind"] == "DaemonSet":
             agents_secret = heartbeat(document)
+            environment = document["spec"]["template"]["spec"]["containers"][0]["env"]
+            told = {entry["name"]: entry.get("value") for entry in environment}
+            for variable, value in agents_environment(values).items():
+                if told.get(variable) != value:
+                    yield f"{name}: {variable} is {told.get(variable)!r}, expected {value!r}"
         if document["kind"] == "Secret":
             if chart_secret or len(base64.b64decode(document["data"]["key"])) < 16:
                 yield f"{name}: a Secret that nobody needs, or with a key that is too short"

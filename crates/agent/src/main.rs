@@ -81,6 +81,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("finding the API server")?;
     let speaker = bgp::driver::spawn(SpeakerConfig {
         listen_port: settings.bgp_port,
+        listen_always: settings.bgp_listen,
         seed: rand::random(),
         await_routes: Some(ROUTES_BOUND),
         ..SpeakerConfig::default()

@@ -30,9 +30,12 @@ pub struct CommandLine {
     /// Interface for the addresses of remote pools [env: PURELB_DUMMY_INTERFACE]
     #[arg(long)]
     dummy_interface: Option<String>,
-    /// TCP port on which passive BGP peers are awaited [env: PURELB_BGP_PORT]
+    /// TCP port on which BGP peers are awaited: passive ones, and with --bgp-listen others [env: PURELB_BGP_PORT]
     #[arg(long)]
     bgp_port: Option<u16>,
+    /// Awaits BGP peers that are not passive, too: true or false [env: PURELB_BGP_LISTEN]
+    #[arg(long)]
+    bgp_listen: Option<bool>,
     /// Address and port of /metrics, /healthz and /readyz [env: PURELB_METRICS_ADDRESS]
     #[arg(long)]
     metrics_address: Option<SocketAddr>,
@@ -81,8 +84,10 @@ pub struct Settings {
     pub default_announcer: String,
     /// Interface for the addresses of remote pools, where no LBNodeAgent says otherwise.
     pub dummy_interface: String,
-    /// Port on which passive peers are awaited.
+    /// Port on which peers are awaited.
     pub bgp_port: u16,
+    /// Whether peers are awaited while none is passive: a CNI that speaks BGP may need the port.
+    pub bgp_listen: bool,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics_address: SocketAddr,
     /// A filter of `tracing`.
@@ -122,6 +127,7 @@ impl Settings {
             .set_default("default_announcer", PURELB)?
             .set_default("dummy_interface", "kube-lb0")?
             .set_default("bgp_port", 179)?
+            .set_default("bgp_listen", false)?
             .set_default("metrics_address", format!("[::]:{METRICS_PORT}"))?
             .set_default("log_filter", "info")?
             .set_default("log_format", "text")?
@@ -142,6 +148,7 @@ impl Settings {
             .set_override_option("namespace", line.namespace.clone())?
             .set_override_option("dummy_interface", line.dummy_interface.clone())?
             .set_override_option("bgp_port", line.bgp_port)?
+            .set_override_option("bgp_listen", line.bgp_listen)?
             .set_override_option("metrics_address", line.metrics_address.map(|address| address.to_string()))?
             .set_override_option("log_filter", line.log_filter.clone())?
             .set_override_option("log_format", line.log_format.clone())?
@@ -205,6 +212,8 @@ mod tests {
         assert_eq!((settings.node_name.as_str(), settings.namespace.as_str()), ("n1", "purelb-system"));
         assert_eq!(settings.metrics_address, "[::]:7472".parse().unwrap());
         assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Withdraw));
+        assert!(!settings.bgp_listen, "a CNI may need the port");
+        assert!(load(&[], &[("PURELB_NODE_NAME", "n1"), ("PURELB_BGP_LISTEN", "true")]).unwrap().bgp_listen);
     }
 
     #[test]
@@ -244,9 +253,12 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         assert!(load(&[], &[]).unwrap_err().to_string().contains("--node-name"));
-        for (variable, value) in
-            [("PURELB_BGP_PORT", "x"), ("PURELB_ON_SHUTDOWN", "x"), ("PURELB_LINGER", "5")]
-        {
+        for (variable, value) in [
+            ("PURELB_BGP_PORT", "x"),
+            ("PURELB_BGP_LISTEN", "x"),
+            ("PURELB_ON_SHUTDOWN", "x"),
+            ("PURELB_LINGER", "5"),
+        ] {
             assert!(load(&["--node-name", "n1"], &[(variable, value)]).is_err(), "{variable}");
         }
     }

@@ -16,10 +16,14 @@ use crate::{
 /// The speaker as a whole.
 #[derive(Clone, Debug)]
 pub struct SpeakerConfig {
-    /// Where to listen. Empty: nowhere unless a peer is `passive`, then on port 179 of every address.
+    /// Where to listen. Empty: nowhere unless a peer is `passive` or `listen_always` says so, then on `listen_port` of
+    /// every address.
     pub listen: Vec<SocketAddr>,
-    /// The port to listen on for passive peers when `listen` is empty.
+    /// The port to listen on when `listen` is empty.
     pub listen_port: u16,
+    /// Listens without a passive peer, too: for routers that connect themselves, whoever is first. A port that cannot
+    /// be had is tried again and again, and the status says why.
+    pub listen_always: bool,
     /// Seed of all jitter.
     pub seed: u64,
     /// For a program that has to load its routes first, and whose routers must not take what there is before for the
@@ -31,7 +35,13 @@ pub struct SpeakerConfig {
 impl Default for SpeakerConfig {
     /// Dials only, listens on port 179 where a peer is passive, and waits for nothing.
     fn default() -> SpeakerConfig {
-        SpeakerConfig { listen: Vec::new(), listen_port: 179, seed: 0, await_routes: None }
+        SpeakerConfig {
+            listen: Vec::new(),
+            listen_port: 179,
+            listen_always: false,
+            seed: 0,
+            await_routes: None,
+        }
     }
 }
 

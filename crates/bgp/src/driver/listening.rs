@@ -21,9 +21,10 @@ const LISTEN_RETRY: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Driver {
-    /// Listens while it is asked for: always where addresses are configured, else while a peer is passive.
+    /// Listens while it is asked for: always where the configuration says so, else while a peer is passive.
     pub(super) fn listen(&mut self) {
-        let is_wanted = !self.config.listen.is_empty() || self.speaker.passive_peers().next().is_some();
+        let is_asked_for = self.config.listen_always || !self.config.listen.is_empty();
+        let is_wanted = is_asked_for || self.speaker.passive_peers().next().is_some();
         let are_keys_new = std::mem::take(&mut self.are_keys_new);
         let listening = match is_wanted {
             false => Ok(Listeners::default()),

@@ -65,6 +65,9 @@ impl Driver {
 
 /// Says once what keeps a peer from being Established, and each time that it is lost.
 fn log_errors(before: &SpeakerStatus, after: &SpeakerStatus) {
+    if let (true, Some(error)) = (before.listen_error != after.listen_error, &after.listen_error) {
+        tracing::warn!(%error, "no router can connect: trying again");
+    }
     for peer in &after.peers {
         let known = before.peers.iter().find(|known| known.name == peer.name);
         let is_news =
