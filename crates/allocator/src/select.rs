@@ -30,9 +30,18 @@ impl Problem {
         Problem { reason, message, wait: None }
     }
 
+    /// This and another one: the owner is told both, and what cures either is worth another look.
+    pub fn and(self, other: Problem) -> Problem {
+        let message = match self.message == other.message {
+            true => self.message,
+            false => format!("{}; {}", self.message, other.message),
+        };
+        Problem { reason: self.reason, message, wait: Wait::either(self.wait, other.wait) }
+    }
+
     /// The group that it is about, as far as it is about one.
     pub fn group(&self) -> Option<&str> {
-        match self.wait.as_ref()? {
+        match self.wait.as_ref()?.parts().first()? {
             Wait::Group(name) | Wait::Boundary(_, name) | Wait::Room(name, _) | Wait::Ranges(name, _) => {
                 Some(name)
             }

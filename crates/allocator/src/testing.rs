@@ -66,7 +66,12 @@ pub(crate) fn read(object: &Value) -> Option<Service> {
 
 /// Groups by name and spec, in the order of their age.
 pub(crate) fn groups(specs: &[(&str, &str)]) -> Groups {
-    let objects: Vec<GroupObject> = specs
+    Groups::new(&group_objects(specs))
+}
+
+/// The same, not judged.
+pub(crate) fn group_objects(specs: &[(&str, &str)]) -> Vec<GroupObject> {
+    specs
         .iter()
         .zip(0..)
         .map(|((name, spec), created)| GroupObject {
@@ -74,8 +79,7 @@ pub(crate) fn groups(specs: &[(&str, &str)]) -> Groups {
             created,
             spec: Ok(serde_norway::from_str(spec).unwrap()),
         })
-        .collect();
-    Groups::new(&objects)
+        .collect()
 }
 
 /// What live nodes say: one on each of these subnets, separated by blanks, and strangers, as ADDRESS,LINK-LAYER-ADDRESS.

@@ -33,6 +33,8 @@ pub enum Wait {
     Provider(Word),
     /// In this namespace somebody who has this sharing key changes, comes to an address or leaves one.
     Key(Box<str>, Word),
+    /// Any of these, none of which is such a list itself: where one family of two would be enough, say.
+    Either(Box<[Wait]>),
 }
 
 /// Words for what is waited for, in the order of [`Wait::number`]; the last one is for those whom only their owner can
@@ -41,9 +43,25 @@ const REASONS: [&str; 9] =
     ["group", "namespace", "any_group", "room", "ranges", "address", "provider", "sharing_key", "owner"];
 
 impl Wait {
-    /// Its place in [`REASONS`].
+    /// What cures one of the two.
+    pub fn either(one: Option<Wait>, other: Option<Wait>) -> Option<Wait> {
+        let (Some(one), Some(other)) = (&one, &other) else { return one.or(other) };
+        let mut parts = one.parts().to_vec();
+        parts.extend(other.parts().iter().filter(|part| !one.parts().contains(part)).cloned());
+        if parts.len() == 1 { parts.pop() } else { Some(Wait::Either(parts.into())) }
+    }
+
+    /// What is waited for, one by one.
+    pub fn parts(&self) -> &[Wait] {
+        match self {
+            Wait::Either(parts) => parts,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// Its place in [`REASONS`]; of several the first counts.
     fn number(wait: Option<&Wait>) -> usize {
-        match wait {
+        match wait.and_then(|wait| wait.parts().first()) {
             Some(Wait::Group(_)) => 0,
             Some(Wait::Boundary(..)) => 1,
             Some(Wait::AnyGroup) => 2,
@@ -52,7 +70,7 @@ impl Wait {
             Some(Wait::Address(_)) => 5,
             Some(Wait::Provider(_)) => 6,
             Some(Wait::Key(..)) => 7,
-            None => 8,
+            Some(Wait::Either(_)) | None => 8,
         }
     }
 }
@@ -76,7 +94,12 @@ pub struct Waiter {
 
 impl Waiter {
     fn is_on_key(&self) -> bool {
-        self.partner.is_some() || matches!(self.wait, Some(Wait::Key(..)))
+        self.partner.is_some() || self.parts().any(|wait| matches!(wait, Wait::Key(..)))
+    }
+
+    /// What it waits for, one by one.
+    pub fn parts(&self) -> impl Iterator<Item = &Wait> {
+        self.wait.iter().flat_map(Wait::parts)
     }
 }
 
@@ -99,12 +122,13 @@ impl Waiting {
         let old = self.remove(&service.key);
         let turn = (service.created, service.key.clone());
         let Problem { wait, message, .. } = problem.clone();
-        if let Some(wait) = &wait {
+        let parts = || wait.iter().flat_map(Wait::parts);
+        for wait in parts() {
             self.by_wait.entry(wait.clone()).or_default().insert(turn.clone());
         }
         let requests = &service.facts.requests;
-        let key =
-            requests.sharing_key.clone().filter(|_| matches!(wait, Some(Wait::Room(..) | Wait::Ranges(..))));
+        let is_for_room = parts().any(|wait| matches!(wait, Wait::Room(..) | Wait::Ranges(..)));
+        let key = requests.sharing_key.clone().filter(|_| is_for_room);
         let partner = key.map(|key| Wait::Key(service.key.namespace().into(), key));
         if let Some(partner) = &partner {
             self.by_partner.entry(partner.clone()).or_default().insert(turn.clone());
@@ -124,8 +148,8 @@ impl Waiting {
             return None;
         }
         let waiter = self.waiters.remove(service)?;
-        take_out(&mut self.by_wait, waiter.wait.as_ref(), &waiter.turn);
-        take_out(&mut self.by_partner, waiter.partner.as_ref(), &waiter.turn);
+        waiter.parts().for_each(|wait| take_out(&mut self.by_wait, wait, &waiter.turn));
+        waiter.partner.iter().for_each(|wait| take_out(&mut self.by_partner, wait, &waiter.turn));
         self.on_keys -= usize::from(waiter.is_on_key());
         self.counts[Wait::number(waiter.wait.as_ref())] -= 1;
         Some(waiter)
@@ -141,6 +165,7 @@ impl Waiting {
         let turns = [self.by_wait.get(wait), self.by_partner.get(wait)];
         let mut turns: Vec<&Turn> = turns.into_iter().flatten().flatten().collect();
         turns.sort_unstable();
+        turns.dedup();
         turns.into_iter().map(|(_, service)| service.clone()).collect()
     }
 
@@ -173,6 +198,8 @@ impl Waiting {
                     changes.has_group(group) || changes.has_namespace(namespace)
                 }
                 Wait::Address(address) => changes.has_address(*address),
+                // Its parts are in the list.
+                Wait::Either(_) => false,
             };
             if concerned {
                 turns.extend(waiting.iter().cloned());
@@ -211,10 +238,8 @@ impl Waiting {
     }
 }
 
-fn take_out(waiting: &mut HashMap<Wait, BTreeSet<Turn>, RandomState>, wait: Option<&Wait>, turn: &Turn) {
-    if let Some(wait) = wait
-        && let Some(turns) = waiting.get_mut(wait)
-    {
+fn take_out(waiting: &mut HashMap<Wait, BTreeSet<Turn>, RandomState>, wait: &Wait, turn: &Turn) {
+    if let Some(turns) = waiting.get_mut(wait) {
         turns.remove(turn);
         if turns.is_empty() {
             waiting.remove(wait);
@@ -286,6 +311,31 @@ mod tests {
         }
         assert!(!waiting.is_any_on_key());
         assert_eq!(waiting.by_reason().map(|(_, count)| count).sum::<usize>(), REASONS.len() - 1);
+    }
+
+    #[test]
+    fn who_waits_for_either_of_two_things_is_woken_by_each_and_counted_once() {
+        let mut waiting = Waiting::default();
+        let room = |family| Wait::Room("default".into(), family);
+        let (four, six) = (room(IpFamily::IPv4), room(IpFamily::IPv6));
+        let key_k = Wait::Key("ns".into(), "k".into());
+        let either = Wait::either(Some(key_k.clone()), Wait::either(Some(four.clone()), Some(six.clone())));
+        assert_eq!(either.as_ref().unwrap().parts(), [key_k.clone(), four.clone(), six.clone()]);
+        waiting.add(
+            &service("a", "metadata: {annotations: {purelb.io/allow-shared-ip: k}}"),
+            &problem(either, "x"),
+        );
+        for wait in [&key_k, &four, &six] {
+            assert_eq!(waiting.on(wait), [key("a")]);
+        }
+        assert_eq!(waiting.next_on(&six, None), Some(key("a")));
+        assert_eq!(waiting.by_reason().map(|(_, count)| count).sum::<usize>(), 1);
+        assert!(waiting.is_any_on_key());
+        waiting.remove(&key("a"));
+        assert!([&key_k, &four, &six].into_iter().all(|wait| waiting.on(wait).is_empty()));
+        assert!(!waiting.is_any_on_key());
+        assert_eq!(Wait::either(Some(six.clone()), Some(six.clone())), Some(six.clone()));
+        assert_eq!(Wait::either(None, Some(six.clone())), Some(six));
     }
 
     #[test]

@@ -233,8 +233,8 @@ impl Engine {
             woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));
         }
         // It may have had its turn and not taken it.
-        if let Some(wait) = waiter.and_then(|waiter| waiter.wait) {
-            woken.extend(self.next_in_room(&wait, None, true));
+        for wait in waiter.iter().flat_map(|waiter| waiter.parts()) {
+            woken.extend(self.next_in_room(wait, None, true));
         }
         woken
     }
@@ -262,11 +262,12 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
-        let next = waited_on.and_then(|wait| {
-            let has_left = Some(&wait) != self.waiting.wait_of(&service.key);
-            self.next_in_room(&wait, Some(service.seniority()), has_left)
-        });
-        let mut woken: Vec<ServiceKey> = next.into_iter().collect();
+        let waits_on = self.waiting.wait_of(&service.key).map_or(&[][..], Wait::parts);
+        let next = waited_on
+            .iter()
+            .flat_map(Wait::parts)
+            .filter_map(|wait| self.next_in_room(wait, Some(service.seniority()), !waits_on.contains(wait)));
+        let mut woken: Vec<ServiceKey> = next.collect();
         if is_reserved {
             // Whoever has its sharing key has an address to share from now on.
             woken.extend(self.on_keys(&service.key, service.facts.requests.sharing_key.iter().cloned()));

@@ -21,15 +21,20 @@ use crate::{
 pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>) -> Result<Target, Problem> {
     let mut target = Target::of(group, Addresses::new());
     let mut skipped = Vec::new();
-    let mut first_problem = None;
+    let mut problem: Option<Problem> = None;
     for family in service.facts.families.iter() {
         match gain(service, group, family, &mut skipped, context) {
             Ok(gained) => gained.add_to(&mut target.addresses),
-            Err(problem) if service.facts.policy == FamilyPolicy::RequireDualStack => return Err(problem),
-            Err(problem) => first_problem = first_problem.or(Some(problem)),
+            Err(found) if service.facts.policy == FamilyPolicy::RequireDualStack => return Err(found),
+            Err(found) => {
+                problem = Some(match problem {
+                    Some(first) => first.and(found),
+                    None => found,
+                });
+            }
         }
     }
-    match first_problem {
+    match problem {
         Some(problem) if target.addresses.is_empty() => Err(problem),
         problem => {
             if let Some(note) = every::note(group, &skipped) {

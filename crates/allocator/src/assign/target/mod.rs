@@ -33,6 +33,15 @@ impl Target {
             problem: None,
         }
     }
+
+    /// Says what could not be given, beside what else could not.
+    fn add_problem(&mut self, problem: Problem) {
+        let problem = match self.problem.take() {
+            Some(first) => first.and(problem),
+            None => problem,
+        };
+        self.problem = Some(problem.into());
+    }
 }
 
 /// From which of the group's pools the Service is served: its owner's word goes before the group's.
@@ -69,11 +78,13 @@ pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Res
         Some(unreadable) if staying.is_empty() => Err(unreadable),
         // One that is served goes on as if the value were not there, and its owner is told.
         Some(unreadable) => match target_of(service, staying, context, edge) {
-            Ok(target) => Ok(Target { problem: Some(unreadable.into()), ..target }),
-            Err(other) => {
-                let message = format!("{}; {}", unreadable.message, other.message);
-                Err(Problem { message, ..other })
+            Ok(mut target) => {
+                target.problem = Some(
+                    target.problem.take().into_iter().fold(unreadable, |all, other| all.and(*other)).into(),
+                );
+                Ok(target)
             }
+            Err(other) => Err(unreadable.and(other)),
         },
     }
 }

@@ -132,9 +132,9 @@ pub(super) fn stay(
             }
             Err(problem) if facts.policy == FamilyPolicy::PreferDualStack => {
                 let Note::Warning(message) = one_family(&problem) else { continue };
-                target.problem = Some(Problem { message, ..problem }.into());
+                target.add_problem(Problem { message, ..problem });
             }
-            Err(problem) => target.problem = Some(problem.into()),
+            Err(problem) => target.add_problem(problem),
         }
     }
     let group = context.groups.get(&target.group);
@@ -164,7 +164,7 @@ fn complete(
             target.addresses.extend(gain.addresses);
             skipped.extend(gain.skipped);
         }
-        Err(problem) => target.problem = Some(problem.into()),
+        Err(problem) => target.add_problem(problem),
     }
 }
 

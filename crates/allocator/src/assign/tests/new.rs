@@ -202,3 +202,26 @@ fn a_refused_group_says_why() {
     assert!(problem.message.contains("banana"), "{}", problem.message);
     assert_eq!(problem.wait, Some(Wait::Group("default".into())));
 }
+
+#[test]
+fn with_prefer_dual_stack_either_family_wakes_who_has_neither() {
+    const SMALL: &str = "remote: {v4pool: {pool: 192.0.2.1/32, subnet: 192.0.2.0/24}, \
+                         v6pool: {pool: 'fd00:1::1/128', subnet: 'fd00:1::/64'}}";
+    for (freed, expected) in [("fd00:1::1", "fd00:1::1"), ("192.0.2.1", "192.0.2.1")] {
+        let mut engine = Engine::default();
+        engine.set_groups(groups(&[("default", SMALL)]));
+        for (name, address) in [("four", "192.0.2.1"), ("six", "fd00:1::1")] {
+            engine.sync(&held(name, address, "default", "remote", &format!("spec: {{{DUAL}}}")));
+        }
+        let prefers = service(
+            "b",
+            &format!("spec: {{{DUAL}, ipFamilyPolicy: PreferDualStack, ports: [{{port: 81}}]}}"),
+        );
+        let problem = refused(decide(&mut engine, &prefers));
+        assert!(problem.message.contains("IPv4") && problem.message.contains("IPv6"), "{}", problem.message);
+        let gone = if freed.contains(':') { "six" } else { "four" };
+        let woken = engine.forget(&service(gone, "").key);
+        assert_eq!(woken, std::slice::from_ref(&prefers.key), "{freed}");
+        assert_eq!(written(decide(&mut engine, &prefers)).ingress, Some(ips(expected)));
+    }
+}

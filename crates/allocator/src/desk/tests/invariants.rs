@@ -6,18 +6,18 @@ use std::{
 };
 
 use api::IpFamily;
-use serde_json::Value;
 
 use super::{
     provider::GROUP,
-    world::{World, key},
+    spec::live_variant,
+    world::{World, key, name},
 };
 use crate::{
-    assign::{Decision, Edge},
+    assign::{Annotation, Decision, Edge},
+    desk::{Desk, Order},
     engine::Engine,
-    inputs::{Service, ServiceKey, service::Ownership},
+    inputs::{Groups, Service, ServiceKey, service::Ownership},
     reservation::Reservations,
-    testing::read,
     waiting::Wait,
 };
 
@@ -27,52 +27,117 @@ pub(super) struct History {
     versions: BTreeMap<usize, Vec<Service>>,
     /// Who has ever had an address.
     publishers: BTreeMap<IpAddr, BTreeSet<usize>>,
+    /// Stored versions, counted.
+    moment: u64,
+    /// When a Service came to an address that it has.
+    gained: BTreeMap<(usize, IpAddr), u64>,
+    /// When an owner last changed with whom the Service may share.
+    edited: BTreeMap<usize, u64>,
+    /// When the allocator was told everything at once, and not what came first.
+    listed: u64,
     violations: Vec<String>,
 }
 
-/// Whether two may be on one address.
+fn collide(a: &Service, b: &Service) -> bool {
+    a.facts.ports.iter().any(|port| b.facts.ports.contains(port))
+}
+
+/// Whether two may be on one address as far as they say themselves.
 fn are_compatible(a: &Service, b: &Service) -> bool {
     let key = &a.facts.requests.sharing_key;
-    let collide = a.facts.ports.iter().any(|port| b.facts.ports.contains(port));
-    key.is_some() && *key == b.facts.requests.sharing_key && !collide
+    key.is_some() && *key == b.facts.requests.sharing_key && !collide(a, b)
+}
+
+/// Whether two that are on one address cannot both stay.
+fn are_apart(a: &Service, b: &Service) -> bool {
+    let keys = (&a.facts.requests.sharing_key, &b.facts.requests.sharing_key);
+    keys == (&None, &None) || collide(a, b)
+}
+
+/// Whether the groups let the two share the address.
+fn are_united(a: &Service, b: &Service, address: IpAddr, groups: &Groups) -> bool {
+    let group = groups.of_address(address);
+    let (one, other) = (a.key.namespace(), b.key.namespace());
+    one == other || group.is_some_and(|group| group.scope.unites(one, other))
+}
+
+/// Somebody else whom the allocator knows, as it knows it now and as it was when what is under way was decided: only
+/// one of the two is in the books.
+struct Other<'a> {
+    name: usize,
+    versions: Vec<&'a Service>,
+    may_have: BTreeSet<IpAddr>,
+}
+
+fn others<'a>(
+    name_of_one: usize,
+    desk: &'a Desk,
+    under_way: impl Iterator<Item = &'a Order>,
+) -> BTreeMap<usize, Other<'a>> {
+    let mut others = BTreeMap::new();
+    let orders = under_way.map(|order| (&*order.service, order.write.ingress.as_deref()));
+    for (service, more) in desk.services().map(|service| (&**service, None)).chain(orders) {
+        let name = name(&service.key);
+        if name != name_of_one {
+            let other =
+                others.entry(name).or_insert(Other { name, versions: vec![], may_have: BTreeSet::new() });
+            other.versions.push(service);
+            other.may_have.extend(service.facts.ingress.iter().chain(more.into_iter().flatten()));
+        }
+    }
+    others
 }
 
 impl History {
     pub(super) fn on_deleted(&mut self, name: usize) {
         self.versions.remove(&name);
+        self.edited.remove(&name);
+        self.gained.retain(|(owner, _), _| *owner != name);
+    }
+
+    /// Everything is listed, or an allocator begins: which of two edits was the later one cannot be known.
+    pub(super) fn on_listed(&mut self) {
+        self.listed = self.moment;
+    }
+
+    /// The owner has stored the last version.
+    pub(super) fn on_edited(&mut self, name: usize) {
+        let Some([.., old, new]) = self.versions.get(&name).map(Vec::as_slice) else { return };
+        let terms =
+            |service: &Service| (service.facts.requests.sharing_key.clone(), service.facts.ports.clone());
+        if terms(old) != terms(new) {
+            self.edited.insert(name, self.moment);
+        }
     }
 
     /// A version of a Service is stored: whoever has written it.
     pub(super) fn on_stored(
         &mut self,
         name: usize,
-        old: Option<&Value>,
-        new: &Value,
+        old: Option<&Service>,
+        new: Option<&Service>,
         reservations: &Reservations,
     ) {
-        let old = old.and_then(read);
-        let Some(new) = read(new) else {
-            self.versions.remove(&name);
+        self.moment += 1;
+        let held = old.map_or(&[][..], |old| &old.facts.ingress[..]);
+        let kept = new.map_or(&[][..], |new| &new.facts.ingress[..]);
+        for address in held.iter().filter(|address| !kept.contains(address)) {
+            self.gained.remove(&(name, *address));
+        }
+        let Some(new) = new else {
+            self.on_deleted(name);
             return;
         };
-        let held = old.as_ref().map_or(&[][..], |old| &old.facts.ingress[..]);
-        for address in new.facts.ingress.iter().filter(|address| !held.contains(address)) {
-            self.on_gained(name, &new, *address);
+        for address in kept.iter().filter(|address| !held.contains(address)) {
+            self.on_gained(name, new, *address);
             if let Some(reservation) = reservations.get(*address).filter(|r| r.service != new.key) {
                 let owner = &reservation.service;
                 self.violations.push(format!("{address} is given to s{name} and reserved for {owner}"));
             }
             self.publishers.entry(*address).or_default().insert(name);
+            self.gained.insert((name, *address), self.moment);
         }
-        let lost = held.iter().filter(|address| !new.facts.ingress.contains(address));
-        for address in lost {
-            // A write is for the version that it replaces; an edit is for the one that it makes.
-            let is_given_up = |service: &Service| self.is_given_up(name, service, *address);
-            if !is_given_up(&new) && !old.as_ref().is_some_and(is_given_up) {
-                self.violations.push(format!("s{name} has lost {address}, which its owner did not give up"));
-            }
-        }
-        self.versions.entry(name).or_default().push(new);
+        self.versions.entry(name).or_default().push(new.clone());
     }
 
     /// Nobody has the address who could not share it: neither now nor, as it may have been known when that was
@@ -86,21 +151,77 @@ impl History {
         }
     }
 
+    /// The allocator has decided to write: nobody is to lose what its owner has not given up, or to come to what
+    /// belongs to another, as far as the allocator can know.
+    pub(super) fn on_decided<'a>(
+        &mut self,
+        order: &Order,
+        desk: &'a Desk,
+        under_way: impl Iterator<Item = &'a Order>,
+    ) {
+        let (service, name) = (&order.service, name(&order.service.key));
+        let Some(ingress) = &order.write.ingress else { return };
+        let others = others(name, desk, under_way);
+        let there = |address: &IpAddr| {
+            let address = *address;
+            others.values().filter(move |other| other.may_have.contains(&address))
+        };
+        let held = &service.facts.ingress;
+        for address in held.iter().filter(|address| !ingress.contains(address)) {
+            let apart: Vec<&Other<'_>> =
+                there(address).filter(|other| other.versions.iter().any(|v| are_apart(v, service))).collect();
+            if !is_given_up(order, *address) && apart.is_empty() {
+                self.violations.push(format!("s{name} loses {address}, which its owner did not give up"));
+            }
+            if !is_given_up(order, *address)
+                && self.is_innocent(name, *address)
+                && !apart.is_empty()
+                && apart.iter().all(|other| self.is_guilty(other.name, name, *address))
+            {
+                self.violations.push(format!("s{name} loses {address} through the edit of another"));
+            }
+        }
+        for address in ingress.iter().filter(|address| !held.contains(address)) {
+            let groups = desk.groups();
+            let goes = |other: &Service| {
+                are_compatible(other, service) && are_united(other, service, *address, groups)
+            };
+            for other in there(address).filter(|other| !other.versions.iter().any(|v| goes(v))) {
+                self.violations.push(format!("{address} is to go to s{name} while s{} has it", other.name));
+            }
+        }
+    }
+
+    /// Whether the Service has been on the address for as long as it says with whom it may share what it says now.
+    fn is_innocent(&self, name: usize, address: IpAddr) -> bool {
+        let gained = self.gained.get(&(name, address));
+        gained.is_some_and(|gained| self.edited.get(&name).is_none_or(|edited| edited < gained))
+    }
+
+    /// Whether it is surely the edit of this Service that has parted it from another on the address.
+    fn is_guilty(&self, name: usize, other: usize, address: IpAddr) -> bool {
+        let gained = [name, other].map(|name| self.gained.get(&(name, address)));
+        let edited = self.edited.get(&name).copied().unwrap_or_default();
+        edited > self.listed && gained.iter().all(|gained| gained.is_some_and(|gained| edited > *gained))
+    }
+
     fn has_published(&self, service: &ServiceKey, address: IpAddr) -> bool {
         self.publishers.get(&address).is_some_and(|names| names.iter().any(|name| key(*name) == *service))
     }
+}
 
-    fn is_given_up(&self, name: usize, service: &Service, address: IpAddr) -> bool {
-        let facts = &service.facts;
-        let requests = &facts.requests;
-        let is_moved = requests.group.is_some() && !requests.group_is_ours
-            || requests.addresses().is_ok_and(|list| !list.is_empty() && !list.contains(&address));
-        let others = self.publishers.get(&address).is_some_and(|names| names.iter().any(|n| *n != name));
-        facts.ownership != Ownership::Ours
-            || !facts.families.contains(IpFamily::of(address))
-            || is_moved
-            || others
-    }
+/// Whether the owner has given the address up: by an end, by the families, by addresses, or by a group, to which the
+/// Service then has to go.
+fn is_given_up(order: &Order, address: IpAddr) -> bool {
+    let (facts, requests) = (&order.service.facts, &order.service.facts.requests);
+    let moves = requests.group.as_ref().is_some_and(|name| {
+        let to = order.write.annotations.value(Annotation::AllocatedFrom);
+        facts.brand.allocated_from.as_ref() != Some(name) && to == Some(name)
+    });
+    facts.ownership != Ownership::Ours
+        || !facts.families.contains(IpFamily::of(address))
+        || requests.addresses().is_ok_and(|list| !list.is_empty() && !list.contains(&address))
+        || moves
 }
 
 /// Who is on which address, with all that decides about sharing it.
@@ -126,16 +247,16 @@ impl World {
         if let Some(violation) = self.history.violations.first() {
             return Err(violation.clone());
         }
-        for (name, object) in &self.server {
+        for (name, service) in &self.read {
             let held = self.desk.ledger().held_by(&key(*name));
-            for address in read(object).iter().flat_map(|service| &service.facts.ingress) {
+            for address in &service.facts.ingress {
                 // What was published before the Service was deleted and made again is not what it holds now.
                 if !held.contains(address) {
                     return Err(format!("{address} of s{name} is published and not in the books"));
                 }
             }
-            let of_provider = read(object).filter(|s| s.facts.brand.allocated_from.as_deref() == Some(GROUP));
-            for address in of_provider.iter().flat_map(|service| &service.facts.ingress) {
+            let is_of_provider = service.facts.brand.allocated_from.as_deref() == Some(GROUP);
+            for address in service.facts.ingress.iter().filter(|_| is_of_provider) {
                 if !self.provider.has_given(*address, &key(*name)) {
                     return Err(format!("{address} of s{name} is published and free at the IPAM provider"));
                 }
@@ -159,6 +280,7 @@ impl World {
         self.check_provider()?;
         let mut fresh = Engine::default();
         fresh.set_groups(self.desk.groups().clone());
+        fresh.set_live(live_variant(self.live));
         let mut services = self.services();
         services.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
         for service in &services {
@@ -188,10 +310,8 @@ impl World {
             return Err(format!("{holder} publishes nothing that the IPAM provider has given it"));
         }
         for service in self.services() {
-            let Some(Wait::Room(group, _)) = self.desk.engine.waiting().wait_of(&service.key) else {
-                continue;
-            };
-            if &**group != GROUP {
+            let waits = self.desk.engine.waiting().wait_of(&service.key).map_or(&[][..], Wait::parts);
+            if !waits.iter().any(|wait| matches!(wait, Wait::Room(group, _) if &**group == GROUP)) {
                 continue;
             }
             let decision = self.desk.engine.clone().decide(&service, Edge::default()).decision;
@@ -211,11 +331,9 @@ impl World {
         for (index, a) in ours.iter().enumerate() {
             for b in &ours[index + 1..] {
                 let both = a.facts.ingress.iter().find(|address| b.facts.ingress.contains(address));
-                let keys = (&a.facts.requests.sharing_key, &b.facts.requests.sharing_key);
-                let collide = a.facts.ports.iter().any(|port| b.facts.ports.contains(port));
                 // One whose owner has taken the key away keeps the address beside those who share it.
                 if let Some(address) = both
-                    && (collide || keys == (&None, &None))
+                    && are_apart(a, b)
                 {
                     return Err(format!("{address} is left to {} and {}", a.key, b.key));
                 }

@@ -18,7 +18,8 @@ const PLAIN: Spec = Spec {
     key: None,
     ports: 1,
     local: false,
-    re_evaluate: false,
+    allow_local: None,
+    re_evaluate: None,
     multi_pool: None,
 };
 
@@ -151,7 +152,7 @@ fn multi_pool_on_a_service_that_has_addresses_is_told_to_wait_for_re_evaluate_on
         "{texts:?}"
     );
     // Not where it is evaluated anyway, where there is only one pool, or where it is as it was.
-    let evaluated = Spec { re_evaluate: true, ..ASKS };
+    let evaluated = Spec { re_evaluate: Some("true"), ..ASKS };
     assert_eq!(told(&[&two_pools, &served(0, PLAIN), &edited(evaluated)]), [""; 0]);
     assert_eq!(told(&[&served(0, PLAIN), &edited(ASKS)]), [""; 0]);
     assert_eq!(told(&[&two_pools, &served(0, ASKS), &edited(Spec { ports: 2, ..ASKS })]), [""; 0]);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     invariants::History,
     provider::Provider,
-    spec::{NAMES, Spec, groups_variant},
+    spec::{NAMES, Spec, groups_variant, live_variant, namespace, ports},
 };
 use crate::{
     apply::{policy_patch, status_patch},
@@ -26,6 +26,8 @@ use crate::{
 pub(super) enum Step {
     /// The owner creates the Service or edits it into this.
     Apply(usize, Spec),
+    /// The owner of the Service, if there is one, changes nothing but its sharing key and its ports.
+    Share(usize, Option<&'static str>, u8),
     Delete(usize),
     /// Somebody else changes the Service where it means nothing to us.
     Touch(usize),
@@ -34,6 +36,8 @@ pub(super) enum Step {
     /// The watch breaks off; everything is listed again.
     List,
     Decide,
+    /// For a while all goes well: what is there to be seen, decided, answered is.
+    Calm,
     /// The request of this Service reaches the API server, or what else becomes of it.
     Send(usize, Fate),
     /// The answer reaches us.
@@ -45,6 +49,8 @@ pub(super) enum Step {
     /// The allocator is killed, or another replica takes over.
     Restart,
     Groups(usize),
+    /// Nodes come and go.
+    Live(usize),
     /// The next thing between this Service and the IPAM provider; `false`: the answer, if it is one, is lost.
     Provide(usize, bool),
     /// So many seconds later.
@@ -75,8 +81,11 @@ type Request = (usize, Value);
 #[derive(Default)]
 pub(super) struct World {
     pub(super) server: BTreeMap<usize, Value>,
+    /// The same as the allocator would read it.
+    pub(super) read: BTreeMap<usize, Service>,
     pub(super) desk: Desk,
     pub(super) groups: usize,
+    pub(super) live: usize,
     pub(super) provider: Provider,
     pub(super) history: History,
     /// Seconds.
@@ -93,10 +102,10 @@ pub(super) struct World {
 }
 
 pub(super) fn key(name: usize) -> ServiceKey {
-    ServiceKey::new("ns", &format!("s{name}"))
+    ServiceKey::new(namespace(name), &format!("s{name}"))
 }
 
-fn name(key: &ServiceKey) -> usize {
+pub(super) fn name(key: &ServiceKey) -> usize {
     key.name()[1..].parse().unwrap()
 }
 
@@ -110,11 +119,13 @@ impl World {
     pub(super) fn run(&mut self, step: &Step) {
         match step {
             Step::Apply(name, spec) => self.apply(*name, spec),
+            Step::Share(name, key, ports) => self.share(*name, *key, *ports),
             Step::Delete(name) => self.delete(*name),
             Step::Touch(name) => self.touch(*name),
             Step::Watch(count) => self.watch(*count),
             Step::List => self.list(),
             Step::Decide => drop(self.desk.decide_next()),
+            Step::Calm => self.calm(),
             Step::Send(name, fate) => self.exchange(*name, *fate),
             Step::Answer(name) => self.answer(*name),
             Step::Late => self.late(),
@@ -128,6 +139,10 @@ impl World {
                 self.groups = *variant;
                 self.desk.set_groups(groups_variant(*variant), Instant::now());
             }
+            Step::Live(variant) => {
+                self.live = *variant;
+                self.desk.set_live(live_variant(*variant), Instant::now());
+            }
         }
         self.carry_out();
     }
@@ -135,7 +150,12 @@ impl World {
     fn store(&mut self, name: usize, mut object: Value) {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.history.on_stored(name, self.server.get(&name), &object, self.desk.engine.reservations());
+        let new = read(&object);
+        let old = match &new {
+            Some(new) => self.read.insert(name, new.clone()),
+            None => self.read.remove(&name),
+        };
+        self.history.on_stored(name, old.as_ref(), new.as_ref(), self.desk.engine.reservations());
         self.watch.push_back((name, Some(object.clone())));
         self.server.insert(name, object);
     }
@@ -143,6 +163,7 @@ impl World {
     fn apply(&mut self, name: usize, spec: &Spec) {
         let mut object = self.server.get(&name).cloned().unwrap_or_else(|| {
             let mut object = testing::object(&format!("s{name}"), "");
+            object["metadata"]["namespace"] = namespace(name).into();
             object["metadata"]["uid"] = format!("{name}-{}", self.version).into();
             let created = format!("2026-01-01T00:00:{:02}Z", self.version / 4 % 60);
             object["metadata"]["creationTimestamp"] = created.into();
@@ -150,7 +171,9 @@ impl World {
             object
         });
         if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-            for annotation in ["addresses", "service-group", "allow-shared-ip", "re-evaluate", "multi-pool"] {
+            for annotation in
+                ["addresses", "service-group", "allow-shared-ip", "allow-local", "re-evaluate", "multi-pool"]
+            {
                 annotations.remove(&format!("purelb.io/{annotation}"));
             }
         }
@@ -160,11 +183,21 @@ impl World {
             object.as_object_mut().map(|object| object.remove("status"));
         }
         self.store(name, object);
+        self.history.on_edited(name);
+    }
+
+    fn share(&mut self, name: usize, key: Option<&str>, bits: u8) {
+        let Some(mut object) = self.server.get(&name).cloned() else { return };
+        object["spec"]["ports"] = ports(bits).into();
+        merge(&mut object["metadata"]["annotations"], json!({"purelb.io/allow-shared-ip": key}));
+        self.store(name, object);
+        self.history.on_edited(name);
     }
 
     fn delete(&mut self, name: usize) {
         if self.server.remove(&name).is_some() {
             self.version += 1;
+            self.read.remove(&name);
             self.history.on_deleted(name);
             self.watch.push_back((name, None));
         }
@@ -190,12 +223,30 @@ impl World {
     fn list(&mut self) {
         let begun = Instant::now();
         self.watch.clear();
+        self.history.on_listed();
         let services = self.services().into_iter().map(Arc::new).collect();
         self.desk.on_services(services, begun);
     }
 
     pub(super) fn services(&self) -> Vec<Service> {
-        self.server.values().filter_map(read).collect()
+        self.read.values().cloned().collect()
+    }
+
+    fn calm(&mut self) {
+        self.watch(usize::MAX);
+        while self.desk.decide_next() {
+            self.carry_out();
+        }
+        self.answer_all();
+        self.watch(usize::MAX);
+    }
+
+    fn answer_all(&mut self) {
+        for name in 0..NAMES {
+            self.exchange(name, Fate::Answered);
+            self.answer(name);
+            self.carry_out();
+        }
     }
 
     fn exchange(&mut self, name: usize, fate: Fate) {
@@ -282,7 +333,7 @@ impl World {
         }
         Provider::wake(&mut self.desk);
         if let Some(key) = self.looks.pop_front() {
-            let found = self.server.get(&name(&key)).and_then(read).map(Arc::new);
+            let found = self.read.get(&name(&key)).cloned().map(Arc::new);
             self.desk.on_looked(&key, found, Instant::now());
         }
     }
@@ -303,6 +354,7 @@ impl World {
         self.looks.clear();
         self.provider.on_restart();
         self.desk.set_groups(groups_variant(self.groups), Instant::now());
+        self.desk.set_live(live_variant(self.live), Instant::now());
         self.list();
         self.later(0);
         self.desk.restore(reservations);
@@ -312,7 +364,13 @@ impl World {
     pub(super) fn carry_out(&mut self) {
         while let Some(effect) = self.desk.poll_effect() {
             match effect {
-                Effect::Send(order, _) => drop(self.orders.insert(name(&order.service.key), (order, None))),
+                Effect::Send(order, _) => {
+                    if !order.is_repeated {
+                        let under_way = self.orders.values().map(|(order, _)| &**order);
+                        self.history.on_decided(&order, &self.desk, under_way);
+                    }
+                    self.orders.insert(name(&order.service.key), (order, None));
+                }
                 Effect::Retry(key, _) => self.retries.push_back(key),
                 Effect::Look(key) => self.looks.push_back(key),
                 Effect::Rejected(service, problem) => self.told.push((service.key.clone(), problem.message)),
@@ -332,11 +390,7 @@ impl World {
             while !self.delayed.is_empty() {
                 self.late();
             }
-            for name in 0..NAMES {
-                self.exchange(name, Fate::Answered);
-                self.answer(name);
-                self.carry_out();
-            }
+            self.answer_all();
             self.watch(usize::MAX);
             self.pauses();
             while self.desk.decide_next() {
