@@ -154,12 +154,16 @@ impl Desk {
     }
 
     /// A pause is over. Where nothing newer has been seen since a write came too late, what there is now is asked
-    /// for.
+    /// for; so it is where the last write can be applied no more and may have been.
     pub fn on_retry(&mut self, key: &ServiceKey) {
-        match self.entries.get(key) {
-            Some(entry) if entry.behind.is_some() => self.effects.push_back(Effect::Look(key.clone())),
-            Some(_) => self.dirty.push(key.clone()),
-            None => {}
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if mem::take(&mut entry.unsure) && !entry.in_flight && entry.behind.is_none() {
+            let behind = Behind { version: entry.service.resource_version.clone(), is_unsure: false };
+            entry.behind = Some(Box::new(behind));
+        }
+        match entry.behind.is_some() {
+            true => self.effects.push_back(Effect::Look(key.clone())),
+            false => self.dirty.push(key.clone()),
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) gone: bool,
     /// A list lacked the Service while a write was under way.
     pub(super) missing: bool,
+    /// The ledger keeps what a repetition of the last write may still publish, which nobody waits for any more.
+    pub(super) unsure: bool,
     /// Writes in a row that were of no use.
     pub(super) failures: u8,
 }
@@ -52,6 +54,7 @@ impl Entry {
             again: false,
             gone: false,
             missing: false,
+            unsure: false,
             failures: 0,
         }
     }

@@ -51,6 +51,9 @@ pub(crate) use entry::is_older;
 /// repeated do not count: what holds up one Service must not hold up the others.
 const MAX_IN_FLIGHT: usize = 512;
 
+/// By then no request is under way that was given up: it is conditional on a time, too, that is over long before.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect {
@@ -278,7 +281,9 @@ impl Desk {
         // Nothing newer is there: the API server has refused for nothing. What a repetition may still bring stays
         // reserved.
         if entry.behind.take_if(|behind| behind.is_unsure).is_some() {
+            entry.unsure = true;
             self.dirty.push(key.clone());
+            self.effects.push_back(Effect::Retry(key.clone(), FORGOTTEN_AFTER));
         } else {
             self.look_again(key);
         }
@@ -372,7 +377,7 @@ impl Desk {
                 return;
             }
             Decision::Write(write) => {
-                entry.in_flight = true;
+                (entry.in_flight, entry.unsure) = (true, false);
                 self.in_flight += 1;
                 let order = Box::new(Order::new(service, write, edge, seen));
                 self.effects.push_back(Effect::Send(order, Duration::ZERO));

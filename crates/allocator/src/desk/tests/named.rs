@@ -5,7 +5,9 @@ use super::{
     spec::Spec,
     world::{
         Fate::{self, AnswerLost, Answered, Broken, Conflict, Lost, Refused},
-        Step::{self, Answer, Apply, Decide, Delete, Groups, List, Pauses, Provide, Send, Touch, Watch},
+        Step::{
+            self, Answer, Apply, Decide, Delete, Groups, List, Pauses, Provide, Send, Share, Touch, Watch,
+        },
         World, key,
     },
 };
@@ -110,6 +112,16 @@ fn a_wake_up_during_a_write_is_not_forgotten() {
 }
 
 #[test]
+fn whoever_shares_an_address_keeps_it_when_an_older_one_takes_its_port() {
+    let shared = Spec { key: Some("k"), ..PLAIN };
+    check(&[
+        &served(0, shared),
+        &served(1, Spec { ports: 2, ..shared }),
+        &[Share(0, Some("k"), 3), Watch(9), Decide, Decide, Decide],
+    ]);
+}
+
+#[test]
 fn a_lost_request_is_repeated_whatever_else_happens() {
     let fates: [Fate; 2] = [Lost, AnswerLost];
     for fate in fates {
@@ -118,6 +130,15 @@ fn a_lost_request_is_repeated_whatever_else_happens() {
             &[Apply(0, Spec { local: true, ..PLAIN }), Watch(9)],
         ]);
     }
+}
+
+#[test]
+fn what_a_lost_request_may_publish_is_free_again_once_it_can_arrive_no_more() {
+    let named = Spec { group: Some("v4only"), ..PLAIN };
+    check(&[
+        &[Apply(1, named), Watch(9), Decide, Send(1, Lost), Answer(1), Groups(3)],
+        &[Send(1, Conflict), Answer(1), Pauses, Pauses, Decide],
+    ]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ pub(super) struct World {
     /// Under way, and what the API server has said.
     orders: BTreeMap<usize, (Box<Order>, Option<Written>)>,
     delayed: VecDeque<Request>,
-    retries: VecDeque<ServiceKey>,
+    retries: VecDeque<(ServiceKey, Duration)>,
     looks: VecDeque<ServiceKey>,
     /// What owners are told, but for what is told with a write that is confirmed.
     pub(super) told: Vec<(ServiceKey, String)>,
@@ -328,7 +328,11 @@ impl World {
     }
 
     fn pauses(&mut self) {
-        if let Some(key) = self.retries.pop_front() {
+        if let Some((key, pause)) = self.retries.pop_front() {
+            // No request lives that long.
+            while pause >= Duration::from_secs(60) && !self.delayed.is_empty() {
+                self.late();
+            }
             self.desk.on_retry(&key);
         }
         Provider::wake(&mut self.desk);
@@ -371,7 +375,7 @@ impl World {
                     }
                     self.orders.insert(name(&order.service.key), (order, None));
                 }
-                Effect::Retry(key, _) => self.retries.push_back(key),
+                Effect::Retry(key, pause) => self.retries.push_back((key, pause)),
                 Effect::Look(key) => self.looks.push_back(key),
                 Effect::Rejected(service, problem) => self.told.push((service.key.clone(), problem.message)),
                 Effect::Advised(service, note) => self.told.push((service.key.clone(), format!("{note:?}"))),
