@@ -1,16 +1,16 @@
 //! A whole session fed with anything: what is not a message, what is one at the wrong time, connections that come, go and
-//! collide, time that passes. The speaker never panics, always says whole messages, has one session at most and always
-//! knows what to wait for.
+//! collide, time that passes, a router that reads nothing. The speaker never panics, always says whole messages, has one
+//! session at most, always knows what to wait for, and keeps only so much for whoever does not read it.
 //!
 //! The input is a script: an octet that says what happens, with what it takes behind it.
 #![no_main]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bgp::{
     capabilities::{Capabilities, GracefulRestart},
     config::{GracefulRestartConfig, PeerAsn, PeerConfig, ShutdownMode, SpeakerConfig},
-    message::Open,
+    message::{Open, RefreshSubtype, RouteRefresh},
     route::{Route, RouteAttributes, RouteClass},
     speaker::{Accepted, ConnectionId, Event, Speaker},
     status::State,
@@ -29,7 +29,12 @@ struct Table {
     now: Time,
     dials: Vec<ConnectionId>,
     connections: Vec<ConnectionId>,
+    /// What was said on each connection and not taken by its socket.
+    queued: HashMap<ConnectionId, usize>,
 }
+
+/// More than the limit of the speaker and the message that reaches it.
+const MAX_QUEUED: usize = 300 * 1024;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, mut script)) = input.split_first() else { return };
@@ -66,7 +71,7 @@ impl Table {
             ..PeerConfig::new("router", ROUTER.into(), router_id, local, peer_asn)
         };
         speaker.set_peers(vec![peer], Time::ZERO).expect("one peer");
-        let mut table = Table { speaker, now: Time::ZERO, dials: Vec::new(), connections: Vec::new() };
+        let mut table = Table { speaker, now: Time::ZERO, dials: Vec::new(), connections: Vec::new(), queued: HashMap::new() };
         table.drain();
         table
     }
@@ -113,7 +118,19 @@ impl Table {
                 self.connections.retain(|id| *id != on);
                 self.speaker.handle_closed(on, "reset", self.now);
             }
-            (240..=247, Some(on)) => self.speaker.handle_transmitted(on, usize::from(argument) * 16, self.now),
+            (240..=247, Some(on)) => {
+                let octets = usize::from(argument) * 16;
+                let queued = self.queued.entry(on).or_default();
+                *queued = queued.saturating_sub(octets);
+                self.speaker.handle_transmitted(on, octets, self.now);
+            }
+            // A router that asks for everything again and again.
+            (250..=251, Some(on)) => {
+                for _ in 0..usize::from(argument) * 16 {
+                    self.speaker.handle_received(on, &refresh(), self.now);
+                    self.drain();
+                }
+            }
             (248, _) => self.speaker.replace_all(&[route("198.51.100.2/32")]),
             (249, _) => self.speaker.stop(&ShutdownMode::Restart, self.now),
             _ => {}
@@ -137,6 +154,9 @@ impl Table {
             }
             let Some(transmit) = self.speaker.poll_transmit(self.now) else { break };
             check(&transmit.bytes);
+            let queued = self.queued.entry(transmit.connection).or_default();
+            *queued += transmit.bytes.len();
+            assert!(*queued <= MAX_QUEUED, "{queued} octets wait for a router that does not read");
         }
         let status = self.speaker.status();
         let [peer] = status.peers.as_slice() else { panic!("one peer is configured: {status:?}") };
@@ -151,6 +171,14 @@ fn check(mut octets: &[u8]) {
         let length = frame::next(octets, frame::MAX_EXTENDED_LENGTH).expect("a good header");
         octets = octets.get(length.expect("a whole message")..).unwrap_or_default();
     }
+}
+
+/// ROUTE-REFRESH for IPv4 unicast.
+fn refresh() -> BytesMut {
+    let mut octets = BytesMut::new();
+    let (family, subtype) = (Family::Ipv4Unicast, RefreshSubtype::Request);
+    wire::encode_route_refresh(&RouteRefresh { afi: family.afi(), safi: family.safi(), subtype }, &mut octets);
+    octets
 }
 
 /// An OPEN that is acceptable or nearly so, and a KEEPALIVE.

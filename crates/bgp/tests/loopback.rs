@@ -258,25 +258,18 @@ async fn what_a_router_said_before_it_reset_the_connection_is_told() {
     assert!(error.contains("administrative shutdown") && error.contains("maintenance"), "{error}");
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read_holds_up_nobody() {
-    const COUNT: u128 = 400_000;
-    use bgp::wire;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // A router that completes the handshake and then never reads again.
+/// Where a router listens that reads nothing any more once a session is up.
+fn forgetful_router() -> tokio::net::TcpListener {
     let router = tokio::net::TcpSocket::new_v4().unwrap();
     router.set_recv_buffer_size(4096).unwrap();
     router.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let router = router.listen(1).unwrap();
-    let (b, port) = listening();
-    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
-    let a = driver::spawn(SpeakerConfig::default()).unwrap();
-    let slow = PeerConfig {
-        address: "127.0.0.2".parse().unwrap(),
-        port: router.local_addr().unwrap().port(),
-        ..peer("asleep", 1, 64512, 64513)
-    };
-    a.set_peers(vec![slow, PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    router.listen(1).unwrap()
+}
+
+/// Does a router's part of the handshake, with this hold time.
+async fn accept_session(router: &tokio::net::TcpListener, hold_time: u16) -> tokio::net::TcpStream {
+    use bgp::{types::HoldTime, wire};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut stream, _) = router.accept().await.unwrap();
     let mut open = vec![0; 19];
     stream.read_exact(&mut open).await.unwrap();
@@ -289,23 +282,120 @@ async fn a_peer_that_does_not_read_holds_up_nobody() {
     answer.asn = 64513;
     answer.capabilities.four_octet_asn = Some(64513);
     answer.router_id = RouterId::new([10, 0, 0, 9].into()).unwrap();
+    answer.hold_time = HoldTime::new(hold_time).unwrap();
     let mut octets = bytes::BytesMut::new();
     wire::encode_open(&answer, &mut octets);
     wire::encode_keepalive(&mut octets);
     stream.write_all(&octets).await.unwrap();
-    until_established(&b).await;
-    until(&a, "asleep is Established", |peer| peer.state == State::Established).await;
-    // More than its socket buffers take.
+    stream
+}
+
+/// More routes than the buffers of a connection hold.
+fn more_than_sockets_take() -> Vec<Route> {
     let attributes = Arc::new(RouteAttributes::default());
     let prefix = |host: u128| IpNet::new(IpAddr::V6((0x2001_0db8 << 96 | host).into()), 128).unwrap();
-    let class = RouteClass(0);
-    let routes: Vec<Route> = (0..COUNT)
-        .map(|host| Route { prefix: prefix(host), class, attributes: Arc::clone(&attributes) })
-        .collect();
+    let route =
+        |host| Route { prefix: prefix(host), class: RouteClass(0), attributes: Arc::clone(&attributes) };
+    (0..400_000).map(route).collect()
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_loses_its_session_after_the_send_hold_time() {
+    let router = forgetful_router();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    let port = router.local_addr().unwrap().port();
+    let address = "127.0.0.2".parse().unwrap();
+    a.set_peers(vec![PeerConfig { address, port, ..peer("asleep", 1, 64512, 64513) }]).await.unwrap();
+    // Without a hold time nothing else would end it.
+    let _asleep = accept_session(&router, 0).await;
+    until_established(&a).await;
+    a.announce(more_than_sockets_take()).await.unwrap();
+    // From here on time is virtual: it goes to the next timer whenever nothing else is to be done.
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    let mut status = a.watch_status();
+    let down = status.wait_for(|status| status.peers[0].state != State::Established).await.unwrap().clone();
+    assert_eq!(start.elapsed().as_secs().div_ceil(10), 48, "eight minutes (RFC 9687 §4)");
+    let error = down.peers[0].last_error.clone().unwrap();
+    assert!(error.contains("send hold timer expired (8/0)"), "{error}");
+    assert_eq!(down.peers[0].notifications.sent, [(8, 1)].into());
+}
+
+/// A speaker that dials from an address of its own, to a port of this machine.
+async fn dialling_from(source: IpAddr, asn: u32, key: &Md5Key, port: u16) -> Handle {
+    let speaker = driver::spawn(SpeakerConfig::default()).unwrap();
+    let config = PeerConfig {
+        source_address: Some(source),
+        md5_key: Some(key.clone()),
+        port,
+        ..peer("b", u8::try_from(asn - 64500).unwrap(), asn, 64513)
+    };
+    speaker.set_peers(vec![config]).await.unwrap();
+    speaker
+}
+
+#[tokio::test]
+async fn a_listener_knows_the_keys_of_several_peers_apart_and_another_key_is_another_session_for_one_of_them()
+{
+    let key = |text: &str| Md5Key::new(text.as_bytes()).unwrap();
+    let sources = ["127.0.0.17", "127.0.0.18"].map(|source| source.parse::<IpAddr>().unwrap());
+    let (b, port) = listening();
+    let expected = |keys: [&str; 2]| {
+        let names = [("a", 64514, keys[0]), ("c", 64515, keys[1])];
+        let peers = names.into_iter().zip(sources).map(|((name, asn, text), address)| PeerConfig {
+            passive: true,
+            address,
+            md5_key: Some(key(text)),
+            ..peer(name, 2, 64513, asn)
+        });
+        peers.collect::<Vec<_>>()
+    };
+    let states =
+        |status: &bgp::status::SpeakerStatus| status.peers.iter().map(|it| it.state).collect::<Vec<_>>();
+    let both_up = |status: &Arc<bgp::status::SpeakerStatus>| states(status) == [State::Established; 2];
+    b.set_peers(expected(["one", "two"])).await.unwrap();
+    let a = dialling_from(sources[0], 64514, &key("one"), port).await;
+    let _c = dialling_from(sources[1], 64515, &key("two"), port).await;
+    let mut status = b.watch_status();
+    let before = tokio::time::timeout(Duration::from_secs(20), status.wait_for(both_up)).await.unwrap();
+    let before = before.unwrap().clone();
+    // The first one's key is rotated, on our side first.
+    b.set_peers(expected(["other", "two"])).await.unwrap();
+    let down = b.watch_status().borrow().clone();
+    assert_ne!(down.peers[0].state, State::Established);
+    a.shutdown(ShutdownMode::Restart).await;
+    let _wrong = dialling_from(sources[0], 64514, &key("two"), port).await;
+    until(&_wrong, "refused", |peer| peer.last_error.is_some()).await;
+    assert_ne!(b.watch_status().borrow().peers[0].state, State::Established, "the key of the other one");
+    _wrong.shutdown(ShutdownMode::Restart).await;
+    let _right = dialling_from(sources[0], 64514, &key("other"), port).await;
+    let after = tokio::time::timeout(Duration::from_secs(20), status.wait_for(both_up)).await.unwrap();
+    let after = after.unwrap().clone();
+    assert_eq!((after.peers[0].flaps, after.peers[1].flaps), (1, 0));
+    assert_eq!(after.peers[1].since, before.peers[1].since, "the other session went on");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_holds_up_nobody() {
+    let router = forgetful_router();
+    let (b, port) = listening();
+    b.set_peers(vec![PeerConfig { passive: true, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    let slow = PeerConfig {
+        address: "127.0.0.2".parse().unwrap(),
+        port: router.local_addr().unwrap().port(),
+        ..peer("asleep", 1, 64512, 64513)
+    };
+    a.set_peers(vec![slow, PeerConfig { port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    let _asleep = accept_session(&router, 90).await;
+    until_established(&b).await;
+    until(&a, "asleep is Established", |peer| peer.state == State::Established).await;
+    let routes = more_than_sockets_take();
+    let count = routes.len();
     a.announce(routes).await.unwrap();
-    until(&b, "told", |peer| peer.received[1] == COUNT as usize).await;
+    until(&b, "told", |peer| peer.received[1] == count).await;
     let asleep = a.watch_status().borrow().peers[0].clone();
-    assert!(asleep.advertised[1] < COUNT as usize, "nothing waits but its dirty set");
+    assert!(asleep.advertised[1] < count, "nothing waits but its dirty set");
 }
 
 /// A router in a thread of its own, which completes the handshake and then says that it is alive until it is stopped.
@@ -382,6 +472,20 @@ async fn passive_peers_make_the_speaker_listen_and_a_taken_port_is_reported() {
     assert!(error.contains(&listen_port.to_string()), "{error}");
     b.set_peers(vec![peer("a", 2, 64513, 64512)]).await.unwrap();
     assert_eq!(b.watch_status().borrow().listen_error, None, "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn a_speaker_listens_without_a_passive_peer_where_it_is_told_to() {
+    let free = std::net::TcpListener::bind("[::]:0").unwrap();
+    let listen_port = free.local_addr().unwrap().port();
+    drop(free);
+    let b = driver::spawn(SpeakerConfig { listen_port, listen_always: true, ..SpeakerConfig::default() })
+        .unwrap();
+    // Where it would dial nobody answers.
+    b.set_peers(vec![PeerConfig { port: 1, ..peer("a", 2, 64513, 64512) }]).await.unwrap();
+    let a = driver::spawn(SpeakerConfig::default()).unwrap();
+    a.set_peers(vec![PeerConfig { port: listen_port, ..peer("b", 1, 64512, 64513) }]).await.unwrap();
+    until_established(&b).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The clock of a driver: the core's time line is the time since the driver started.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use crate::types::Time;
 
@@ -20,7 +22,7 @@ impl Clock {
     }
 
     pub(super) fn instant(self, time: Time) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.origin + Duration::from_micros(time.as_micros()))
+        self.origin + Duration::from_micros(time.as_micros())
     }
 
     pub(super) fn system_time(self, time: Time) -> SystemTime {

@@ -1,6 +1,9 @@
 //! Random disturbance, from a seed that a failure prints: it always converges.
 
-use bgp::config::GracefulRestartConfig;
+use bgp::{
+    bfd::{self, Diagnostic, Report, State as BfdState, Verdict},
+    config::GracefulRestartConfig,
+};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -61,11 +64,29 @@ fn restart(net: &mut Network, random: &mut StdRng, name: &str, peer: &PeerConfig
     net.with(name, |speaker, _| speaker.replace_all(&routes));
 }
 
+fn tell_bfd(net: &mut Network, name: &str, peer: &str, report: Report) {
+    net.with(name, |speaker, now| speaker.handle_bfd(peer, report, now));
+}
+
+/// What BFD may say of a path.
+fn random_report(random: &mut StdRng) -> Report {
+    let failed = Verdict::Failed(Diagnostic::CONTROL_DETECTION_TIME_EXPIRED);
+    let (state, verdict) = match random.random_range(0..7) {
+        0 => (BfdState::Down, Verdict::Unknown),
+        1 => (BfdState::Init, failed),
+        2 => (BfdState::AdminDown, Verdict::Disabled),
+        3 | 4 => (BfdState::Down, failed),
+        _ => (BfdState::Up, Verdict::Works),
+    };
+    Report { state, verdict, obstacle: None }
+}
+
 /// One random thing that happens to two speakers.
 fn disturb(net: &mut Network, random: &mut StdRng, peers: &[PeerConfig; 2]) {
     let which = usize::from(random.random_bool(0.5));
     let (name, other) = [("a", "b"), ("b", "a")][which];
-    match random.random_range(0..12) {
+    match random.random_range(0..14) {
+        12 | 13 => tell_bfd(net, name, other, random_report(random)),
         9 => restart(net, random, name, &peers[which]),
         10 => net.ask_refresh(name, other, Family::ALL[usize::from(random.random_bool(0.5))]),
         11 => {
@@ -100,9 +121,14 @@ fn converges(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut net = network(seed, &["a", "b"]);
     net.set_delay(Duration::ZERO, Duration::from_millis(random.random_range(0..300)));
-    let mut graceful = || random.random_bool(0.5).then(GracefulRestartConfig::default);
-    let a = PeerConfig { graceful_restart: graceful(), ..config("a", "b") };
-    let b = PeerConfig { graceful_restart: graceful(), passive: random.random_bool(0.2), ..config("b", "a") };
+    let watched = |random: &mut StdRng, config| PeerConfig {
+        graceful_restart: random.random_bool(0.5).then(GracefulRestartConfig::default),
+        bfd: random.random_bool(0.5).then(bfd::Config::default),
+        ..config
+    };
+    let a = watched(&mut random, config("a", "b"));
+    let b = watched(&mut random, config("b", "a"));
+    let b = PeerConfig { passive: random.random_bool(0.2), ..b };
     let peers = [a, b];
     set_peers(&mut net, "a", &peers[..1]);
     set_peers(&mut net, "b", &peers[1..]);
@@ -116,6 +142,12 @@ fn converges(seed: u64) {
     net.lose_none();
     net.listen("a", true);
     net.listen("b", true);
+    // Whatever BFD has said last: a session is not kept down for ever for want of it.
+    for (name, peer) in [("a", "b"), ("b", "a")] {
+        if random.random_bool(0.5) {
+            tell_bfd(&mut net, name, peer, random_report(&mut random));
+        }
+    }
     // The longest way back: the rest of a hold time, then idle hold and a few collisions.
     let end = net.now() + Duration::from_secs(600);
     assert!(net.run_until(end, |net| net.is_up("a", "b")), "seed {seed}: {:?}", net.peer("a", "b"));
