@@ -295,7 +295,7 @@ impl Ledger {
     pub fn hold(
         &mut self,
         seat: Seat,
-        addresses: &[IpAddr],
+        addresses: &Addresses,
         service: &Service,
         mut on_new: impl FnMut(IpAddr),
     ) -> bool {
@@ -303,10 +303,8 @@ impl Ledger {
             return false;
         }
         let Some(slot) = seat.0 else {
-            let holder = Holder { addresses: addresses.iter().copied().collect(), ..Holder::new(service) };
-            let new = holder.addresses.clone();
-            let slot = self.new_slot(holder);
-            new.iter().for_each(|address| self.come(*address, slot, service, &mut on_new));
+            let slot = self.new_slot(Holder { addresses: addresses.clone(), ..Holder::new(service) });
+            addresses.iter().for_each(|address| self.come(*address, slot, service, &mut on_new));
             return true;
         };
         let mut is_changed = self.update_slot(slot, service);

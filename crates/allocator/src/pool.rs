@@ -62,8 +62,7 @@ impl Blocks {
         if block.contains(bits) {
             return;
         }
-        block.set(bits);
-        let is_full = *block == Bits::ALL;
+        let is_full = block.set(bits);
         let chunk = match self.chunks.get_mut(&(number >> SHIFT)) {
             Some(chunk) => chunk,
             None => self.chunks.entry(number >> SHIFT).or_default(),
@@ -93,8 +92,7 @@ impl Blocks {
     fn free(&mut self, bits: u128) {
         let number = bits >> SHIFT;
         let Some(block) = self.blocks.get_mut(&number).filter(|block| block.contains(bits)) else { return };
-        block.clear(bits);
-        if *block == Bits::default() {
+        if block.clear(bits) {
             self.blocks.remove(&number);
         }
         if let Some(chunk) = self.chunks.get_mut(&(number >> SHIFT)) {

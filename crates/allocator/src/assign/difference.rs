@@ -18,7 +18,7 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
         false => (target.addresses.without(&facts.ingress), facts.ingress.without(&target.addresses)),
     };
     if !gained.is_empty() {
-        notes.push(Note::Assigned(gained, target.group.clone()));
+        notes.push(Note::Assigned(gained, target.group));
     }
     if !lost.is_empty() {
         notes.extend(lost.iter().filter_map(|address| left_to(*address, service, context)));

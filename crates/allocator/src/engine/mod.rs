@@ -157,7 +157,7 @@ impl Engine {
         let mut is_changed = is_updated;
         for address in &service.facts.ingress {
             let seat = self.ledger.seat(&service.key);
-            if self.hold(seat, &[*address], service) || is_updated {
+            if self.hold(seat, &(*address).into(), service) || is_updated {
                 is_changed = true;
                 let others = self.ledger.holders(*address).map(|holder| &holder.service);
                 woken.extend(others.filter(|other| **other != service.key).cloned());
@@ -188,7 +188,7 @@ impl Engine {
 
     /// The Service comes to the addresses, or what is known of it there is brought up to date. Whether that changed
     /// anything.
-    fn hold(&mut self, seat: Seat, addresses: &[IpAddr], service: &Service) -> bool {
+    fn hold(&mut self, seat: Seat, addresses: &Addresses, service: &Service) -> bool {
         let Engine { ledger, bound, groups, .. } = self;
         ledger.hold(seat, addresses, service, |address| bound.add(groups, address, service.key.namespace()))
     }
@@ -255,6 +255,7 @@ impl Engine {
         if let Decision::Write(write) = &decision {
             is_reserved = write.ingress.as_ref().is_some_and(|addresses| self.hold(seat, addresses, service));
         }
+        let mut woken = Vec::new();
         let (waited_on, is_news) = match problem(&decision) {
             Some(problem) => {
                 let waited_on = self.waiting.wait_of(&service.key).cloned();
@@ -262,12 +263,12 @@ impl Engine {
             }
             None => (self.waiting.remove(&service.key).and_then(|waiter| waiter.wait), false),
         };
-        let waits_on = self.waiting.wait_of(&service.key).map_or(&[][..], Wait::parts);
-        let next = waited_on
-            .iter()
-            .flat_map(Wait::parts)
-            .filter_map(|wait| self.next_in_room(wait, Some(service.seniority()), !waits_on.contains(wait)));
-        let mut woken: Vec<ServiceKey> = next.collect();
+        if let Some(waited_on) = waited_on {
+            let waits_on = self.waiting.wait_of(&service.key).map_or(&[][..], Wait::parts);
+            woken.extend(waited_on.parts().iter().filter_map(|wait| {
+                self.next_in_room(wait, Some(service.seniority()), !waits_on.contains(wait))
+            }));
+        }
         if is_reserved {
             // Whoever has its sharing key has an address to share from now on.
             woken.extend(self.on_keys(&service.key, service.facts.requests.sharing_key.iter().cloned()));

@@ -190,6 +190,12 @@ impl DerefMut for Addresses {
     }
 }
 
+impl From<IpAddr> for Addresses {
+    fn from(address: IpAddr) -> Addresses {
+        Addresses(Held::One([address]))
+    }
+}
+
 impl Extend<IpAddr> for Addresses {
     fn extend<T: IntoIterator<Item = IpAddr>>(&mut self, addresses: T) {
         for address in addresses {

@@ -22,14 +22,21 @@ impl Bits {
         self.0[word] & bit != 0
     }
 
-    pub(super) fn set(&mut self, bits: u128) {
+    /// Whether all are taken now. The others are looked at only where that can be: reading together what has just
+    /// been written apart waits until all that was written before has reached the cache.
+    pub(super) fn set(&mut self, bits: u128) -> bool {
         let (word, bit) = Bits::place(bits);
-        self.0[word] |= bit;
+        let with = self.0[word] | bit;
+        self.0[word] = with;
+        with == u64::MAX && *self == Bits::ALL
     }
 
-    pub(super) fn clear(&mut self, bits: u128) {
+    /// Whether none is taken now.
+    pub(super) fn clear(&mut self, bits: u128) -> bool {
         let (word, bit) = Bits::place(bits);
-        self.0[word] &= !bit;
+        let without = self.0[word] & !bit;
+        self.0[word] = without;
+        without == 0 && *self == Bits::default()
     }
 
     /// The lowest from `first` on that is not taken.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use allocator::{
     assign::{Decision, Edge},
     engine::Engine,
-    inputs::{Groups, Service, group::GroupObject, object::ServiceObject},
+    inputs::{Groups, Service, group::GroupObject, object::ServiceObject, words::Words},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
@@ -48,6 +48,8 @@ const LIMIT_MICROSECONDS: f64 = 1.0;
 
 struct AssignRate {
     engine: Engine,
+    /// What Services have in common is kept once, as it is while the allocator reads them.
+    words: Words,
     /// Who holds something.
     held: Vec<Service>,
     /// How many Services there have been.
@@ -59,7 +61,8 @@ fn prepare(_: &Context) -> Result<Box<dyn Benchmark>> {
     let mut engine = Engine::default();
     engine.set_groups(Groups::new(&groups()?));
     engine.advance_to(1);
-    let mut this = AssignRate { engine, held: Vec::new(), created: 0, order: Order(1) };
+    let mut this =
+        AssignRate { engine, words: Words::default(), held: Vec::new(), created: 0, order: Order(1) };
     this.begin(HELD + ENDED_BEFORE)?;
     this.end(ENDED_BEFORE)?;
     for mut service in this.next_services(WAITING)? {
@@ -122,7 +125,9 @@ impl AssignRate {
     fn next_services(&mut self, count: usize) -> Result<Vec<Service>> {
         let numbers = self.created..self.created + count;
         self.created = numbers.end;
-        numbers.map(service).collect()
+        let mut services = numbers.map(service).collect::<Result<Vec<_>>>()?;
+        services.iter_mut().for_each(|service| self.words.share(service));
+        Ok(services)
     }
 }
 

@@ -69,23 +69,24 @@ pub(super) fn staying(service: &Service, context: Context<'_>) -> Addresses {
 
 pub(super) fn target(service: &Service, context: Context<'_>, edge: Edge) -> Result<Target, Problem> {
     let requests = &service.facts.requests;
-    let bad = |reason, message: &str| Problem::of_owner(reason, message.to_owned());
-    let multi_pool = requests.multi_pool().err().map(|message| bad("bad_multi_pool", message));
-    let addresses = requests.addresses().err().map(|message| bad("bad_addresses", message));
     let staying = staying(service, context);
-    match multi_pool.or(addresses) {
-        None => target_of(service, staying, context, edge),
-        Some(unreadable) if staying.is_empty() => Err(unreadable),
-        // One that is served goes on as if the value were not there, and its owner is told.
-        Some(unreadable) => match target_of(service, staying, context, edge) {
-            Ok(mut target) => {
-                target.problem = Some(
-                    target.problem.take().into_iter().fold(unreadable, |all, other| all.and(*other)).into(),
-                );
-                Ok(target)
-            }
-            Err(other) => Err(unreadable.and(other)),
-        },
+    let (reason, message) = match (requests.multi_pool(), requests.addresses()) {
+        (Ok(_), Ok(_)) => return target_of(service, staying, context, edge),
+        (Err(message), _) => ("bad_multi_pool", message),
+        (Ok(_), Err(message)) => ("bad_addresses", message),
+    };
+    let unreadable = Problem::of_owner(reason, message.to_owned());
+    if staying.is_empty() {
+        return Err(unreadable);
+    }
+    // One that is served goes on as if the value were not there, and its owner is told.
+    match target_of(service, staying, context, edge) {
+        Ok(mut target) => {
+            let others = target.problem.take().into_iter();
+            target.problem = Some(others.fold(unreadable, |all, other| all.and(*other)).into());
+            Ok(target)
+        }
+        Err(other) => Err(unreadable.and(other)),
     }
 }
 
