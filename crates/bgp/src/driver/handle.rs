@@ -92,8 +92,8 @@ impl Handle {
         self.call(Command::Barrier).await
     }
 
-    /// The state of every peer: the newest value, and a wake-up for every change. Counts that change because routes do
-    /// may be 20 ms old, but not behind [`Handle::barrier`].
+    /// The state of every peer: the newest value, and a wake-up for every change. While routes change one after the other
+    /// their counts may be a second old, but not behind [`Handle::barrier`].
     pub fn watch_status(&self) -> watch::Receiver<Arc<SpeakerStatus>> {
         self.status.clone()
     }

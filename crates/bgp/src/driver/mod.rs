@@ -84,6 +84,7 @@ pub fn spawn(config: SpeakerConfig) -> io::Result<Handle> {
         config,
         barriers: Vec::new(),
         tell_at: None,
+        told_at: Instant::now(),
         alarm: Alarm::default(),
         buffer: vec![0; READ_OCTETS],
     };
@@ -118,6 +119,8 @@ struct Driver {
     barriers: Vec<Barrier>,
     /// When counts that have changed are told at the latest.
     tell_at: Option<Instant>,
+    /// When everything was told last.
+    told_at: Instant,
     alarm: Alarm,
     buffer: Vec<u8>,
 }

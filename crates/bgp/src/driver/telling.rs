@@ -7,8 +7,10 @@ use tokio::time::{Duration, Instant};
 use super::{Driver, inbox::Answer};
 use crate::{speaker::ConnectionId, status::SpeakerStatus};
 
-/// How long counts may be old. To write everything down anew costs as much as a route, which are many.
-const COUNTS: Duration = Duration::from_millis(20);
+/// How long counts may be old while changes follow each other. To write everything down anew costs as much as a route,
+/// which are many; and a timer that rings soon costs more than a route at every sleep, because the processor's own has to
+/// be set for it and set back.
+const COUNTS: Duration = Duration::from_secs(1);
 
 /// Someone waits for these connections.
 pub(super) struct Barrier {
@@ -20,6 +22,7 @@ impl Driver {
     /// Publishes the status where it has changed, and lets go of barriers that nothing stands before.
     pub(super) fn tell(&mut self) {
         self.tell_at = None;
+        self.told_at = Instant::now();
         let status = SpeakerStatus {
             listen_error: self.listen_error.clone(),
             bfd_error: self.bfd_error.clone(),
@@ -36,12 +39,13 @@ impl Driver {
         self.release_barriers();
     }
 
-    /// Only routes have changed: that is told soon enough together with those that follow, but at once to who waits.
+    /// Only routes have changed: the first change is told at once, those that follow soon enough together, but at once to
+    /// who waits.
     pub(super) fn tell_soon(&mut self) {
-        if !self.barriers.is_empty() {
+        if !self.barriers.is_empty() || self.tell_at.is_none() && self.told_at.elapsed() >= COUNTS {
             return self.tell();
         }
-        self.tell_at.get_or_insert_with(|| Instant::now() + COUNTS);
+        self.tell_at.get_or_insert(self.told_at + COUNTS);
     }
 
     fn release_barriers(&mut self) {
