@@ -1,7 +1,8 @@
 //! Events on Services and ServiceGroups: what owners read in `kubectl describe`.
 //!
 //! Events are told after the fact and never hold up a decision: they queue, they make way for writes, and where
-//! too many queue the newest are dropped and counted.
+//! too many queue the newest are dropped and counted. To make one costs the API server as much as a write: where
+//! thousands of Services are served at once, addresses come first, and what there is to tell of them right behind.
 //!
 //! An event is named after what it says of whom. So the replica that takes over does not tell anew what its
 //! predecessor has told: the API server has an event of that name already.
@@ -39,8 +40,9 @@ use crate::{assign::Note, inputs::Service, metrics::Metrics};
 const QUEUE: usize = 20_000;
 /// How many are sent at once.
 const CONCURRENCY: usize = 4;
-/// How long an event makes way for writes.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long an event makes way for writes: so many of them at once, and as many again a second, are told even while
+/// writes never end.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the API server may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same event again within this time is counted, not told anew.

@@ -31,6 +31,8 @@ const API_SERVER_PORT: u16 = 6443;
 const METRICS_PORT: u16 = api::names::METRICS_PORT;
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often the allocator is asked for its figures: to tell them takes it longer than to allocate a Service.
+const PAUSE_BETWEEN_FIGURES: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 const LEADER: &str = "purelb_allocator_leader";
@@ -167,7 +169,7 @@ impl Control {
                 Ok(figures) if figures.value(LEADER) > 0.0 && condition(figures) => {
                     return Ok(Instant::now());
                 }
-                _ if start.elapsed() < TIMEOUT => thread::sleep(PAUSE),
+                _ if start.elapsed() < TIMEOUT => thread::sleep(PAUSE_BETWEEN_FIGURES),
                 Ok(figures) => bail!("waited {TIMEOUT:.0?} for {what}; the allocator says\n{}", figures.0),
                 Err(error) => bail!("waited {TIMEOUT:.0?} for {what}: {error:#}"),
             }

@@ -161,6 +161,11 @@ impl Desk {
         self.in_flight + self.repeated
     }
 
+    /// How many of them are sent for the first time.
+    pub fn first_attempts(&self) -> usize {
+        self.in_flight
+    }
+
     /// What is to be done next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();

@@ -279,7 +279,8 @@ impl Term {
         self.advance_external();
         self.write_group_statuses();
         self.report_queues();
-        let is_busy = self.desk.in_flight() > 0;
+        // Writes that have to be repeated may take long, and nothing would come of waiting for them.
+        let is_busy = self.desk.first_attempts() > 0;
         self.surroundings.busy.send_if_modified(|busy| std::mem::replace(busy, is_busy) != is_busy);
     }
 

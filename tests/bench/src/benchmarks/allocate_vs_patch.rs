@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use super::{Benchmark, Entry};
 use crate::{
     context::Context,
-    control::{Control, fleet_groups},
+    control::{Control, create_groups, fleet_groups},
     figure::Sample,
     fleet,
 };
@@ -127,8 +127,13 @@ impl Place {
                 && figures.value("purelb_allocator_events_queued") == 0.0
                 && figures.is_idle()
         })?;
-        let start = Instant::now();
-        self.control.create_groups(&fleet_groups())?;
+        let start = self.control.with_client(|client| async move {
+            // As the bare client has, it has a connection by then.
+            groups(&client).list(&ListParams::default()).await?;
+            let start = Instant::now();
+            create_groups(client, &fleet_groups()).await?;
+            Ok(start)
+        })?;
         let end = self.control.wait("all Services to be allocated", |figures| {
             figures.value("purelb_allocator_writes_total") >= SERVICES as f64
         })?;
@@ -140,12 +145,15 @@ impl Place {
     /// No group, and every Service as its owner has left it.
     fn clean(&self) -> Result<()> {
         self.control.with_client(|client| async move {
-            let groups = Api::<ServiceGroup>::namespaced(client.clone(), lab::cluster::INSTALL_NAMESPACE);
-            groups.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+            groups(&client).delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
             let reset = (0..SERVICES).map(|number| reset(client.clone(), number));
             stream::iter(reset).buffer_unordered(AT_ONCE).try_collect::<()>().await
         })
     }
+}
+
+fn groups(client: &Client) -> Api<ServiceGroup> {
+    Api::namespaced(client.clone(), lab::cluster::INSTALL_NAMESPACE)
 }
 
 async fn reset(client: Client, number: usize) -> Result<()> {
