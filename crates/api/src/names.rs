@@ -32,6 +32,10 @@ pub mod annotation {
     pub const MULTI_POOL: &str = "purelb.io/multi-pool";
     /// Set by users: `"true"` asks for one fresh evaluation.
     pub const RE_EVALUATE: &str = "purelb.io/re-evaluate";
+    /// Of PureLB's own program, without effect here: `skipIPv6DAD` of the ServiceGroup counts.
+    pub const SKIP_IPV6_DAD: &str = "purelb.io/skip-ipv6-dad";
+    /// Of PureLB's own program, without effect here: which node announces is elected.
+    pub const NODE_AFFINITY: &str = "purelb.io/node-affinity";
     /// Set by users, where a BGPPeer allows it: communities to add, comma-separated.
     pub const BGP_COMMUNITIES: &str = "purelb.io/bgp-communities";
     /// Set by users, where a BGPPeer allows it: LOCAL_PREF.

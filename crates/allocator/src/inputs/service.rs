@@ -346,7 +346,8 @@ fn requests(object: &ServiceObject, brand: &Brand) -> Requests {
     }
 }
 
-/// What is to be told of values that look like "true" and do not count.
+/// What is to be told of annotations that do not count: values that only look like "true", and what PureLB's own
+/// program reads and this one does not.
 fn odd_values(metadata: &ObjectMeta) -> Vec<String> {
     let meanings = [
         (annotation::RE_EVALUATE, "the Service is not evaluated again"),
@@ -360,7 +361,22 @@ fn odd_values(metadata: &ObjectMeta) -> Vec<String> {
             format!("{name} is {shown:?}, so {what_follows}: expected \"true\", or no such annotation")
         })
     });
-    odd.collect()
+    let without_effect = [
+        (
+            annotation::SKIP_IPV6_DAD,
+            "skipIPv6DAD of the ServiceGroup (spec.local) counts for all its Services",
+        ),
+        (
+            annotation::NODE_AFFINITY,
+            "which node announces an address of a local pool is elected; where only nodes with ready endpoints are to \
+             announce, use a remote pool and externalTrafficPolicy: Local",
+        ),
+    ];
+    let without_effect = without_effect.into_iter().filter_map(|(name, instead)| {
+        annotation(metadata, name)?;
+        Some(format!("{name} has no effect here and can be removed: {instead}"))
+    });
+    odd.chain(without_effect).collect()
 }
 
 /// Whether nobody but us has written the service-group annotation, as `metadata.managedFields` says. Where the

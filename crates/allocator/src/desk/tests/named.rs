@@ -11,6 +11,7 @@ use super::{
         World, key,
     },
 };
+use crate::testing;
 
 const PLAIN: Spec = Spec {
     cluster_ip: false,
@@ -224,4 +225,27 @@ fn what_a_write_that_came_too_late_would_have_published_waits_for_nobody() {
     // The group has stickyFor when it is decided, or only afterwards.
     check(&[&[Groups(7)], &late, &[Watch(9), Delete(0), Watch(9)]]);
     check(&[&late, &[Groups(7), Watch(9), Delete(0), Watch(9)]]);
+}
+
+#[test]
+fn annotations_that_do_not_count_are_told_of_once_with_what_would() {
+    let spec = Spec { allow_local: Some("ture"), re_evaluate: Some("yes"), ..PLAIN };
+    let edited = Spec { ports: 2, ..spec };
+    let texts = told(&[&served(0, spec), &[Apply(0, edited), Touch(0), Watch(9), Decide]]);
+    let parts = [("re-evaluate", "yes"), ("allow-local", "ture")];
+    assert_eq!(texts.len(), parts.len(), "{texts:?}");
+    for (text, (name, value)) in texts.iter().zip(parts) {
+        assert!(text.contains(name) && text.contains(value) && text.contains("expected"), "{text}");
+    }
+}
+
+#[test]
+fn annotations_of_purelb_without_effect_are_named_with_what_to_use_instead() {
+    for (name, part) in [("skip-ipv6-dad", "spec.local"), ("node-affinity", "externalTrafficPolicy: Local")] {
+        let changes = format!("metadata: {{annotations: {{purelb.io/{name}: 'x'}}}}");
+        let service = testing::service("web", &changes);
+        let [text] = service.facts.requests.odd_values() else { panic!("{service:?}") };
+        assert!(text.contains(name) && text.contains("no effect") && text.contains(part), "{text}");
+    }
+    assert_eq!(testing::service("web", "").facts.requests.odd_values(), [""; 0]);
 }
