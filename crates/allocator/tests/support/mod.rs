@@ -55,10 +55,24 @@ impl Allocator {
         (&mut self.task).await.unwrap();
     }
 
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn exposition(&self) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
         encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    /// Whether there is a series whose name begins so.
+    pub(crate) fn has_metric(&self, name: &str) -> bool {
+        self.exposition().lines().any(|line| line.starts_with(name))
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.exposition();
         let line =
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
@@ -198,12 +212,12 @@ pub(crate) fn addresses(service: &Service) -> Vec<String> {
 
 /// Asks until there is an answer.
 pub(crate) async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
