@@ -5,6 +5,7 @@
 //! agent -p lab` comes first, as `make test` does.
 
 pub mod hostile;
+pub mod on_link;
 
 use std::net::IpAddr;
 

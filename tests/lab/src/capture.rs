@@ -1,10 +1,17 @@
 //! Captures: what a machine's interface really carried, written by `tcpdump` and read by `tshark`.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use nix::sys::signal::Signal;
 
 use crate::{Host, PATIENCE, Process, Result, Run, command, require, until};
+
+/// How many this process has started.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A capture under way.
 #[derive(Debug)]
@@ -19,8 +26,10 @@ impl Capture {
     /// # Errors
     /// When `tcpdump` does not start, over a wrong filter for example.
     pub fn start(run: &Run, host: &Host, interface: &str, filter: &str) -> Result<Self> {
-        let name = format!("{}-{interface}-tcpdump", host.name);
-        let file = run.folder().join(format!("{}-{interface}.pcap", host.name));
+        // Each with a log of its own, whose first words say that it listens.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{interface}-tcpdump-{number}", host.name);
+        let file = run.folder().join(format!("{}-{interface}-{number}.pcap", host.name));
         let mut tcpdump = host.namespace.command("tcpdump");
         // Handed over and written packet by packet, and as root: the run's folder is not for tcpdump's own user.
         tcpdump.args(["-i", interface, "--immediate-mode", "-U", "-Z", "root", "-w"]).arg(&file).arg(filter);
@@ -36,6 +45,11 @@ impl Capture {
     /// The capture file, in a form that any tool reads.
     pub fn file(&self) -> &std::path::Path {
         &self.file
+    }
+
+    /// What it has by now; a packet that is half written is left out.
+    pub fn captured_so_far(&self) -> Captured {
+        Captured { file: self.file.clone() }
     }
 
     /// Ends the capture.

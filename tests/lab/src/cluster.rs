@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ControlPlane, Error, Host, Kubectl, PATIENCE, Process, Result, Run, Topology, control_plane::Choice,
-    helpers, until,
+    helpers, require, until,
 };
 
 /// The namespace of our own objects.
@@ -122,6 +122,27 @@ impl Cluster {
     pub fn agent(&mut self, node: &str) -> Result<&mut Process> {
         self.agents.get_mut(node).ok_or_else(|| Error::unmet(format!("no agent was started on {node}")))
     }
+}
+
+/// Waits until every node has heard all others on so many subnets: before, the first one to hear of an address of a
+/// local pool takes it, and hands it over to the elected one as soon as they know each other.
+///
+/// # Errors
+/// When they do not hear each other in time.
+pub fn wait_acquainted(run: &Run, nodes: &[Host], subnets: usize) -> Result<()> {
+    nodes.iter().try_for_each(|node| {
+        until(format!("{} to hear the others", node.name), PATIENCE, || {
+            let path = run.log(&format!("{}-agent", node.name));
+            let log = fs::read_to_string(&path).map_err(Error::path(&path))?;
+            for other in nodes.iter().filter(|other| other.name != node.name) {
+                let heard = format!("node={} is_ready=true", other.name);
+                let lines =
+                    log.lines().filter(|line| line.contains(": alive subnet=") && line.ends_with(&heard));
+                require!(lines.count() >= subnets, "{} is not heard on {subnets} subnets", other.name);
+            }
+            Ok(())
+        })
+    })
 }
 
 /// The file with the key of heartbeats, as the chart's Secret is mounted.

@@ -118,6 +118,15 @@ impl Process {
         self.child.wait().map(drop).map_err(Error::io(format!("waiting for {}", self.name)))
     }
 
+    /// SIGKILL to it and to what it has started, and waits for its end.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill_group(&mut self) -> Result<()> {
+        self.signal_group(Signal::SIGKILL)?;
+        self.child.wait().map(drop).map_err(Error::io(format!("waiting for {}", self.name)))
+    }
+
     /// SIGTERM, and waits for the end: what an orderly shutdown looks like.
     ///
     /// # Errors
