@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the named sets need and this machine lacks, from Debian's packages and crates.io, and says so.
-# usage: install.sh SET...   sets: rust nextest lab interop bench image
+# usage: install.sh SET...   sets: rust nextest lab interop bench keepalived image
 set -euo pipefail
 
 missing=()
@@ -50,9 +50,12 @@ for set in "$@"; do
             # What the BGP benchmarks compare with, beside the routers of the lab.
             need gobgpd gobgpd
             need openbgpd bgpctl
+            # What failovers of local addresses are compared with.
+            need keepalived keepalived
             ;;
+        keepalived) need keepalived keepalived ;;
         image) command -v buildah >/dev/null || command -v podman >/dev/null || need buildah buildah ;;
-        *) echo "install.sh: no set called $set: expected rust, nextest, lab, interop, bench or image" >&2; exit 2 ;;
+        *) echo "install.sh: no set called $set: expected rust, nextest, lab, interop, bench, keepalived or image" >&2; exit 2 ;;
     esac
 done
 

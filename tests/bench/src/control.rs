@@ -113,19 +113,7 @@ impl Control {
 
     /// Creates Services, as [`fleet::service`] or another shape has them.
     pub(crate) fn create_services(&self, services: impl Iterator<Item = Value> + Send) -> Result<()> {
-        self.with_client(|client| async move {
-            let create = |object: Value| {
-                let client = client.clone();
-                async move {
-                    let service: Service = serde_json::from_value(object)?;
-                    let namespace = service.metadata.namespace.clone().unwrap_or_default();
-                    let api = Api::<Service>::namespaced(client, &namespace);
-                    api.create(&PostParams::default(), &service).await?;
-                    anyhow::Ok(())
-                }
-            };
-            stream::iter(services.map(create)).buffer_unordered(REQUESTS_AT_ONCE).try_collect::<()>().await
-        })
+        self.with_client(|client| create_services(client, services))
     }
 
     /// Deletes a Service.
@@ -326,6 +314,21 @@ where
             work(Client::try_from(config)?).await
         })
     })?
+}
+
+/// Creates Services, some at once.
+pub(crate) async fn create_services(client: Client, services: impl Iterator<Item = Value>) -> Result<()> {
+    let create = |object: Value| {
+        let client = client.clone();
+        async move {
+            let service: Service = serde_json::from_value(object)?;
+            let namespace = service.metadata.namespace.clone().unwrap_or_default();
+            let api = Api::<Service>::namespaced(client, &namespace);
+            api.create(&PostParams::default(), &service).await?;
+            anyhow::Ok(())
+        }
+    };
+    stream::iter(services.map(create)).buffer_unordered(REQUESTS_AT_ONCE).try_collect::<()>().await
 }
 
 /// Creates ServiceGroups, all at once.

@@ -2,7 +2,7 @@
 //!
 //! Printed as one line: `bar NAME VALUE UNIT <= LIMIT ok|SHORT`, `peer NAME VALUE UNIT PEER VERSION`, or
 //! `note NAME VALUE UNIT` for what explains a bar and has no limit of its own. The value is the median of the
-//! runs.
+//! runs; where the limit holds for every run, the largest.
 
 use std::fmt;
 
@@ -28,6 +28,12 @@ pub(crate) enum Role {
         /// In the figure's unit.
         limit: f64,
     },
+    /// It must not exceed the limit in any run: its value is the largest.
+    #[serde(rename = "bar")]
+    Ceiling {
+        /// In the figure's unit.
+        limit: f64,
+    },
     /// What another implementation of the same job reached in the same run.
     Peer {
         /// Its name.
@@ -43,6 +49,11 @@ impl Sample {
     /// A value with a limit.
     pub(crate) fn bar(name: impl Into<String>, value: f64, unit: &'static str, limit: f64) -> Self {
         Self { name: name.into(), unit, role: Role::Bar { limit }, value }
+    }
+
+    /// A value with a limit that holds for every run, not only for the median.
+    pub(crate) fn ceiling(name: impl Into<String>, value: f64, unit: &'static str, limit: f64) -> Self {
+        Self { name: name.into(), unit, role: Role::Ceiling { limit }, value }
     }
 
     /// A value that explains another.
@@ -69,16 +80,17 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     #[serde(flatten)]
     pub(crate) role: Role,
-    /// The median of `runs`.
+    /// The median of `runs`; of a ceiling the largest.
     pub(crate) value: f64,
     /// The value of each run, in order.
     pub(crate) runs: Vec<f64>,
 }
 
 impl Figure {
-    /// Whether it is a bar and its median exceeds the limit. Not a number is short, too.
+    /// Whether it is a bar and its value exceeds the limit. Not a number is short, too.
     pub(crate) fn is_short(&self) -> bool {
-        matches!(self.role, Role::Bar { limit } if self.value.is_nan() || self.value > limit)
+        let over = |limit: f64| self.value.is_nan() || self.value > limit;
+        matches!(self.role, Role::Bar { limit } | Role::Ceiling { limit } if over(limit))
     }
 }
 
@@ -86,7 +98,7 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, value, unit) = (&self.name, readable(self.value), self.unit);
         match &self.role {
-            Role::Bar { limit } => {
+            Role::Bar { limit } | Role::Ceiling { limit } => {
                 let verdict = if self.is_short() { "SHORT" } else { "ok" };
                 write!(f, "bar {name} {value} {unit} <= {limit} {verdict}")
             }
@@ -110,7 +122,11 @@ pub(crate) fn merge(runs: Vec<Vec<Sample>>) -> Vec<Figure> {
         }
     }
     for figure in &mut figures {
-        figure.value = median(&figure.runs);
+        figure.value = match figure.role {
+            // Not a number is the largest of all.
+            Role::Ceiling { .. } => figure.runs.iter().copied().max_by(f64::total_cmp).unwrap_or(f64::NAN),
+            _ => median(&figure.runs),
+        };
     }
     figures
 }
@@ -143,6 +159,17 @@ mod tests {
     fn a_value_beyond_the_limit_is_short_even_when_it_rounds_to_the_limit() {
         let figures = merge(vec![vec![Sample::bar("rss", 60.001, "MB", 60.0)]]);
         assert_eq!(figures[0].to_string(), "bar rss 60.0 MB <= 60 SHORT");
+    }
+
+    #[test]
+    fn a_ceiling_is_judged_by_the_worst_of_its_runs() {
+        let runs = [300.0, 1001.0, 400.0].map(|value| {
+            vec![Sample::ceiling("max", value, "ms", 1000.0), Sample::bar("median", value, "ms", 600.0)]
+        });
+        let lines = merge(runs.into()).iter().map(Figure::to_string).collect::<Vec<_>>();
+        assert_eq!(lines, ["bar max 1001 ms <= 1000 SHORT", "bar median 400 ms <= 600 ok"]);
+        let nothing = [f64::NAN, 3.0].map(|value| vec![Sample::ceiling("max", value, "ms", 1000.0)]);
+        assert!(merge(nothing.into())[0].is_short());
     }
 
     #[test]

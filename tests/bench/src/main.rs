@@ -10,6 +10,7 @@ mod control;
 mod daemons;
 mod figure;
 mod fleet;
+mod keepalived;
 mod kernel_watch;
 mod machine;
 mod process;
@@ -18,6 +19,7 @@ mod router_table;
 mod site;
 mod statistics;
 mod subject;
+mod subnet;
 mod wire;
 
 use std::process::ExitCode;
@@ -123,6 +125,7 @@ fn run(entry: &Entry, context: &Context, runs: u8) -> Result<Vec<Figure>> {
     eprintln!("{}: {}", entry.name, entry.about);
     let mut benchmark = (entry.prepare)(context)?;
     let mut samples = Vec::new();
+    let runs = runs.min(benchmark.most_runs());
     for number in 1..=runs {
         eprintln!("{}: run {number} of {runs}", entry.name);
         samples.push(benchmark.run()?);

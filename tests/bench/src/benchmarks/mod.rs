@@ -13,6 +13,10 @@ mod bulk;
 mod exhausted_wakeup;
 mod heartbeat_cost;
 mod ledger_rss;
+mod local_api_outage;
+mod local_failover;
+mod local_handover;
+mod local_rebalance;
 mod restart_10k;
 mod route_latency_10k;
 mod service_to_router;
@@ -21,6 +25,11 @@ mod service_to_router;
 pub(crate) trait Benchmark {
     /// Measures once. The samples of all runs are merged by name.
     fn run(&mut self) -> Result<Vec<Sample>>;
+
+    /// How often it is run at most, for one that takes its time.
+    fn most_runs(&self) -> u8 {
+        u8::MAX
+    }
 }
 
 /// An entry of the registry.
@@ -52,6 +61,10 @@ pub(crate) const ALL: &[Entry] = &[
     restart_10k::ENTRY,
     bfd_detect::ENTRY,
     heartbeat_cost::ENTRY,
+    local_failover::ENTRY,
+    local_handover::ENTRY,
+    local_api_outage::ENTRY,
+    local_rebalance::ENTRY,
     assign_rate::ENTRY,
     ledger_rss::ENTRY,
     allocate_vs_patch::ENTRY,
