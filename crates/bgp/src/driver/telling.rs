@@ -42,10 +42,15 @@ impl Driver {
     /// Only routes have changed: the first change is told at once, those that follow soon enough together, but at once to
     /// who waits.
     pub(super) fn tell_soon(&mut self) {
-        if !self.barriers.is_empty() || self.tell_at.is_none() && self.told_at.elapsed() >= COUNTS {
+        if !self.barriers.is_empty() {
             return self.tell();
         }
-        self.tell_at.get_or_insert(self.told_at + COUNTS);
+        if self.tell_at.is_none() {
+            match self.told_at.elapsed() >= COUNTS {
+                true => self.tell(),
+                false => self.tell_at = Some(self.told_at + COUNTS),
+            }
+        }
     }
 
     fn release_barriers(&mut self) {
