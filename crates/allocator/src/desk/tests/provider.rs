@@ -22,6 +22,8 @@ pub(super) struct Provider {
     books: BTreeMap<IpAddr, ServiceKey>,
     accounts: BTreeMap<ServiceKey, Account>,
     calls: BTreeMap<ServiceKey, Call>,
+    /// Its figures are asked for soon, because something was released.
+    is_poll_due: bool,
 }
 
 /// A call that has reached the provider and is not answered yet.
@@ -114,6 +116,7 @@ impl Provider {
             Call::Release(released) => {
                 let is_freed = account.on_released(released, is_answered);
                 account.resume();
+                self.is_poll_due |= is_freed;
                 if is_freed {
                     wake_for_room(desk);
                 }
@@ -158,15 +161,20 @@ impl Provider {
         held.or_else(|| of_family().find(|address| !self.books.contains_key(address)))
     }
 
-    /// Whoever the provider was not there for asks again. Whether that was anybody.
-    pub(super) fn wake(desk: &mut Desk) -> bool {
+    /// Whoever the provider was not there for asks again, and after a poll of its figures whoever waits for room: what
+    /// was released may have been asked for just before. Whether there was anything to do.
+    pub(super) fn wake(&mut self, desk: &mut Desk) -> bool {
+        let is_polled = std::mem::take(&mut self.is_poll_due);
+        if is_polled {
+            wake_for_room(desk);
+        }
         let woken = desk.engine().waiting().on(&Wait::Provider(GROUP.into()));
         let is_anybody = !woken.is_empty();
         if is_anybody {
             desk.wake(woken, Instant::now());
             wake_for_room(desk);
         }
-        is_anybody
+        is_anybody || is_polled
     }
 
     /// Whether the address is, for the provider, that Service's.

@@ -335,7 +335,7 @@ impl World {
             }
             self.desk.on_retry(&key);
         }
-        Provider::wake(&mut self.desk);
+        self.provider.wake(&mut self.desk);
         if let Some(key) = self.looks.pop_front() {
             let found = self.read.get(&name(&key)).cloned().map(Arc::new);
             self.desk.on_looked(&key, found, Instant::now());
@@ -401,7 +401,7 @@ impl World {
                 self.carry_out();
             }
             self.carry_out();
-            let mut is_asked = Provider::wake(&mut self.desk);
+            let mut is_asked = self.provider.wake(&mut self.desk);
             for name in 0..NAMES {
                 is_asked |= self.provider.step(&key(name), &mut self.desk, true);
             }

@@ -157,7 +157,9 @@ impl Term {
         match answer {
             Ok(()) => {
                 tracing::info!(%service, group = %name, ?released, "released at the IPAM provider");
-                group.stats_due = group.stats_due.map(|due| due.min(Instant::now() + STATS_SOON));
+                // After the poll whoever waits for room asks again; where nothing was freed that would never end.
+                let soon = is_freed.then(|| Instant::now() + STATS_SOON);
+                group.stats_due = group.stats_due.map(|due| soon.map_or(due, |soon| due.min(soon)));
                 self.external.touch(service);
                 if is_freed {
                     self.wake_for_room(name);
