@@ -31,7 +31,10 @@ const CALM: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ping {
     sent: Instant,
+    /// In time.
     is_answered: bool,
+    /// But not in time.
+    is_late: bool,
 }
 
 type Log = Arc<Mutex<Vec<Ping>>>;
@@ -124,9 +127,14 @@ impl Asked {
         self.0.len()
     }
 
-    /// How many were not answered in time.
+    /// How many were never answered.
     pub fn lost(&self) -> usize {
-        self.0.iter().filter(|ping| !ping.is_answered).count()
+        self.0.iter().filter(|ping| !ping.is_answered && !ping.is_late).count()
+    }
+
+    /// How many were answered, but not in time.
+    pub fn late(&self) -> usize {
+        self.0.iter().filter(|ping| ping.is_late).count()
     }
 
     /// The longest time without an answer: from the first question that had none to the next one that had. Zero when
@@ -176,23 +184,28 @@ fn ask(to: IpAddr, log: &Mutex<Vec<Ping>>, is_over: &AtomicBool) -> Result<()> {
     let socket = socket(to).map_err(Error::io(format!("a socket to ask {to}")))?;
     let start = Instant::now();
     let mut asked = 0_u32;
+    let mut looked = start;
     while !is_over.load(Ordering::Relaxed) {
         // Written down before it is sent: the answer may be quick.
-        log.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Ping { sent: Instant::now(), is_answered: false });
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(Ping {
+            sent: Instant::now(),
+            is_answered: false,
+            is_late: false,
+        });
         // What cannot be sent, because nobody is found who has the address, is not answered.
         let _ = socket.send(&question(to, asked));
         asked += 1;
         // Where the machine was busy there is no hurry to catch up: what counts is when a question was asked.
         let next = (PACE * asked).saturating_sub(start.elapsed()).max(PACE / 2);
         thread::sleep(next);
-        take_answers(&socket, log);
+        // What is there now may have come right after the last look: who was busy meanwhile must not take it for late.
+        take_answers(&socket, log, looked);
+        looked = Instant::now();
     }
     Ok(())
 }
 
-fn take_answers(mut socket: &Socket, log: &Mutex<Vec<Ping>>) {
+fn take_answers(mut socket: &Socket, log: &Mutex<Vec<Ping>>, looked: Instant) {
     let mut buffer = [0; 64];
     let mut answers = Vec::new();
     loop {
@@ -206,7 +219,8 @@ fn take_answers(mut socket: &Socket, log: &Mutex<Vec<Ping>>) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     for number in answers {
         if let Some(ping) = usize::try_from(number).ok().and_then(|number| log.get_mut(number)) {
-            ping.is_answered = ping.sent.elapsed() <= PATIENCE;
+            ping.is_answered = looked.saturating_duration_since(ping.sent) <= PATIENCE;
+            ping.is_late = !ping.is_answered;
         }
     }
 }
@@ -223,6 +237,7 @@ mod tests {
             let ping = |(number, is_answered): (u32, &bool)| Ping {
                 sent: start + PACE * number,
                 is_answered: *is_answered,
+                is_late: false,
             };
             Asked((0..).zip(answered).map(ping).collect())
         };

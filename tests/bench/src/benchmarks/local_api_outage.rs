@@ -107,6 +107,8 @@ impl Benchmark for LocalApiOutage {
             // Exact below 2^53.
             samples.push(Sample::ceiling(lost, calm.lost() as f64, "packets lost", 0.0));
             samples.push(Sample::note(sent, calm.sent() as f64, "packets"));
+            let late = self.name(&format!("late_{}", family(*address)));
+            samples.push(Sample::note(late, calm.late() as f64, "packets answered after 50 ms"));
         }
         for (address, outage) in asked {
             let name = self.name(&format!("failover_{}", family(address)));
