@@ -7,7 +7,7 @@
 mod thread;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,34 +24,49 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Who lives on which subnet. A subnet without heartbeats is not in it, nor is a node that sends none there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Liveness(BTreeMap<IpNet, BTreeMap<Arc<str>, State>>);
+pub struct Liveness {
+    members: BTreeMap<IpNet, BTreeMap<Arc<str>, State>>,
+    /// Those not heard yet that were registered before this node began to listen on the subnet: for one detection time
+    /// it cannot know better. Whoever comes later has to be heard first.
+    awaited: BTreeSet<(IpNet, Arc<str>)>,
+}
 
 impl Liveness {
     /// How a node stands on a subnet; `None`: nothing is to be heard of it there, so its Lease has to do.
     pub fn state(&self, subnet: &IpNet, node: &str) -> Option<State> {
-        self.0.get(subnet)?.get(node).copied()
+        self.members.get(subnet)?.get(node).copied()
     }
 
     /// Whether a node may be given addresses of a subnet. `is_registered`: its Lease is good, which decides where there is
-    /// nothing to be heard of it, or not yet.
+    /// nothing to be heard of it, and where this node has only begun to listen. One that joins takes no address away
+    /// from its holder before it has said that it is there and ready.
     pub fn can_serve(&self, subnet: &IpNet, node: &str, is_registered: bool) -> bool {
         match self.state(subnet, node) {
             None => is_registered,
-            Some(state) if state.standing == Standing::Unknown => is_registered,
+            Some(state) if state.standing == Standing::Unknown => {
+                is_registered && self.awaited.contains(&(*subnet, node.into()))
+            }
             Some(state) => state.is_alive() && state.is_ready && !state.is_leaving,
         }
     }
 
     /// Whether a node lives, by what is heard of it on any subnet; `None`: nothing is to be heard of it.
     pub fn is_alive(&self, node: &str) -> Option<bool> {
-        let states = self.0.values().filter_map(|members| members.get(node));
+        let states = self.members.values().filter_map(|members| members.get(node));
         let known = states.filter(|state| state.standing != Standing::Unknown);
         known.map(State::is_alive).reduce(|one, other| one || other)
     }
 
+    /// Whether a node can ask for an address that is kept for it: it takes messages on some subnet, and is not dead there.
+    /// One that has not been heard yet asks as soon as it is.
+    pub fn can_ask(&self, node: &str) -> bool {
+        let mut states = self.members.values().filter_map(|members| members.get(node));
+        states.any(|state| state.standing != Standing::Dead)
+    }
+
     /// Link-layer addresses of a node on these subnets, as it has said them, also while it was alive.
     pub fn macs(&self, node: &str) -> Vec<Mac> {
-        let states = self.0.values().filter_map(|members| members.get(node));
+        let states = self.members.values().filter_map(|members| members.get(node));
         let mut macs: Vec<Mac> = states.filter(|it| it.mac != [0; 6]).map(|state| Mac(state.mac)).collect();
         macs.sort_unstable();
         macs.dedup();
@@ -60,7 +75,7 @@ impl Liveness {
 
     /// The subnets with heartbeats, and who is heard there.
     pub fn subnets(&self) -> impl Iterator<Item = (&IpNet, &BTreeMap<Arc<str>, State>)> {
-        self.0.iter()
+        self.members.iter()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 pub struct Others {
     /// Those that can serve, and on which subnets.
     pub electorate: Electorate,
-    /// Those that messages reach.
+    /// Those that can ask for an address, now or as soon as they are heard.
     pub reachable: BTreeSet<Arc<str>>,
 }
 
@@ -86,6 +86,14 @@ impl LocalPools {
         if are_interfaces_new { self.services.keys().cloned().collect() } else { touched }
     }
 
+    /// Whether an address has a winner that can ask for it by now and could not before, or no longer: then it may have
+    /// to be kept, or let go, though the plan is the same.
+    pub fn is_asked_otherwise(&self, others: &Others) -> bool {
+        let changed = others.reachable.symmetric_difference(&self.others.reachable).collect::<BTreeSet<_>>();
+        let is_changed = |address| self.winner(address).is_some_and(|winner| changed.contains(winner));
+        !changed.is_empty() && self.users.keys().copied().any(is_changed)
+    }
+
     /// The other nodes. Services to plan again.
     pub fn set_others(&mut self, others: Others) -> Vec<ObjectKey> {
         self.others = others;
@@ -138,7 +146,7 @@ impl LocalPools {
         *self.node == *node
     }
 
-    /// Whether messages reach this other node.
+    /// Whether this other node can ask for what is kept for it.
     pub fn can_be_asked(&self, node: &str) -> bool {
         self.others.reachable.contains(node)
     }
@@ -224,6 +232,22 @@ pub(crate) mod tests {
         }
         assert!(pools.set_others(others()).is_empty(), "nothing changed");
         assert_eq!(pools.set_others(Others::default()), touched, "it leaves what it had");
+    }
+
+    #[test]
+    fn who_can_ask_matters_only_where_it_wins_something() {
+        let mut pools = pools();
+        let address = (100..200u8).map(|host| ip(&format!("192.0.2.{host}")));
+        let others = others(&[("n2", "192.0.2.0/24")]);
+        pools.set_others(others.clone());
+        let silent = Others { reachable: BTreeSet::new(), ..others.clone() };
+        assert!(!pools.is_asked_otherwise(&silent), "it wins nothing");
+        for (index, address) in address.enumerate() {
+            pools.set_service(&key(&format!("s{index}")), &[address]);
+        }
+        assert!(!pools.is_asked_otherwise(&others) && pools.is_asked_otherwise(&silent));
+        assert!(pools.set_others(silent).is_empty(), "the plan is the same");
+        assert!(pools.is_asked_otherwise(&others));
     }
 
     #[test]

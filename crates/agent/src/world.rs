@@ -112,7 +112,8 @@ impl World {
             }
             Input::Others(others) => {
                 self.are_others_known = true;
-                Dirty { services: self.local_pools.set_others(others), ..Dirty::default() }
+                let claims = self.local_pools.is_asked_otherwise(&others);
+                Dirty { services: self.local_pools.set_others(others), claims, ..Dirty::default() }
             }
         }
     }

@@ -75,7 +75,7 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
     }
 }
 
-/// Who else stands for election, subnet by subnet, and whom messages reach.
+/// Who else stands for election, subnet by subnet, and who can ask for an address.
 fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
     let mut others = Others::default();
     for (node, member) in roster.iter().filter(|(node, _)| &***node != own) {
@@ -84,7 +84,7 @@ fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
         if !subnets.is_empty() {
             others.electorate.insert(node.clone(), subnets);
         }
-        if liveness.is_alive(node) == Some(true) {
+        if liveness.can_ask(node) {
             others.reachable.insert(node.clone());
         }
     }

@@ -23,9 +23,9 @@ fn name(host: u8) -> Arc<str> {
     format!("n{host}").into()
 }
 
-fn config() -> heartbeat::Config {
+fn config(interval: Duration) -> heartbeat::Config {
     let keys = heartbeat::Keys::parse(b"a key for the tests").unwrap();
-    heartbeat::Config::new(Duration::from_millis(100), 5, keys).unwrap()
+    heartbeat::Config::new(interval, 5, keys).unwrap()
 }
 
 fn facts(host: u8, port: u16) -> NodeFacts {
@@ -63,6 +63,10 @@ struct Node {
 }
 
 fn node(host: u8, port: u16, roster: &Arc<Roster>) -> Node {
+    node_with(config(Duration::from_millis(100)), host, port, roster)
+}
+
+fn node_with(config: heartbeat::Config, host: u8, port: u16, roster: &Arc<Roster>) -> Node {
     let (facts, known_facts) = watch::channel(Some(facts(host, port)));
     let (roster, known_roster) = watch::channel(Some(Arc::clone(roster)));
     let (applied_at, is_applied) = watch::channel(None);
@@ -75,7 +79,7 @@ fn node(host: u8, port: u16, roster: &Arc<Roster>) -> Node {
         outgoing: to_send,
         incoming: received,
     };
-    let heartbeats = Heartbeats::start(name(host), config(), channels).unwrap();
+    let heartbeats = Heartbeats::start(name(host), config, channels).unwrap();
     let liveness = heartbeats.liveness();
     Node { facts, applied_at, roster, outgoing, incoming, heartbeats, liveness }
 }
@@ -135,6 +139,27 @@ async fn without_carrier_or_lease_there_is_nothing_to_be_heard_and_with_them_the
 }
 
 #[tokio::test]
+async fn who_was_there_before_this_node_counts_by_its_lease_for_a_while_and_who_joins_has_to_be_heard() {
+    let port = free_port();
+    // Nobody dies of silence in this test.
+    let patient = config(Duration::from_secs(10));
+    let mut one = node_with(patient, 6, port, &Arc::new([6, 7].map(|host| member(host, port)).into()));
+    let can_serve = |it: &Arc<Liveness>, host: u8| it.can_serve(&subnet(), &name(host), true);
+    let is_known = |it: &Arc<Liveness>, host: u8| it.state(&subnet(), &name(host)).is_some();
+    one.until("it knows who was there before", |it| is_known(it, 7)).await;
+    assert!(can_serve(&one.liveness.borrow(), 7));
+    one.roster.send_replace(Some(Arc::new([6, 7, 8].map(|host| member(host, port)).into())));
+    one.until("it knows who joins", |it| is_known(it, 8)).await;
+    let now = one.liveness.borrow().clone();
+    assert!(can_serve(&now, 7) && !can_serve(&now, 8) && now.can_ask("n8"));
+    one.roster.send_replace(Some(Arc::new([6].map(|host| member(host, port)).into())));
+    one.until("they go", |it| !is_known(it, 7)).await;
+    one.roster.send_replace(Some(Arc::new([6, 7].map(|host| member(host, port)).into())));
+    one.until("one comes again", |it| is_known(it, 7)).await;
+    assert!(!can_serve(&one.liveness.borrow(), 7), "as new as others");
+}
+
+#[tokio::test]
 async fn an_address_that_comes_later_is_tried_again() {
     let port = free_port();
     let taken = UdpSocket::bind(address(5, port)).unwrap();
@@ -157,7 +182,12 @@ fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
     ];
     for (standing, is_ready, is_leaving, expected) in cases {
         let there: BTreeMap<_, _> = [("n".into(), state(standing, is_ready, is_leaving))].into();
-        let liveness = Liveness([(subnet(), there)].into());
+        let mut liveness = Liveness { members: [(subnet(), there)].into(), ..Liveness::default() };
+        assert_eq!(liveness.can_ask("n"), standing != Standing::Dead);
+        if standing == Standing::Unknown {
+            assert!(!liveness.can_serve(&subnet(), "n", true), "it joins, and was never heard");
+            liveness.awaited.insert((subnet(), "n".into()));
+        }
         for is_registered in [false, true] {
             let can_serve = liveness.can_serve(&subnet(), "n", is_registered);
             assert_eq!(can_serve, expected.unwrap_or(is_registered), "{standing:?} {is_ready} {is_leaving}");
@@ -171,5 +201,6 @@ fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
         );
     }
     let liveness = Liveness::default();
+    assert!(!liveness.can_ask("n"), "there is no way for its messages");
     assert!(liveness.can_serve(&subnet(), "n", true) && !liveness.can_serve(&subnet(), "n", false));
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::select_all;
 use heartbeat::{
-    Config, Event, Local, Name,
+    Config, Event, Local, Name, Standing,
     driver::{Endpoint, boot, prioritise},
 };
 use ipnet::IpNet;
@@ -78,6 +78,8 @@ struct Place {
 struct Seat {
     place: Place,
     endpoint: Endpoint,
+    /// Who was registered when the first members were known; `None` before.
+    founders: Option<BTreeSet<Name>>,
 }
 
 struct Worker {
@@ -157,7 +159,7 @@ impl Worker {
                 Ok(endpoint) => {
                     tracing::info!(%subnet, address = %place.address, "heartbeats");
                     self.refused.remove(&place.address);
-                    self.seats.insert(subnet, Seat { place, endpoint });
+                    self.seats.insert(subnet, Seat { place, endpoint, founders: None });
                 }
                 Err(error) => {
                     if self.refused.insert(place.address) {
@@ -180,6 +182,9 @@ impl Worker {
         let Some(roster) = roster else { return self.publish() };
         for (subnet, seat) in &mut self.seats {
             let members = members(&roster, subnet);
+            let founders = seat.founders.get_or_insert_with(|| members.keys().cloned().collect());
+            // Whoever goes and comes again is as new as others.
+            founders.retain(|name| members.contains_key(name));
             seat.endpoint.command(|group, now| group.set_members(&members, now));
         }
         self.publish();
@@ -252,7 +257,16 @@ impl Worker {
             let members = seat.endpoint.group().members();
             members.map(|(name, state)| (Name::clone(name), state)).collect()
         };
-        let now = Liveness(self.seats.iter().map(|(subnet, seat)| (*subnet, members(seat))).collect());
+        let members: BTreeMap<_, _> =
+            self.seats.iter().map(|(subnet, seat)| (*subnet, members(seat))).collect();
+        let awaited = self.seats.iter().flat_map(|(subnet, seat)| {
+            let is_unheard = |name: &&Name| {
+                seat.endpoint.group().state(name).is_some_and(|state| state.standing == Standing::Unknown)
+            };
+            let founders = seat.founders.iter().flatten().filter(is_unheard);
+            founders.map(|name| (*subnet, Name::clone(name)))
+        });
+        let now = Liveness { awaited: awaited.collect(), members };
         self.tell.send_if_modified(|told| {
             let is_news = **told != now;
             if is_news {
