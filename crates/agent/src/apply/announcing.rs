@@ -17,20 +17,28 @@ use api::{
     address::IpFamily,
     announcing::{self, Announcer},
 };
+use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::key::ObjectKey;
 
 /// How long the API server may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Wait between attempts: doubled up to the second one.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Wait between attempts on a Service: doubled up to the second one.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Requests under way at a time, so that one without an answer holds up no other.
+const WRITES: usize = 4;
+/// The failure in a row that the log is told of: not the first, which a restart of the API server causes, too.
+const WORTH_SAYING: u32 = 3;
 /// Attempts on a Service that others change at the same time; then it is put off.
 const ATTEMPTS: usize = 3;
 
@@ -45,30 +53,106 @@ pub struct Announcement {
     pub live: Arc<BTreeSet<Arc<str>>>,
 }
 
-/// Writes what it is told, of each Service the latest, until nobody tells any more.
+/// Writes what it is told, of each Service the latest, until nobody tells any more. A Service that cannot be written
+/// waits by itself: the others have their turn.
 pub async fn run(client: Client, node: Arc<str>, mut announcements: mpsc::UnboundedReceiver<Announcement>) {
-    let mut waiting: BTreeMap<ObjectKey, Announcement> = BTreeMap::new();
-    let mut wait = RETRY.0;
-    loop {
-        while let Ok(news) = announcements.try_recv() {
-            waiting.insert(news.service.clone(), news);
+    let mut queue = Queue::default();
+    let mut writes = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !queue.is_empty() || !writes.is_empty() {
+        while writes.len() < WRITES
+            && let Some(announcement) = queue.take(Instant::now())
+        {
+            let (client, node) = (&client, &node);
+            writes.push(async move {
+                let written = write(client, node, &announcement).await;
+                (announcement, written)
+            });
         }
-        let Some((key, announcement)) = waiting.pop_first() else {
-            match announcements.recv().await {
-                Some(news) => drop(waiting.insert(news.service.clone(), news)),
-                None => return,
-            }
-            continue;
-        };
-        match write(&client, &node, &announcement).await {
-            Ok(()) => wait = RETRY.0,
-            Err(error) => {
-                tracing::debug!(service = %key, %error, "announcing annotations not written, trying again");
-                waiting.insert(key, announcement);
-                tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
-                wait = (wait * 2).min(RETRY.1);
-            }
+        let due = queue.next_due().filter(|_| writes.len() < WRITES);
+        tokio::select! {
+            news = announcements.recv(), if is_open => match news {
+                Some(news) => queue.insert(news, Instant::now()),
+                None => is_open = false,
+            },
+            Some((announcement, written)) = writes.next() => match written {
+                Ok(()) => queue.on_written(&announcement.service),
+                Err(error) => {
+                    let jitter = rand::random_range(0.5..1.0);
+                    let service = announcement.service.clone();
+                    let failures = queue.on_failure(announcement, Instant::now(), jitter);
+                    if failures == WORTH_SAYING {
+                        tracing::warn!(
+                            %service,
+                            %error,
+                            "its announcing annotations cannot be written, though its addresses are announced: \
+                             trying again"
+                        );
+                    } else {
+                        tracing::debug!(%service, %error, failures, "announcing annotations not written");
+                    }
+                }
+            },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
+    }
+}
+
+/// What is to be written: each Service on its own, the longest due first.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<ObjectKey, (Instant, Announcement)>,
+    /// Those of which a write is under way. What is told of them meanwhile waits for its end.
+    under_way: BTreeSet<ObjectKey>,
+    /// Attempts in a row that have failed.
+    failures: BTreeMap<ObjectKey, u32>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// What is new of a Service. One that was refused is no better for that: it keeps its turn.
+    fn insert(&mut self, news: Announcement, now: Instant) {
+        let due = self.waiting.get(&news.service).map_or(now, |(due, _)| *due);
+        self.waiting.insert(news.service.clone(), (due, news));
+    }
+
+    fn free(&self) -> impl Iterator<Item = (Instant, &ObjectKey)> {
+        let free = self.waiting.iter().filter(|(key, _)| !self.under_way.contains(*key));
+        free.map(|(key, (due, _))| (*due, key))
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.free().map(|(due, _)| due).min()
+    }
+
+    /// The next one to write.
+    fn take(&mut self, now: Instant) -> Option<Announcement> {
+        let (_, key) = self.free().filter(|(due, _)| *due <= now).min()?;
+        let key = key.clone();
+        let (_, announcement) = self.waiting.remove(&key)?;
+        self.under_way.insert(key);
+        Some(announcement)
+    }
+
+    fn on_written(&mut self, service: &ObjectKey) {
+        self.under_way.remove(service);
+        self.failures.remove(service);
+    }
+
+    /// It has to be written again, after a wait that is a part of the longest possible one, unless there is something
+    /// newer to say. How often it has failed now.
+    fn on_failure(&mut self, announcement: Announcement, now: Instant, jitter: f64) -> u32 {
+        let service = announcement.service.clone();
+        self.under_way.remove(&service);
+        let failures = self.failures.entry(service.clone()).or_default();
+        let wait = RETRY.0.saturating_mul(1 << (*failures).min(16)).min(RETRY.1).mul_f64(jitter);
+        *failures = failures.saturating_add(1);
+        let (due, _) = self.waiting.entry(service).or_insert((now, announcement));
+        *due = now + wait;
+        *failures
     }
 }
 
@@ -226,5 +310,57 @@ mod tests {
         assert_eq!(changes(&mine, "n1", &nothing), change(V4, None));
         let others = service(&["192.0.2.1"], &[(V4, "n2,eth1")]);
         assert!(changes(&others, "n1", &nothing).is_empty());
+    }
+
+    fn of(service: &str) -> Announcement {
+        Announcement { service: ObjectKey::new("default", service), ..n1_holds(&[]) }
+    }
+
+    fn name(announcement: Option<Announcement>) -> Option<String> {
+        announcement.map(|it| it.service.name().to_owned())
+    }
+
+    #[test]
+    fn a_service_that_is_refused_every_time_keeps_no_other_from_its_turn() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        for service in ["a", "b", "c"] {
+            queue.insert(of(service), start);
+        }
+        let mut written = Vec::new();
+        let mut attempts = 0;
+        for millis in 0..60_000 {
+            let now = start + Duration::from_millis(millis);
+            match queue.take(now) {
+                Some(refused) if refused.service.name() == "a" => {
+                    attempts += 1;
+                    assert_eq!(queue.on_failure(refused, now, 1.0), attempts);
+                }
+                Some(other) => {
+                    queue.on_written(&other.service);
+                    written.push((millis, name(Some(other)).unwrap()));
+                }
+                None => {}
+            }
+        }
+        assert_eq!(written, [(1, "b".to_owned()), (2, "c".to_owned())]);
+        assert_eq!(attempts, 10, "each time later, up to half a minute");
+        assert_eq!(queue.next_due(), Some(start + Duration::from_millis(81_100)));
+    }
+
+    #[test]
+    fn what_is_told_during_a_write_is_written_after_it_and_takes_the_place_of_what_failed() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.insert(of("a"), now);
+        let first = queue.take(now).unwrap();
+        let newer = Announcement { held: n1_holds(&["192.0.2.1"]).held, ..of("a") };
+        queue.insert(newer.clone(), now);
+        assert_eq!((queue.take(now), queue.next_due()), (None, None), "one at a time");
+        queue.on_failure(first, now, 0.5);
+        assert_eq!(queue.take(now), None, "the failure counts");
+        let second = queue.take(now + RETRY.0).unwrap();
+        assert_eq!(second, newer);
+        queue.on_written(&second.service);
+        queue.insert(of("a"), now);
+        assert_eq!(queue.take(now).map(|it| it.held.len()), Some(0));
     }
 }
