@@ -132,6 +132,7 @@ impl Planner {
         let forwards = self.gate(key, service, endpoints, &mut outcome);
         let (weight, reweigh_at) = self.weigh(key, service, endpoints, now);
         let advertising = self.advertising.clone();
+        let before = self.plan.service(key).map(|plan| plan.local.clone()).unwrap_or_default();
         let base = Context {
             groups: world.groups(),
             local: world.local_pools(),
@@ -139,6 +140,7 @@ impl Planner {
             endpoints,
             forwards,
             lingering: &[],
+            before: &before,
             advertising: &advertising,
             weight,
         };

@@ -1,12 +1,11 @@
 //! The plan for a Service of a local pool: each address that is on a subnet of this node is held by the node that the
 //! election says. The others know of it, too: who holds it until the winner asks for it keeps it that long.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{
-    Decision, LocalAddress, Reason, ServicePlan, Warning,
-    service::{Context, network},
-};
+use ipnet::IpNet;
+
+use super::{Decision, LocalAddress, Reason, ServicePlan, Warning, service::Context};
 use crate::inputs::service::ServiceInput;
 
 /// Decides for one Service. [`Decision::Announce`] where this node is to hold at least one of its addresses.
@@ -28,17 +27,41 @@ pub(super) fn plan_local(service: &ServiceInput, context: &Context<'_>) -> Servi
         if let Some(winner) = &other {
             reason = Reason::NotElected { winner: winner.clone() };
         }
+        let (address, no_dad) = shape(*address, service, context, &mut plan.warnings);
         plan.local.push(LocalAddress {
-            address: network(*address, service, context, &mut plan.warnings),
+            address,
             interface: interface.name.clone(),
             index: interface.index,
-            no_dad: context.groups.get(&service.group).is_some_and(|group| group.skips_dad),
+            no_dad,
             other,
         });
     }
     let is_elected = plan.elected().next().is_some();
     plan.decision = if is_elected { Decision::Announce } else { Decision::Skip(reason) };
     plan
+}
+
+/// The prefix length of the address and whether duplicates of it are looked for: as its ServiceGroup says, else as
+/// before. A ServiceGroup that is deleted or refused gives up no address, so it must not move any either: with another
+/// prefix length it would be removed and claimed anew.
+fn shape(
+    address: IpAddr,
+    service: &ServiceInput,
+    context: &Context<'_>,
+    warnings: &mut Vec<Warning>,
+) -> (IpNet, bool) {
+    let group = context.groups.get(&service.group);
+    let before = context.before.iter().find(|before| before.addr() == address);
+    let no_dad = match (group, before) {
+        (Some(group), _) => group.skips_dad,
+        (None, before) => before.is_some_and(|before| before.no_dad),
+    };
+    let network = group.and_then(|group| group.network(address)).unwrap_or_else(|| {
+        let network = before.map_or_else(|| IpNet::from(address), |before| before.address);
+        warnings.push(Warning::OutsidePools(network));
+        network
+    });
+    (network, no_dad)
 }
 
 #[cfg(test)]
@@ -67,6 +90,7 @@ mod tests {
         groups: HashMap<Arc<str>, Group>,
         pools: LocalPools,
         is_excluded: bool,
+        before: Vec<LocalAddress>,
     }
 
     impl Case {
@@ -77,7 +101,7 @@ mod tests {
             let mut pools = LocalPools::default();
             pools.set_node("n1");
             pools.set_facts(facts(vec![interface("eth0", 2, &["192.0.2.7/24", "fd00:1::7/64"])]));
-            Case { groups: [("onlink".into(), group)].into(), pools, is_excluded: false }
+            Case { groups: [("onlink".into(), group)].into(), pools, is_excluded: false, before: vec![] }
         }
 
         fn others(mut self, nodes: &[&str]) -> Case {
@@ -106,6 +130,7 @@ mod tests {
                 endpoints: Endpoints::default(),
                 forwards: true,
                 lingering: &[],
+                before: &self.before,
                 advertising: &Advertising::default(),
                 weight: Weight::default(),
             };
@@ -167,6 +192,31 @@ mod tests {
         assert_eq!(exclude(Case::new()), ServicePlan::skip(Reason::NodeExcluded));
         let plan = exclude(Case::new().others(&["n2"]));
         assert_eq!(plan.local, [local("192.0.2.50/24", Some("n2"))]);
+    }
+
+    #[test]
+    fn a_group_that_goes_or_forgets_an_address_leaves_prefix_and_flags_of_it_as_they_are() {
+        let addresses = ["192.0.2.50", "fd00:1::50"];
+        let before = Case::new().plan(&addresses);
+        assert!(before.warnings.is_empty());
+        let after = |change: fn(&mut HashMap<Arc<str>, Group>)| {
+            let mut case = Case { before: before.local.clone(), ..Case::new() };
+            change(&mut case.groups);
+            let plan = case.plan(&addresses);
+            assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+            plan.local
+        };
+        assert_eq!(after(HashMap::clear), before.local);
+        let elsewhere = |groups: &mut HashMap<Arc<str>, Group>| {
+            let spec =
+                "local: {v4pool: {pool: 198.51.100.0/24, subnet: 198.51.100.0/24, aggregation: default}}";
+            groups.insert("onlink".into(), group::parse(&serde_norway::from_str(spec).unwrap()).unwrap());
+        };
+        let nets = |local: Vec<LocalAddress>| local.iter().map(|it| it.address).collect::<Vec<_>>();
+        assert_eq!(nets(after(elsewhere)), nets(before.local.clone()));
+        let mut unknown = Case::new();
+        unknown.groups.clear();
+        assert_eq!(unknown.plan(&addresses[..1]).local[0].address, "192.0.2.50/32".parse().unwrap());
     }
 
     #[test]

@@ -171,7 +171,8 @@ impl fmt::Display for Reason {
 pub enum Warning {
     /// The prefix is aggregated, and policy is Local: refused.
     LocalAggregate(IpNet),
-    /// No pool of the Service's group has the address: it is announced as a host route.
+    /// No pool of the Service's group has the address: it is announced with the prefix length that it had, else as a host
+    /// route.
     OutsidePools(IpNet),
     /// The address is in use by this node itself.
     OwnAddress(IpNet),
@@ -191,7 +192,7 @@ impl fmt::Display for Warning {
             }
             Warning::OutsidePools(address) => write!(
                 f,
-                "{} is in no pool of its ServiceGroup any more: it is announced as the host route {address}",
+                "{} is in no pool of its ServiceGroup any more: it is announced as {address}",
                 address.addr()
             ),
             Warning::OwnAddress(address) => {

@@ -7,7 +7,7 @@ use api::{IpFamily, PoolType};
 use ipnet::IpNet;
 
 use super::{
-    Decision, Reason, ServicePlan, Warning,
+    Decision, LocalAddress, Reason, ServicePlan, Warning,
     local::plan_local,
     traits::{Traits, Weight},
 };
@@ -37,6 +37,8 @@ pub struct Context<'a> {
     pub forwards: bool,
     /// Addresses that nothing serves any more, but which stay for a moment for the sake of flows in flight.
     pub lingering: &'a [IpNet],
+    /// The Service's addresses of local pools as they were planned last: what no pool describes any more stays so.
+    pub before: &'a [LocalAddress],
     /// What the peers choose routes by.
     pub advertising: &'a Advertising,
     /// How much of the Service's traffic this node should get.
@@ -70,7 +72,7 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
 }
 
 /// The address with its prefix length: that of its pool, or a host route where no pool has it any more.
-pub(super) fn network(
+fn network(
     address: IpAddr,
     service: &ServiceInput,
     context: &Context<'_>,
@@ -187,6 +189,7 @@ mod tests {
             endpoints: Endpoints { ipv4: READY, ipv6: READY },
             forwards: true,
             lingering: &[],
+            before: &[],
             advertising: &advertising,
             weight: Weight::default(),
         };
@@ -246,6 +249,7 @@ mod tests {
             endpoints: Endpoints::default(),
             forwards: true,
             lingering: &lingering,
+            before: &[],
             advertising: &Advertising::default(),
             weight: Weight::default(),
         };
