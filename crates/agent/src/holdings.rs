@@ -107,7 +107,10 @@ impl Holdings {
         Some(Wanted {
             interface: local.index,
             prefix: local.address,
-            addressing: Addressing { no_dad: local.no_dad, ..self.config.addressing },
+            addressing: Addressing {
+                no_dad: local.no_dad && local.addr().is_ipv6(),
+                ..self.config.addressing
+            },
             announcing: self.config.announcing,
             elected,
         })
@@ -277,7 +280,8 @@ mod tests {
         case.plan("a", None);
         let inputs = case.inputs();
         let [Input::Wanted(address, Some(wanted))] = inputs.as_slice() else { panic!("{inputs:?}") };
-        assert_eq!((*address, wanted.interface, wanted.addressing.no_dad), (ip(), 2, true));
+        assert_eq!((*address, wanted.interface), (ip(), 2));
+        assert!(!wanted.addressing.no_dad, "skipIPv6DAD is of IPv6");
         assert_eq!(wanted.elected, Elected::Us);
         assert!(case.inputs().is_empty());
         case.holdings.on_interfaces();

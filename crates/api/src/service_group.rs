@@ -174,7 +174,9 @@ pub struct LocalPools {
     /// the size of the pools; of equals the first. Excludes multiPool.
     #[serde(default)]
     pub balance_pools: bool,
-    /// Puts IPv6 addresses on the interface without duplicate address detection.
+    /// Leaves out the second look for duplicates of IPv6 addresses. A node asks the subnet twice before it takes an address,
+    /// and without this once more a second later. The kernel is never asked to look itself, because it would not use the
+    /// address meanwhile.
     #[serde(default, rename = "skipIPv6DAD")]
     pub skip_ipv6_dad: bool,
 }

@@ -7,9 +7,6 @@
 //! What is promised: an address is put on the interface only after the wire was asked for it or its holder has given
 //! it up, and it is not given up before somebody takes it over, as long as it is wanted at all. So while the members
 //! of a subnet hear each other nobody answers twice and nobody answers not, whatever each of them believes at the time.
-//!
-//! Not proven yet: one random schedule of the simulated subnet (`SCHEDULES=121..122`, `whatever_happens`) ends with two
-//! holders. Whether the machine or the simulation is at fault is not known.
 
 pub mod action;
 pub mod claims;
@@ -34,7 +31,8 @@ pub struct Wanted {
     pub interface: u32,
     /// The address with the prefix length that it has there.
     pub prefix: IpNet,
-    /// Flags and lifetime.
+    /// Flags and lifetime. With `no_dad` the wire is not asked once more when the address is here; the kernel never does,
+    /// because it would not use the address before a second or two have passed.
     pub addressing: Addressing,
     /// How it is made known.
     pub announcing: Announcing,

@@ -7,6 +7,7 @@ use rand::Rng;
 use super::{
     CARRIER_WAIT, Context, Kind, RIVAL_FORGOTTEN, RIVAL_INTERVAL,
     state::{Burst, Claim, Held, Observed, Renewal, State},
+    steps::on_kernel,
 };
 use crate::claim::{Action, Announcing, Member, action::AddFailure};
 
@@ -25,9 +26,21 @@ impl Context {
         held.rival.take_if(|rival| rival.heard_at + RIVAL_FORGOTTEN <= now);
         let rival = held.rival.clone().filter(|rival| rival.told_at + RIVAL_INTERVAL <= now);
         self.renew(claim, now);
+        self.ask_again(claim, now);
         self.announce(claim, now);
         if let Some(rival) = rival {
             self.resolve(claim, &rival.name, now);
+        }
+    }
+
+    /// A host that was slow, or whose frames were lost, may have it, too.
+    fn ask_again(&mut self, claim: &mut Claim, now: Instant) {
+        let is_usable = claim.interface().is_some_and(|index| self.is_usable(index));
+        let (State::Held(held), Some(wanted)) = (&mut claim.state, &claim.wanted) else { return };
+        if held.ask_at.take_if(|at| *at <= now).is_some() && is_usable {
+            held.asked_at = Some(now);
+            let interface = wanted.interface;
+            self.act(Action::Probe { interface, address: claim.address });
         }
     }
 
@@ -44,7 +57,7 @@ impl Context {
         renewal.is_under_way = true;
         let not_after = renewal.expires;
         let (interface, prefix, addressing) = (wanted.interface, wanted.prefix, wanted.addressing);
-        self.act(Action::Add { interface, prefix, addressing, not_after });
+        self.act(Action::Add { interface, prefix, addressing: on_kernel(addressing), not_after });
     }
 
     pub(super) fn on_renewed(&mut self, claim: &mut Claim, result: Result<(), AddFailure>, now: Instant) {

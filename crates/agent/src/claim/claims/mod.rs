@@ -42,6 +42,10 @@ use state::{Blocker, Claim, Observed, State};
 const PROBES: u8 = 2;
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const PROBE_WAIT: Duration = Duration::from_millis(30);
+/// An address that has come here is asked for once more after that: RFC 4861 §10 RETRANS_TIMER, which RFC 4862 §5.4 waits
+/// before an address may be used. Here it is used meanwhile. How long an answer is taken for one to this.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+const ASK_WAIT: Duration = Duration::from_millis(200);
 /// So many probes of unknown hosts make us begin anew: more than a claim has.
 const CONTESTS: u8 = PROBES + 1;
 /// A decision that is later than that is none: the wire is asked again.
@@ -64,6 +68,8 @@ const RIVAL_FORGOTTEN: Duration = Duration::from_secs(3);
 const ADOPTED_FOR: Duration = Duration::from_secs(60);
 /// RFC 5227 §1.1 DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Who announces an address that is held here insists if he does so later than that after it was defended.
+const DEFEND_GRACE: Duration = Duration::from_secs(1);
 /// Without carrier an address is given up after that: before the others take it over, and longer than a flap.
 const CARRIER_WAIT: Duration = Duration::from_millis(400);
 /// A node that leaves waits so long for others to ask for what it holds.

@@ -82,7 +82,12 @@ pub(super) enum State {
     /// The wire has been asked so many times; what is due is to ask again, or to decide.
     Probing { sent: u8 },
     /// A live member answered and was asked to give it up.
-    Requested { of: Arc<str> },
+    Requested {
+        /// Its name.
+        of: Arc<str>,
+        /// Someone else has answered, too.
+        has_others: bool,
+    },
     /// Someone else has it, or would like it, or the kernel refused: the wire is asked again when it is due.
     Blocked { by: Blocker },
     /// Decided: the kernel has been told to put it on the interface.
@@ -119,10 +124,22 @@ pub(super) struct Held {
     pub(super) renewal: Option<Renewal>,
     /// Another member that holds it, too.
     pub(super) rival: Option<Rival>,
-    /// When it was last defended against a stranger (RFC 5227 §2.4).
-    pub(super) defended_at: Option<Instant>,
+    /// It was defended against someone who cannot be asked (RFC 5227 §2.4).
+    pub(super) defence: Option<Defence>,
     /// Without carrier until then it is given up.
     pub(super) give_up_at: Option<Instant>,
+    /// When the wire is asked once more, and when it was.
+    pub(super) ask_at: Option<Instant>,
+    pub(super) asked_at: Option<Instant>,
+}
+
+/// Against a stranger, or a member that does not live as far as is known here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defence {
+    /// When it began.
+    pub(super) since: Instant,
+    /// When it was last said that the address is here.
+    pub(super) said_at: Instant,
 }
 
 /// A member that holds what is held here.
@@ -182,14 +199,22 @@ impl Renewal {
 
 impl Held {
     pub(super) fn new(renewal: Option<Renewal>) -> Held {
-        Held { burst: Burst::default(), renewal, rival: None, defended_at: None, give_up_at: None }
+        Held {
+            burst: Burst::default(),
+            renewal,
+            rival: None,
+            defence: None,
+            give_up_at: None,
+            ask_at: None,
+            asked_at: None,
+        }
     }
 
     /// When the first of its things is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let renewal = self.renewal.filter(|renewal| !renewal.is_under_way).map(|renewal| renewal.at);
         let rival = self.rival.as_ref().map(|rival| rival.told_at + super::RIVAL_INTERVAL);
-        [self.burst.next, renewal, rival, self.give_up_at].into_iter().flatten().min()
+        [self.burst.next, renewal, rival, self.give_up_at, self.ask_at].into_iter().flatten().min()
     }
 }
 

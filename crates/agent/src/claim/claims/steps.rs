@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use ipnet::IpNet;
-use netlink::{Address, Lifetime, Mac};
+use netlink::{Address, Addressing, Lifetime, Mac};
 
 use super::{
-    ADD_WITHIN, ADOPTED_FOR, ASKED, BACK_OFF, CARRIER_WAIT, Context, FIGHT, Kind, LATE, PROBE_INTERVAL,
-    PROBE_WAIT, PROBES, STRANGER_INTERVAL,
+    ADD_WITHIN, ADOPTED_FOR, ASK_AGAIN, ASKED, BACK_OFF, CARRIER_WAIT, Context, FIGHT, Kind, LATE,
+    PROBE_INTERVAL, PROBE_WAIT, PROBES, STRANGER_INTERVAL,
     state::{Blocker, Burst, Claim, Held, Observed, Renewal, State},
 };
 use crate::claim::{Action, Elected, Wanted, action::AddFailure};
@@ -99,7 +99,7 @@ impl Context {
         let renewal = full.or(left).map(|renewal| Renewal { at: now, expires, ..renewal });
         let is_usable = claim.interface().is_some_and(|index| self.is_usable(index));
         let give_up_at = (!is_usable).then_some(now + CARRIER_WAIT);
-        claim.state = State::Held(Held { give_up_at, ..Held::new(renewal) });
+        claim.state = State::Held(Held { give_up_at, ask_at: ask_at(claim, now), ..Held::new(renewal) });
         claim.attempts = 0;
         self.announce_soon(claim, now);
         self.introduce(claim);
@@ -164,7 +164,7 @@ impl Context {
             State::Probing { .. } if now >= at + LATE => self.probe(claim, 0, now),
             State::Probing { sent } if *sent < PROBES => self.probe(claim, *sent, now),
             State::Probing { .. } => self.add(claim, now),
-            State::Requested { of } => {
+            State::Requested { of, .. } => {
                 let by = Blocker::Member(of.clone());
                 self.block_for_a_while(claim, by, now);
             }
@@ -182,7 +182,12 @@ impl Context {
     pub(super) fn add(&mut self, claim: &mut Claim, now: Instant) {
         let Some(wanted) = &claim.wanted else { return };
         let (interface, prefix, addressing) = (wanted.interface, wanted.prefix, wanted.addressing);
-        self.act(Action::Add { interface, prefix, addressing, not_after: now + ADD_WITHIN });
+        self.act(Action::Add {
+            interface,
+            prefix,
+            addressing: on_kernel(addressing),
+            not_after: now + ADD_WITHIN,
+        });
         claim.state = State::Adding { answered: None };
         claim.due = None;
         self.forget_stranger(claim);
@@ -229,19 +234,26 @@ impl Context {
                 interface,
                 prefix,
                 is_ours: true,
-                is_tentative: prefix.addr().is_ipv6()
-                    && addressing.is_some_and(|addressing| !addressing.no_dad),
+                // If it is after all, the kernel says so.
+                is_tentative: false,
                 is_duplicate: false,
                 lifetime,
             }),
         }
-        claim.state = State::Held(Held::new(Renewal::new(lifetime, now)));
+        claim.state =
+            State::Held(Held { ask_at: ask_at(claim, now), ..Held::new(Renewal::new(lifetime, now)) });
         (claim.attempts, claim.is_returning, claim.contests) = (0, false, 0);
         self.announce_soon(claim, now);
-        if let Some(mac) = answered {
-            self.on_conflict(claim, mac, now);
+        match answered.map(|mac| self.member_of(mac).map(|member| (member.name.clone(), member.is_alive))) {
+            None => self.evaluate(claim, now),
+            Some(Some((_, true))) => {
+                answered.into_iter().for_each(|mac| self.on_conflict(claim, mac, now));
+                self.evaluate(claim, now);
+            }
+            // Whoever it is had it before, and cannot be asked.
+            Some(Some((name, false))) => self.remove(claim, None, Some(Blocker::Member(name))),
+            Some(None) => self.remove(claim, None, Some(Blocker::Other)),
         }
-        self.evaluate(claim, now);
     }
 
     /// Takes it off every interface that has it from us, and then tells `tell`.
@@ -343,7 +355,7 @@ impl Context {
     /// Who lives, or who is who, is another matter than before for these members.
     pub(super) fn on_members(&mut self, claim: &mut Claim, changed: &BTreeSet<Arc<str>>, now: Instant) {
         let in_the_way = match &claim.state {
-            State::Blocked { by: Blocker::Member(name) } | State::Requested { of: name } => {
+            State::Blocked { by: Blocker::Member(name) } | State::Requested { of: name, .. } => {
                 changed.contains(name)
             }
             State::Blocked { by: Blocker::Stranger(mac) } => self.member_of(*mac).is_some(),
@@ -367,4 +379,14 @@ impl Context {
             held.burst = if announcing.enabled { burst } else { Burst::default() };
         }
     }
+}
+
+/// The wire has been asked already, and will be once more: the kernel need not do it before the address can be used.
+pub(super) const fn on_kernel(addressing: Addressing) -> Addressing {
+    Addressing { no_dad: true, ..addressing }
+}
+
+/// When the wire is asked once more for an address that is here.
+fn ask_at(claim: &Claim, now: Instant) -> Option<Instant> {
+    claim.wanted.as_ref().filter(|wanted| !wanted.addressing.no_dad).map(|_| now + ASK_AGAIN)
 }

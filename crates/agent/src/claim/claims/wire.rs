@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Instant};
 use netlink::{Heard, Kind as HeardKind, Mac};
 
 use super::{
-    BACK_OFF, CONTESTS, Context, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL, STRANGER_AFTER,
-    STRANGER_INTERVAL,
-    state::{Blocker, Claim, Held, Observed, Rival, State, Stranger},
+    ASK_WAIT, BACK_OFF, CONTESTS, Context, DEFEND_GRACE, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL,
+    STRANGER_AFTER, STRANGER_INTERVAL,
+    state::{Blocker, Claim, Defence, Held, Observed, Rival, State, Stranger},
 };
 use crate::claim::{Action, Elected, Member, Report};
 
@@ -20,13 +20,16 @@ impl Context {
             (State::Probing { .. } | State::Requested { .. }, HeardKind::Probe) => {
                 self.contest(claim, heard.mac, now);
             }
+            (State::Requested { of, has_others }, HeardKind::Answer | HeardKind::Announcement) => {
+                *has_others |= self.by_mac.get(&heard.mac) != Some(of);
+            }
             (State::Adding { answered }, HeardKind::Answer | HeardKind::Announcement) => {
                 *answered = Some(heard.mac);
             }
             (State::Adding { .. }, HeardKind::Probe) => self.answer(claim, heard.mac),
             (State::Held(_), HeardKind::Probe) => self.on_probe_for_held(claim, heard.mac, now),
             (State::Held(_), _) => self.on_conflict(claim, heard.mac, now),
-            (State::Idle | State::Blocked { .. } | State::Removing { .. } | State::Requested { .. }, _) => {}
+            (State::Idle | State::Blocked { .. } | State::Removing { .. }, _) => {}
         }
     }
 
@@ -53,7 +56,7 @@ impl Context {
     pub(super) fn request(&mut self, claim: &mut Claim, of: Arc<str>, now: Instant) {
         let Some(interface) = claim.interface() else { return };
         self.say(&of, interface, Kind::Request, claim.address);
-        claim.state = State::Requested { of };
+        claim.state = State::Requested { of, has_others: false };
         claim.due = Some(now + RELEASE_WAIT);
     }
 
@@ -81,25 +84,24 @@ impl Context {
         }
     }
 
-    /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two members the one whose link-layer
-    /// address comes first goes on and says so, as if it had the address already; the other makes way.
+    /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two the one whose link-layer address
+    /// comes first goes on and says so, as if it had the address already; the other makes way.
     ///
-    /// Deviation: a host that is no member makes us begin again a few times, for as many
-    /// probes as a member has that is not known yet, but does not keep us from the address by probing
-    /// alone: switches and monitors probe for addresses that they do not want. If it takes it, it answers.
+    /// Deviation: a host that is not known as a member makes us begin again a few times, for as many probes as a member
+    /// has that is not known yet, but does not keep us from the address by probing alone: switches and monitors probe
+    /// for addresses that they do not want. If it takes it, it answers.
     fn contest(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
         let ours = claim.interface().and_then(|index| self.links.get(&index)).map(|link| link.mac);
-        let is_first = ours.is_some_and(|ours| ours < mac);
+        if ours.is_some_and(|ours| ours < mac) {
+            return self.answer(claim, mac);
+        }
         match self.member_of(mac).map(|member| member.name.clone()) {
-            Some(_) if is_first => self.answer(claim, mac),
             Some(name) => self.block_for_a_while(claim, Blocker::Member(name), now),
-            None if is_first
-                || claim.contests >= CONTESTS
-                || !matches!(claim.state, State::Probing { .. }) => {}
-            None => {
+            None if claim.contests < CONTESTS && matches!(claim.state, State::Probing { .. }) => {
                 claim.contests += 1;
                 self.probe(claim, 0, now);
             }
+            None => {}
         }
     }
 
@@ -137,7 +139,10 @@ impl Context {
     /// A member holds it no more.
     pub(super) fn on_released(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
         match &mut claim.state {
-            State::Requested { of } if of == from => self.add(claim, now),
+            State::Requested { of, has_others } if of == from => match has_others {
+                true => self.probe(claim, 0, now),
+                false => self.add(claim, now),
+            },
             State::Blocked { by: Blocker::Member(name) } if name == from => {
                 claim.state = State::Idle;
                 self.evaluate(claim, now);
@@ -179,40 +184,61 @@ impl Context {
 
     /// Another answers for an address that is held here.
     pub(super) fn on_conflict(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
-        if !matches!(claim.state, State::Held(_)) {
-            return;
-        }
+        let State::Held(held) = &claim.state else { return };
+        let was_asked = held.asked_at.is_some_and(|at| now < at + ASK_WAIT);
         match self.member_of(mac).map(|member| (member.name.clone(), member.is_alive)) {
             Some((name, true)) => {
                 self.hear_of(claim, &name, now);
                 self.resolve(claim, &name, now);
             }
+            // It had the address already when it was asked.
+            Some((name, false)) if was_asked => self.remove(claim, None, Some(Blocker::Member(name))),
+            None if was_asked => self.remove(claim, None, Some(Blocker::Other)),
             Some((name, false)) => self.defend(claim, Blocker::Member(name), now),
             None => self.defend(claim, Blocker::Stranger(mac), now),
         }
     }
 
     /// RFC 5227 §2.4 (b): said once that the address is here; who insists within ten seconds has it.
+    ///
+    /// Deviation: insisting begins a second after that. Both frames of one announcement are one word, and members that
+    /// do not know each other yet do so by then. A member that does not live for us, as after a partition until
+    /// heartbeats are heard again, is told again and again, and of the two the one whose name comes later gives up.
     fn defend(&mut self, claim: &mut Claim, against: Blocker, now: Instant) {
         let State::Held(held) = &mut claim.state else { return };
-        if held.defended_at.is_some_and(|at| now < at + DEFEND_INTERVAL) {
-            tracing::warn!(address = %claim.address, by = ?against, "given up: another answers for it and insists");
-            if let Blocker::Stranger(mac) = against {
-                claim.stranger = Some(Stranger { mac, since: now, is_reported: true });
-                self.act(Action::Report(Report::Conflict(claim.address, mac)));
+        let Some(defence) = held.defence.filter(|it| now < it.since + DEFEND_INTERVAL) else {
+            held.defence = Some(Defence { since: now, said_at: now });
+            return self.announce_again(claim, now);
+        };
+        let does_insist = now >= defence.since + DEFEND_GRACE;
+        match &against {
+            Blocker::Member(name) if !does_insist || self.name < *name => {
+                if now >= defence.said_at + RIVAL_INTERVAL {
+                    held.defence = Some(Defence { said_at: now, ..defence });
+                    self.announce_again(claim, now);
+                }
             }
-            self.remove(claim, None, Some(against));
-            return;
+            _ if !does_insist => {}
+            _ => self.yield_to(claim, against, now),
         }
-        held.defended_at = Some(now);
-        self.announce_again(claim, now);
+    }
+
+    fn yield_to(&mut self, claim: &mut Claim, other: Blocker, now: Instant) {
+        tracing::warn!(address = %claim.address, by = ?other, "given up: another answers for it and insists");
+        if let Blocker::Stranger(mac) = other {
+            claim.stranger = Some(Stranger { mac, since: now, is_reported: true });
+            self.act(Action::Report(Report::Conflict(claim.address, mac)));
+        }
+        self.remove(claim, None, Some(other));
     }
 
     /// This node and a member hold the same: the election's winner keeps it, or, if it is neither, the one whose name
-    /// comes first. Said again and again until the other gives it up or the election is another.
+    /// comes first; a node that leaves never. Said again and again until the other gives it up or the election is another.
     pub(super) fn resolve(&mut self, claim: &mut Claim, rival: &Arc<str>, now: Instant) {
         let is_kept = match claim.wanted.as_ref().map(|wanted| &wanted.elected) {
-            Some(Elected::Us) if self.leave_at.is_none() => true,
+            // Who leaves has nothing to keep.
+            _ if self.leave_at.is_some() => false,
+            Some(Elected::Us) => true,
             Some(Elected::Other(winner)) if winner == rival => false,
             _ => self.name < *rival,
         };

@@ -69,6 +69,38 @@ fn a_rival_is_told_again_and_again_until_it_gives_up_and_then_all_are_told() {
 }
 
 #[test]
+fn a_node_that_leaves_makes_way_for_any_member_that_holds_the_same() {
+    let mut one = One::holding();
+    one.claims.handle(Input::Leave, one.now);
+    one.is_told("third", holding());
+    assert!(
+        one.did().contains(&Did::Remove),
+        "though its name comes first, and nobody has told it who is elected"
+    );
+}
+
+#[test]
+fn what_has_come_here_is_asked_for_once_more_after_a_second_and_given_back_to_whom_cannot_be_asked() {
+    for (mac, again) in [(OTHER, 1_000), (STRANGER, 1_000)] {
+        let mut one = One::new();
+        one.skips_dad = false;
+        one.members(false, true);
+        one.wants("me");
+        one.run_for(ms(60));
+        one.added();
+        one.did();
+        assert_eq!(one.timeline(ms(1_000)), [(1_000, Did::Probe)]);
+        one.hears(mac, Kind::Answer);
+        assert!(one.did().contains(&Did::Remove));
+        one.removed();
+        let line = one.timeline(ms(again));
+        assert_eq!(line.last(), Some(&(u128::from(again), Did::Probe)), "{line:?}");
+    }
+    let mut one = One::holding();
+    assert_eq!(one.timeline(ms(2_000)), [], "skipIPv6DAD");
+}
+
+#[test]
 fn a_rival_that_is_heard_of_no_more_is_forgotten() {
     let mut one = One::holding();
     one.is_told("other", holding());
@@ -103,6 +135,8 @@ fn rfc_5227_section_2_4_b_it_is_defended_once_and_left_to_a_stranger_that_insist
     one.hears(STRANGER, Kind::Announcement);
     assert_eq!(one.timeline(ms(10)), [(0, Did::Announce)], "ten seconds later it is another matter");
     one.hears(STRANGER, Kind::Announcement);
+    assert_eq!(one.timeline(ms(990)), [], "the other frame of the same announcement");
+    one.hears(STRANGER, Kind::Announcement);
     let expected =
         [Did::Report(Report::Conflict(ip(), STRANGER)), Did::Remove, Did::Report(Report::Released(ip()))];
     assert_eq!(one.did(), expected);
@@ -110,6 +144,62 @@ fn rfc_5227_section_2_4_b_it_is_defended_once_and_left_to_a_stranger_that_insist
     assert_eq!(one.timeline(ms(4_999)), []);
     one.run_for(ms(1));
     assert_eq!(one.did(), [Did::Probe], "each five seconds it is looked whether it is still there");
+}
+
+#[test]
+fn of_two_members_dead_to_each_other_that_announce_the_same_the_one_with_the_later_name_gives_up() {
+    // Our name comes before `other`'s and `third`'s.
+    let mut one = One::holding();
+    one.announcing.enabled = true;
+    one.wants("me");
+    one.run_for(ms(5_000));
+    one.members(false, true);
+    one.did();
+    let mut said = 0;
+    for _ in 0..200 {
+        one.hears(OTHER, Kind::Announcement);
+        let did = one.timeline(ms(10));
+        assert!(did.iter().all(|(_, did)| *did == Did::Announce), "{did:?}");
+        said += did.len();
+    }
+    assert_eq!(said, 10, "each 200 ms");
+    let mut one = One::named("zeta");
+    one.wants("me");
+    one.run_for(ms(60));
+    one.added();
+    one.members(false, true);
+    one.hears(OTHER, Kind::Announcement);
+    one.run_for(ms(999));
+    one.hears(OTHER, Kind::Announcement);
+    assert!(!one.did().contains(&Did::Remove));
+    one.run_for(ms(1));
+    one.hears(OTHER, Kind::Announcement);
+    assert!(one.did().contains(&Did::Remove));
+}
+
+#[test]
+fn what_one_releases_and_another_has_answered_for_too_is_asked_for_again() {
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(OTHER, Kind::Answer);
+    one.hears(THIRD, Kind::Answer);
+    one.did();
+    one.is_told("other", Message::Released(vec![ip()]));
+    assert_eq!(one.did(), [Did::Probe]);
+    one.hears(THIRD, Kind::Answer);
+    assert_eq!(one.did(), [Did::Send("third", Message::Request(vec![ip()]))]);
+}
+
+#[test]
+fn two_that_probe_and_do_not_know_each_other_are_told_apart_by_their_macs() {
+    let mut one = One::new();
+    one.claims.handle(Input::Members(vec![]), one.now);
+    one.wants("me");
+    one.did();
+    one.hears(THIRD, Kind::Probe);
+    assert_eq!(one.did(), [Did::Answer(THIRD)], "ours comes first");
+    one.hears(OTHER, Kind::Probe);
+    assert_eq!(one.did(), [Did::Probe], "its comes first: begun anew");
 }
 
 #[test]
@@ -139,6 +229,7 @@ fn a_stranger_is_reported_after_three_seconds_and_no_more_when_it_is_gone() {
     // So, too, if nobody wants the address any more.
     let mut one = One::holding();
     one.hears(STRANGER, Kind::Announcement);
+    one.run_for(ms(1_000));
     one.hears(STRANGER, Kind::Announcement);
     one.did();
     one.removed();

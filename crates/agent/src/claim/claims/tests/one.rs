@@ -36,6 +36,7 @@ pub(super) struct One {
     pub(super) claims: Claims,
     pub(super) now: Instant,
     pub(super) announcing: Announcing,
+    pub(super) skips_dad: bool,
 }
 
 /// What was done, in short.
@@ -53,9 +54,13 @@ pub(super) enum Did {
 impl One {
     /// With the members `other` and `third`, and wanting nothing.
     pub(super) fn new() -> One {
+        One::named("me")
+    }
+
+    pub(super) fn named(name: &str) -> One {
         let now = Instant::now();
         let announcing = Announcing { enabled: false, ..Announcing::default() };
-        let mut one = One { claims: Claims::new("me", 1), now, announcing };
+        let mut one = One { claims: Claims::new(name, 1), now, announcing, skips_dad: true };
         one.claims.handle(Input::Interfaces(vec![INTERFACE]), now);
         one.claims.on_link(INTERFACE, Some(LinkState { mac: OURS, is_usable: true }), now);
         one.members(true, true);
@@ -87,7 +92,7 @@ impl One {
     pub(super) fn wants(&mut self, elected: &str) {
         let elected = if elected == "me" { Elected::Us } else { Elected::Other(elected.into()) };
         let prefix = "192.0.2.1/24".parse().unwrap();
-        let (addressing, announcing) = (ADDRESSING, self.announcing);
+        let (addressing, announcing) = (Addressing { no_dad: self.skips_dad, ..ADDRESSING }, self.announcing);
         let wanted = Wanted { interface: INTERFACE, prefix, addressing, announcing, elected };
         self.claims.handle(Input::WantedAll(vec![wanted]), self.now);
     }

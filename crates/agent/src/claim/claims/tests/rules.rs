@@ -206,17 +206,21 @@ fn a_probe_that_could_not_be_sent_is_no_silence() {
 
 #[test]
 fn an_answer_that_comes_too_late_takes_the_address_off_again() {
-    let mut one = One::new();
-    one.members(false, true);
-    one.wants("me");
-    one.run_for(ms(50));
-    one.hears(OTHER, Kind::Answer);
-    one.did();
-    one.added();
-    // Defended once; the second time it is given up.
-    one.hears(OTHER, Kind::Answer);
-    let did = one.did();
-    assert!(did.contains(&Did::Remove), "{did:?}");
+    for mac in [OTHER, STRANGER] {
+        let mut one = One::new();
+        one.members(false, true);
+        one.wants("me");
+        one.run_for(ms(50));
+        one.hears(mac, Kind::Answer);
+        one.did();
+        one.added();
+        let did = one.did();
+        assert!(did.contains(&Did::Remove), "{did:?}");
+        one.removed();
+        assert!(!one.timeline(ms(999)).iter().any(|(_, did)| *did == Did::Probe));
+        one.run_for(ms(1));
+        assert_eq!(one.did(), [Did::Probe]);
+    }
 }
 
 #[test]

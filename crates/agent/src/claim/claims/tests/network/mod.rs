@@ -1,5 +1,11 @@
 //! An idealised subnet in memory: nodes with a kernel, an agent's claims and a heartbeat oracle, on a switch that can
-//! be cut. Virtual time; everything random comes from one seed.
+//! be cut. Virtual time; everything random comes from one seed. A kernel does what it is told in the order in which it
+//! is told, as that of the driver does. What was on its way to an agent or from it dies with the agent.
+//!
+//! `TRACE=192.0.2.1` shows all that happens to an address.
+
+mod checker;
+mod faults;
 
 use std::{
     cmp::Reverse,
@@ -13,8 +19,9 @@ use ipnet::IpNet;
 use netlink::{Address, AddressFlags, Addressing, Heard, Kind, Lifetime, Mac, PROTOCOL};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::super::{Claims, LinkState};
+use super::super::Claims;
 use crate::claim::{Action, Announcing, Elected, Input, Member, Report, Wanted, action::AddFailure};
+use checker::Checker;
 
 pub(super) const INTERFACE: u32 = 2;
 /// After that the claims of a network that nobody disturbs have to be in order: a failed node is noticed after some
@@ -52,6 +59,14 @@ struct Node {
     /// Which others this node takes for alive.
     alive: BTreeSet<usize>,
     known: BTreeSet<usize>,
+    /// Which others it hears, or has begun not to hear, and how often that has changed.
+    heard: BTreeMap<usize, (bool, u64)>,
+    /// How many agents have run here and have ended.
+    life: u64,
+    /// Until when the kernel is busy with what it was told.
+    kernel_free_at: Instant,
+    /// It was cut off while no agent ran: what it has could not be taken off.
+    is_blameless: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,10 +78,9 @@ enum What {
     Remove(IpNet),
     Expire(IpAddr),
     AddressGone(IpAddr),
-    /// The oracle looks how `other` is.
-    Look(usize),
-    /// The oracle's word, and what the election makes of it a little later.
-    Verdict(usize, bool),
+    /// The oracle's word on another, if nothing has changed since this look at it.
+    Verdict(usize, u64),
+    /// What the election makes of it a little later.
     Elect,
     /// A host that is no member asks for everything without wanting it.
     Noise(Mac),
@@ -78,23 +92,20 @@ pub(super) struct Network {
     nodes: Vec<Node>,
     addresses: Vec<IpAddr>,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    events: BTreeMap<u64, What>,
+    /// What happens, and for which life of the agent that it happens to.
+    events: BTreeMap<u64, (What, u64)>,
     sequence: u64,
     random: StdRng,
     /// Pairs whose frames are lost, in one direction.
     pub(super) cut: BTreeSet<(usize, usize)>,
-    /// Since when nothing has been wrong with the wire.
-    whole_since: Option<Instant>,
-    /// Since when each address is served by nobody.
-    unserved: BTreeMap<IpAddr, Instant>,
-    /// How long addresses were served by nobody, at most.
-    pub(super) longest_outage: Duration,
-    pub(super) outages: Vec<Duration>,
+    /// Frames lost, per mille.
+    loss: u32,
+    checker: Checker,
     pub(super) reports: Vec<(usize, Report)>,
     pub(super) announcements: Vec<(Instant, usize, IpAddr)>,
     pub(super) seed: u64,
-    /// Since it was looked at, what a kernel has is other than it was.
-    is_changed: bool,
+    /// The address whose life is printed.
+    traced: Option<String>,
     /// Kernel answers of hosts that are no members.
     pub(super) strangers: BTreeMap<IpAddr, Mac>,
 }
@@ -110,7 +121,7 @@ fn prefix(address: IpAddr) -> IpNet {
 /// Lifetimes are short, so that what expires does so within a run.
 const ADDRESSING: Addressing = Addressing {
     no_prefix_route: true,
-    no_dad: true,
+    no_dad: false,
     lifetime: Lifetime::Limited { valid_secs: 20, preferred_secs: 20 },
 };
 
@@ -154,6 +165,10 @@ impl Network {
                 inbox: Vec::new(),
                 alive: BTreeSet::new(),
                 known: BTreeSet::new(),
+                heard: BTreeMap::new(),
+                life: 0,
+                kernel_free_at: start,
+                is_blameless: false,
             }
         };
         let all = (0..nodes).map(|number| node(number, &mut random)).collect();
@@ -175,21 +190,16 @@ impl Network {
             sequence: 0,
             random,
             cut: BTreeSet::new(),
-            whole_since: Some(start),
-            unserved: BTreeMap::new(),
-            longest_outage: Duration::ZERO,
-            outages: Vec::new(),
+            loss: 0,
+            checker: Checker::new(start),
             reports: Vec::new(),
             announcements: Vec::new(),
             seed,
-            is_changed: true,
+            traced: std::env::var("TRACE").ok(),
             strangers: BTreeMap::new(),
         };
         for node in 0..nodes {
             network.start_agent(node);
-            for other in (0..nodes).filter(|other| *other != node) {
-                network.push(network.now, node, What::Look(other));
-            }
         }
         network
     }
@@ -203,7 +213,7 @@ impl Network {
 
     fn push(&mut self, at: Instant, node: usize, what: What) {
         self.sequence += 1;
-        self.events.insert(self.sequence, what);
+        self.events.insert(self.sequence, (what, self.nodes[node].life));
         self.queue.push(Reverse((at, self.sequence, node)));
     }
 
@@ -218,23 +228,39 @@ impl Network {
         {
             self.queue.pop();
             self.now = self.now.max(at);
-            let what = self.events.remove(&sequence).unwrap();
-            self.happen(node, what);
+            let (what, life) = self.events.remove(&sequence).unwrap();
+            // A wire and a kernel outlive agents.
+            if life == self.nodes[node].life
+                || matches!(what, What::Frame(_) | What::Expire(_) | What::Noise(_))
+            {
+                self.happen(node, what);
+            }
             self.check();
         }
         self.now = end;
-        self.is_changed = true;
+        self.checker.wake();
         self.check();
     }
 
+    /// Shows what concerns the address that is asked for, and what is done to agents.
+    fn trace(&self, number: usize, what: impl std::fmt::Debug) {
+        if let Some(traced) = &self.traced {
+            let text = format!("{what:?}");
+            if text.starts_with('"') || text.contains(traced) || text.starts_with("Verdict") {
+                let agent = self.nodes[number].agent;
+                eprintln!("{:?} node{number} ({agent:?}) {text}", self.now - self.start);
+            }
+        }
+    }
+
     fn happen(&mut self, number: usize, what: What) {
+        self.trace(number, &what);
         match what {
-            What::Look(other) => return self.look(number, other),
             What::Noise(mac) => return self.make_noise(number, mac),
             What::Expire(ip) => {
                 if self.nodes[number].kernel.get(&ip).is_some_and(|until| *until <= self.now) {
                     self.nodes[number].kernel.remove(&ip);
-                    self.is_changed = true;
+                    self.checker.wake();
                     self.happen(number, What::AddressGone(ip));
                 }
                 return;
@@ -264,7 +290,7 @@ impl Network {
     fn send(&mut self, from: usize, heard: Heard, to: Option<Mac>) {
         for other in 0..self.nodes.len() {
             let is_for = to.is_none_or(|mac| self.nodes[other].mac == mac);
-            if other != from && is_for && self.reaches(from, other) {
+            if other != from && is_for && self.reaches(from, other) && !self.is_lost() {
                 let at = self.soon(30, 300);
                 self.push(at, other, What::Frame(heard));
             }
@@ -275,14 +301,13 @@ impl Network {
         }
     }
 
-    /// On and on.
-    pub(super) fn make_noise(&mut self, number: usize, mac: Mac) {
-        for address in self.addresses.clone() {
-            let probe = What::Frame(Heard { address, mac, kind: Kind::Probe });
-            let at = self.soon(30, 300);
-            self.push(at, number, probe);
-        }
-        self.push(self.now + ms(7), number, What::Noise(mac));
+    fn probe_from_elsewhere(&mut self, to: usize, address: IpAddr, mac: Mac) {
+        let at = self.soon(30, 300);
+        self.push(at, to, What::Frame(Heard { address, mac, kind: Kind::Probe }));
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.loss > 0 && self.random.random_range(0..1_000) < self.loss
     }
 
     fn reaches(&self, from: usize, to: usize) -> bool {
@@ -290,14 +315,16 @@ impl Network {
         is_there(from) && is_there(to) && !self.cut.contains(&(from, to))
     }
 
-    /// The oracle: what is so is said 500 to 600 ms after somebody fell silent, and 100 to 200 ms after he is heard.
+    /// The oracle: who has fallen silent is dead 500 to 600 ms later, and who is heard lives after 100 to 200 ms.
     fn look(&mut self, node: usize, other: usize) {
         let is_heard = self.reaches(node, other)
             && self.reaches(other, node)
             && self.nodes[other].agent == Agent::Running;
-        let at = if is_heard { self.soon(100_000, 200_000) } else { self.soon(500_000, 600_000) };
-        if is_heard != self.nodes[node].alive.contains(&other) {
-            self.push(at, node, What::Verdict(other, is_heard));
+        let (was_heard, look) = self.nodes[node].heard.get(&other).copied().unwrap_or((false, 0));
+        if is_heard != was_heard {
+            let at = if is_heard { self.soon(100_000, 200_000) } else { self.soon(500_000, 600_000) };
+            self.nodes[node].heard.insert(other, (is_heard, look + 1));
+            self.push(at, node, What::Verdict(other, look + 1));
         }
     }
 
@@ -326,29 +353,32 @@ impl Network {
                     let Lifetime::Limited { valid_secs, .. } = addressing.lifetime else { unreachable!() };
                     let until = now + Duration::from_secs(valid_secs.into());
                     node.kernel.insert(prefix.addr(), until);
-                    self.is_changed = true;
+                    self.checker.wake();
                     self.push(until, number, What::Expire(prefix.addr()));
                 }
-                let node = &mut self.nodes[number];
-                if result.is_ok() {
-                    node.claims.on_address(&address(prefix.addr()), now);
+                // The kernel's answer and its news are two sockets.
+                let is_news_first = self.chance(0..2) == 0;
+                let claims = &mut self.nodes[number].claims;
+                if is_news_first && result.is_ok() {
+                    claims.on_address(&address(prefix.addr()), now);
                 }
-                node.claims.on_added(INTERFACE, prefix, result, now);
+                claims.on_added(INTERFACE, prefix, result, now);
+                if !is_news_first && result.is_ok() {
+                    claims.on_address(&address(prefix.addr()), now);
+                }
             }
             What::Remove(prefix) => {
                 node.kernel.remove(&prefix.addr());
-                self.is_changed = true;
+                self.checker.wake();
                 node.claims.on_removed(INTERFACE, prefix, true, now);
                 node.claims.on_address_removed(&address(prefix.addr()), now);
             }
-            What::Verdict(other, is_alive) => {
-                let is_so = self.nodes[other].agent == Agent::Running
-                    && self.reaches(number, other)
-                    && self.reaches(other, number);
+            What::Verdict(other, look) => {
                 // It has changed again since: another verdict is on its way.
-                if is_so != is_alive {
+                let Some((is_alive, _)) = node.heard.get(&other).copied().filter(|(_, last)| *last == look)
+                else {
                     return;
-                }
+                };
                 let node = &mut self.nodes[number];
                 match is_alive {
                     true => _ = node.alive.insert(other),
@@ -361,9 +391,12 @@ impl Network {
             }
             What::Elect => {
                 let wanted = self.elect(number);
+                for it in &wanted {
+                    self.trace(number, (it.prefix, &it.elected));
+                }
                 self.nodes[number].claims.handle(Input::WantedAll(wanted), now);
             }
-            What::Look(_) | What::Expire(_) | What::Noise(_) => unreachable!("not the agent's"),
+            What::Expire(_) | What::Noise(_) => unreachable!("not the agent's"),
         }
         self.drain(number);
     }
@@ -416,6 +449,7 @@ impl Network {
     }
 
     fn execute(&mut self, number: usize, action: Action) {
+        self.trace(number, &action);
         let mac = self.nodes[number].mac;
         match action {
             Action::Probe { address, .. } => {
@@ -430,11 +464,11 @@ impl Network {
                 self.send(number, Heard { address, mac, kind: Kind::Announcement }, None);
             }
             Action::Add { prefix, addressing, not_after, .. } => {
-                let at = self.soon(100, 2_000);
+                let at = self.kernel_turn(number);
                 self.push(at, number, What::Add(prefix, addressing, not_after));
             }
             Action::Remove { prefix, .. } => {
-                let at = self.soon(100, 2_000);
+                let at = self.kernel_turn(number);
                 self.push(at, number, What::Remove(prefix));
             }
             Action::Send { to, message, .. } => {
@@ -448,125 +482,20 @@ impl Network {
                     }
                 }
             }
-            Action::Report(report) => self.reports.push((number, report)),
-        }
-    }
-}
-
-/// What is done to the network.
-impl Network {
-    pub(super) fn start_agent(&mut self, number: usize) {
-        let seed = self.random.random();
-        let now = self.now;
-        let leftovers: Vec<_> = self.nodes[number].kernel.keys().map(|ip| address(*ip)).collect();
-        let node = &mut self.nodes[number];
-        (node.agent, node.is_leaving) = (Agent::Running, false);
-        node.claims = Claims::new(&node.name, seed);
-        node.claims.handle(Input::Interfaces(vec![INTERFACE]), now);
-        node.claims.on_addresses(INTERFACE, &leftovers, now);
-        node.claims.on_link(
-            INTERFACE,
-            Some(LinkState { mac: mac(number), is_usable: node.has_carrier }),
-            now,
-        );
-        (node.alive, node.known) = (BTreeSet::new(), BTreeSet::new());
-        // Nobody is called dead or left out before one detection time has passed.
-        let at = self.now + ms(600);
-        self.push(at, number, What::Elect);
-        self.look_around();
-    }
-
-    /// SIGKILL: the kernel goes on.
-    pub(super) fn kill_agent(&mut self, number: usize) {
-        self.nodes[number].agent = Agent::Gone;
-        self.look_around();
-    }
-
-    pub(super) fn stop_agent(&mut self, number: usize) {
-        self.nodes[number].agent = Agent::Stopped;
-        self.look_around();
-    }
-
-    pub(super) fn resume_agent(&mut self, number: usize) {
-        self.nodes[number].agent = Agent::Running;
-        let now = self.now;
-        let inbox = std::mem::take(&mut self.nodes[number].inbox);
-        // Heard and told before anything is decided; what was on its way to the kernel comes to it now.
-        for what in inbox {
-            self.agent_takes(number, what);
-        }
-        self.nodes[number].claims.handle_timeout(now);
-        self.drain(number);
-        self.look_around();
-    }
-
-    pub(super) fn power_off(&mut self, number: usize) {
-        let node = &mut self.nodes[number];
-        (node.is_on, node.agent) = (false, Agent::Gone);
-        node.kernel.clear();
-        self.is_changed = true;
-        self.look_around();
-        self.check();
-    }
-
-    pub(super) fn power_on(&mut self, number: usize) {
-        self.nodes[number].is_on = true;
-        self.start_agent(number);
-    }
-
-    pub(super) fn set_carrier(&mut self, number: usize, has_carrier: bool) {
-        self.nodes[number].has_carrier = has_carrier;
-        self.is_changed = true;
-        let now = self.now;
-        if self.nodes[number].agent == Agent::Running {
-            self.nodes[number].claims.on_link(
-                INTERFACE,
-                Some(LinkState { mac: mac(number), is_usable: has_carrier }),
-                now,
-            );
-            self.drain(number);
-            self.push(now, number, What::Elect);
-        }
-        self.look_around();
-    }
-
-    pub(super) fn set_cut(&mut self, cut: BTreeSet<(usize, usize)>) {
-        self.cut = cut;
-        self.look_around();
-    }
-
-    /// SIGTERM for good.
-    pub(super) fn leave(&mut self, number: usize) {
-        self.nodes[number].is_leaving = true;
-        let now = self.now;
-        self.nodes[number].claims.handle(Input::Leave, now);
-        self.drain(number);
-        // Told to all at once.
-        for other in (0..self.nodes.len()).filter(|other| *other != number) {
-            let at = self.soon(1_000, 10_000);
-            self.push(at, other, What::Elect);
+            Action::Report(report) => {
+                self.check_report(number, report);
+                self.reports.push((number, report));
+            }
         }
     }
 
-    /// Someone on the node takes an address off its interface.
-    pub(super) fn take_off(&mut self, number: usize, ip: IpAddr) {
-        self.nodes[number].kernel.remove(&ip);
-        self.is_changed = true;
-        self.happen(number, What::AddressGone(ip));
+    /// When the kernel has done what it is told now: after everything that it was told before.
+    fn kernel_turn(&mut self, number: usize) -> Instant {
+        let at = self.soon(100, 2_000).max(self.nodes[number].kernel_free_at);
+        self.nodes[number].kernel_free_at = at;
+        at
     }
 
-    /// The agent has everything removed that nobody wants.
-    pub(super) fn forget(&mut self, ip: IpAddr) {
-        self.addresses.retain(|address| *address != ip);
-        self.unserved.remove(&ip);
-        for number in 0..self.nodes.len() {
-            self.push(self.now, number, What::Elect);
-        }
-    }
-}
-
-/// What is to be seen.
-impl Network {
     pub(super) fn nodes(&self) -> usize {
         self.nodes.len()
     }
@@ -579,63 +508,19 @@ impl Network {
         self.nodes[number].agent
     }
 
+    pub(super) fn has_carrier(&self, number: usize) -> bool {
+        self.nodes[number].has_carrier
+    }
+
+    pub(super) fn is_leaving(&self, number: usize) -> bool {
+        self.nodes[number].is_leaving
+    }
+
     pub(super) fn has_left(&self, number: usize) -> bool {
         self.nodes[number].claims.has_left()
     }
 
-    pub(super) fn holders(&self, ip: IpAddr) -> Vec<usize> {
-        let holds = |number: &usize| {
-            let node = &self.nodes[*number];
-            node.is_on && node.has_carrier && node.kernel.contains_key(&ip)
-        };
-        (0..self.nodes.len()).filter(holds).collect()
-    }
-
     pub(super) fn held_by(&self, number: usize) -> Vec<IpAddr> {
         self.nodes[number].kernel.keys().copied().collect()
-    }
-
-    /// Never two at once, unless the wire is or has just been in pieces.
-    fn check(&mut self) {
-        if !std::mem::take(&mut self.is_changed) {
-            return;
-        }
-        let is_whole = self.cut.is_empty();
-        self.whole_since = is_whole.then(|| self.whole_since.unwrap_or(self.now));
-        let is_settled =
-            self.whole_since.is_some_and(|since| self.now >= since + SETTLED || since == self.start);
-        for ip in self.addresses.clone() {
-            let holders = self.holders(ip);
-            assert!(
-                holders.len() <= 1 || !is_settled,
-                "seed {}: {ip} is held by {holders:?} at {:?}",
-                self.seed,
-                self.now - self.start
-            );
-            if !holders.is_empty() {
-                if let Some(since) = self.unserved.remove(&ip) {
-                    let outage = self.now - since;
-                    self.outages.push(outage);
-                    self.longest_outage = self.longest_outage.max(outage);
-                }
-            } else {
-                self.unserved.entry(ip).or_insert(self.now);
-            }
-        }
-    }
-
-    /// Every address is held by exactly one.
-    pub(super) fn assert_in_order(&self) {
-        for ip in &self.addresses {
-            let holders = self.holders(*ip);
-            let at = self.now - self.start;
-            assert_eq!(holders.len(), 1, "seed {}: {ip} is held by {holders:?} at {at:?}", self.seed);
-        }
-    }
-
-    /// From here on outages are counted.
-    pub(super) fn count_from_here(&mut self) {
-        self.longest_outage = Duration::ZERO;
-        self.outages.clear();
     }
 }
