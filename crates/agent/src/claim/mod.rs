@@ -7,6 +7,10 @@
 //! What is promised: an address is put on the interface only after the wire was asked for it or its holder has given
 //! it up, and it is not given up before somebody takes it over, as long as it is wanted at all. So while the members
 //! of a subnet hear each other nobody answers twice and nobody answers not, whatever each of them believes at the time.
+//!
+//! Where frames are lost at random two may take the same address; they find out by what they announce and say. Not yet
+//! always in time: a holder that another has been elected over, and that both lost each other's frames with, stays
+//! silent until that one asks (`SCHEDULES=464..465`, `where_frames_are_lost`).
 
 pub mod action;
 pub mod claims;

@@ -139,10 +139,14 @@ impl Context {
     /// A member holds it no more.
     pub(super) fn on_released(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
         match &mut claim.state {
-            State::Requested { of, has_others } if of == from => match has_others {
-                true => self.probe(claim, 0, now),
-                false => self.add(claim, now),
-            },
+            State::Requested { of, has_others } if of == from => {
+                // What was said while this process stood still may have another holder by now.
+                let is_late = claim.due.is_none_or(|due| due < now);
+                match *has_others || is_late {
+                    true => self.probe(claim, 0, now),
+                    false => self.add(claim, now),
+                }
+            }
             State::Blocked { by: Blocker::Member(name) } if name == from => {
                 claim.state = State::Idle;
                 self.evaluate(claim, now);

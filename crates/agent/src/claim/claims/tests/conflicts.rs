@@ -191,6 +191,18 @@ fn what_one_releases_and_another_has_answered_for_too_is_asked_for_again() {
 }
 
 #[test]
+fn a_release_that_is_read_too_late_is_no_word_to_rely_on() {
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(OTHER, Kind::Answer);
+    one.did();
+    // As a process that was stopped meanwhile finds it.
+    one.now += ms(151);
+    one.is_told("other", Message::Released(vec![ip()]));
+    assert_eq!(one.did(), [Did::Probe]);
+}
+
+#[test]
 fn two_that_probe_and_do_not_know_each_other_are_told_apart_by_their_macs() {
     let mut one = One::new();
     one.claims.handle(Input::Members(vec![]), one.now);
