@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,6 +32,8 @@ pub(super) const ENTRY: Entry = Entry {
 const NODES: u8 = 20;
 const SERVICES: u16 = 1000;
 const GROUP: &str = "many";
+/// Without a move for so long, nothing moves any more.
+const SETTLED: Duration = Duration::from_secs(3);
 
 struct LocalRebalance {
     addresses: Vec<IpAddr>,
@@ -59,7 +62,13 @@ fn prepare(context: &Context) -> Result<Box<dyn Benchmark>> {
     subnet.with_client(|client| control::create_services(client, services))?;
     let addresses = (0..SERVICES).map(|host| Ipv6Addr::new(0xfd00, 0x30, 1, 0, 0, 0, 1, host).into());
     let rebalance = LocalRebalance { addresses: addresses.collect(), subnet };
-    rebalance.wait_all_held()?;
+    // Until all know all others addresses still move.
+    until("addresses that stay where they are", secs(120), || {
+        let before = rebalance.wait_all_held()?;
+        thread::sleep(SETTLED);
+        ensure!(rebalance.wait_all_held()? == before, "some moved within {SETTLED:?}");
+        Ok(())
+    })?;
     Ok(Box::new(rebalance))
 }
 
