@@ -72,6 +72,8 @@ pub struct World {
     group_specs: Store<ServiceGroupSpec>,
     groups: HashMap<Arc<str>, Group>,
     agents: Store<LBNodeAgentSpec>,
+    /// What the last LBNodeAgent said that was not refused.
+    accepted: Option<AgentConfig>,
     peers: Store<BGPPeerSpec>,
     /// One a Secret that is watched, by its name.
     secrets: HashMap<String, Store<Password>>,
@@ -93,7 +95,10 @@ impl World {
             Input::EndpointSlice(change) => self.on_slice(change),
             Input::ServiceGroup(change) => self.on_group(change),
             Input::LBNodeAgent(change) => {
-                Dirty { dummy: !self.agents.on(change).is_empty(), ..Dirty::default() }
+                let was_listed = self.agents.is_listed();
+                let is_changed = !self.agents.on(change).is_empty();
+                // The first list also says that there is none.
+                Dirty { dummy: is_changed || was_listed != self.agents.is_listed(), ..Dirty::default() }
             }
             Input::BGPPeer(change) => Dirty { peers: !self.peers.on(change).is_empty(), ..Dirty::default() },
             Input::Node(change) => self.on_node(change),
@@ -343,14 +348,26 @@ impl World {
         peers
     }
 
+    /// Whether it is known which LBNodeAgent this node has, if any.
+    pub fn is_agent_config_known(&self) -> bool {
+        self.agents.is_listed() && self.node.is_some()
+    }
+
     /// Which interfaces there are for addresses and how these are put there, and the refusal of the LBNodeAgent that
-    /// says otherwise.
-    pub fn agent_config(&self, default_interface: &str) -> (AgentConfig, Option<Refusal>) {
-        match self.node_agent().map(|spec| node_agent::parse(spec, default_interface)) {
-            Some(Ok(config)) => (config, None),
-            Some(Err(refusal)) => (AgentConfig::new(default_interface), Some(refusal)),
-            None => (AgentConfig::new(default_interface), None),
+    /// says otherwise: then the last one that was good holds.
+    pub fn agent_config(&mut self, default_interface: &str) -> (AgentConfig, Option<Refusal>) {
+        let config = match self.node_agent().map(|spec| node_agent::parse(spec, default_interface)) {
+            Some(Ok(config)) => config,
+            Some(Err(refusal)) => {
+                let without = || AgentConfig::without_local(default_interface);
+                return (self.accepted.clone().unwrap_or_else(without), Some(refusal));
+            }
+            None => AgentConfig::new(default_interface),
+        };
+        if self.is_agent_config_known() {
+            self.accepted = Some(config.clone());
         }
+        (config, None)
     }
 
     /// The LBNodeAgent for this node.
@@ -364,7 +381,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inputs::endpoints::Counts;
+    use crate::inputs::{endpoints::Counts, node_agent::LocalInterface};
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new("default", name)
@@ -407,6 +424,37 @@ mod tests {
         assert!(world.on(group("one", "198.51.100.0/24")).services.is_empty(), "a has moved");
         world.on(Input::Service(Change::Deleted(key("b"))));
         assert_eq!(world.on(group("two", "192.0.2.0/24")).services, [key("a")]);
+    }
+
+    #[test]
+    fn a_refused_node_agent_leaves_what_the_last_good_one_said_and_without_one_no_local_address_anywhere() {
+        let key = || ObjectKey::new("purelb-system", "default");
+        let applied = |interface: &str| {
+            let yaml = format!("local: {{localInterface: '{interface}'}}");
+            Input::LBNodeAgent(Change::Applied(key(), serde_norway::from_str(&yaml).unwrap()))
+        };
+        let local = |world: &mut World| {
+            let (config, refusal) = world.agent_config("kube-lb0");
+            (config.selection.local, refusal.is_some())
+        };
+        let matching = |pattern: &str| LocalInterface::Matching(pattern.to_owned());
+        let mut world = World::default();
+        let node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
+        world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node)));
+        assert_eq!(local(&mut world), (LocalInterface::Default, false));
+        assert!(!world.is_agent_config_known(), "what is not listed yet is no configuration to keep");
+        world.on(Input::LBNodeAgent(Change::Listing));
+        world.on(applied("eth["));
+        assert!(world.on(Input::LBNodeAgent(Change::Listed)).dummy && world.is_agent_config_known());
+        assert_eq!(local(&mut world), (LocalInterface::Unknown, true));
+        world.on(applied("eth1"));
+        assert_eq!(local(&mut world), (matching("eth1"), false));
+        world.on(applied("eth["));
+        assert_eq!(local(&mut world), (matching("eth1"), true));
+        world.on(Input::LBNodeAgent(Change::Deleted(key())));
+        assert_eq!(local(&mut world), (LocalInterface::Default, false));
+        world.on(applied("eth["));
+        assert_eq!(local(&mut world), (LocalInterface::Default, true));
     }
 
     #[test]

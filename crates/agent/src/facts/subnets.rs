@@ -197,7 +197,7 @@ fn view(member: &Membership, links: &[Link], addresses: &[Address], routes: &[De
     let selection = &member.selection;
     let by_default = routes.first().map(|route| route.index);
     let pattern = match &selection.local {
-        Local::Default => None,
+        Local::Default | Local::Unknown => None,
         Local::Matching(pattern) => Regex::new(&anchored(pattern)).ok(),
     };
     let is_selected = |link: &&Link| {

@@ -53,6 +53,8 @@ pub enum LocalInterface {
     Default,
     /// Those whose names the regular expression matches, from end to end.
     Matching(String),
+    /// None: it is not known which the user wants.
+    Unknown,
 }
 
 impl Default for Selection {
@@ -117,6 +119,15 @@ impl AgentConfig {
             selection: Selection::default(),
             local: LocalConfig::default(),
         }
+    }
+}
+
+impl AgentConfig {
+    /// What holds where the LBNodeAgent is refused and none was good before: no local address goes anywhere, since the
+    /// interface of the default route may be the one that it was meant to spare.
+    pub fn without_local(default_interface: &str) -> AgentConfig {
+        let selection = Selection { local: LocalInterface::Unknown, more: Vec::new() };
+        AgentConfig { selection, ..AgentConfig::new(default_interface) }
     }
 }
 

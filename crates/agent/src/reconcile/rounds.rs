@@ -38,7 +38,11 @@ impl Reconciler {
     fn apply_agent_config(&mut self, now: Instant) -> anyhow::Result<()> {
         let (config, refusal) = self.world.agent_config(&self.settings.dummy_interface);
         if let Some(refusal) = refusal {
-            tracing::warn!(%refusal, "LBNodeAgent refused: using the defaults");
+            tracing::warn!(
+                %refusal,
+                "LBNodeAgent refused: what the last good one said holds, and before there was one no local address goes \
+                 on any interface"
+            );
         }
         self.tell_membership(config.selection, &config.dummy.interface);
         self.holdings.set_config(config.local);
@@ -50,7 +54,8 @@ impl Reconciler {
     }
 
     fn tell_membership(&self, selection: Selection, dummy_interface: &str) {
-        let Some(node) = self.world.node() else { return };
+        // Interfaces that a list still to come may exclude are not told of.
+        let Some(node) = self.world.node().filter(|_| self.world.is_agent_config_known()) else { return };
         let membership = Some(Membership {
             node: node.name.clone(),
             node_uid: node.uid.clone(),
