@@ -183,7 +183,9 @@ fn node_facts(
     if !member.is_excluded {
         served.extend(interfaces.iter().flat_map(|interface| interface.subnets.clone()));
     }
-    let heartbeat = |port| served.values().map(move |address| SocketAddr::new(*address, port));
+    // A node that is to announce nothing is still heard: what it holds is kept until those who win it have asked.
+    let heard: BTreeMap<_, _> = interfaces.iter().flat_map(|interface| interface.subnets.clone()).collect();
+    let heartbeat = |port| heard.values().map(move |address| SocketAddr::new(*address, port));
     NodeFacts {
         node_uid: member.node_uid.clone(),
         heartbeats: member.heartbeat_port.into_iter().flat_map(heartbeat).collect(),
@@ -386,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excluded_node_offers_no_subnet_and_hears_no_heartbeats_but_knows_its_interfaces() {
+    fn an_excluded_node_offers_no_subnet_but_is_heard_until_others_have_what_it_holds() {
         let (links, addresses) = host();
         let mut member = member(Local::Default, &[]);
         let view = || view(&member, &links, &addresses, &[route(2, 100)]).interfaces;
@@ -399,7 +401,7 @@ mod tests {
         );
         member.is_excluded = true;
         let without = node_facts(&member, interfaces.clone(), BTreeSet::new());
-        assert!(without.subnets.is_empty() && without.heartbeats.is_empty());
+        assert_eq!((without.subnets.len(), without.heartbeats), (0, with.heartbeats));
         assert_eq!(without.interfaces, interfaces);
         let own = ["192.0.2.7", "192.0.2.8", "fd00:1::7", "10.9.9.9"].map(|address| address.parse().unwrap());
         assert_eq!(interfaces[0].addresses, own.into());

@@ -160,6 +160,25 @@ async fn who_was_there_before_this_node_counts_by_its_lease_for_a_while_and_who_
 }
 
 #[tokio::test]
+async fn a_node_that_is_to_announce_nothing_is_heard_takes_messages_and_is_no_candidate() {
+    let port = free_port();
+    let excluded = |host: u8| {
+        let (name, there) = member(host, port);
+        (name, Member { subnets: BTreeSet::new(), ..there })
+    };
+    let roster: Arc<Roster> = Arc::new([member(9, port), excluded(10)].into());
+    let (mut one, mut two) = (node(9, port, &roster), node(10, port, &roster));
+    two.applied_at.send_replace(Some(Instant::now()));
+    two.facts.send_replace(Some(NodeFacts { subnets: BTreeSet::new(), ..facts(10, port) }));
+    one.until("they hear each other", |it| it.is_alive("n10") == Some(true)).await;
+    two.until("they hear each other", |it| it.is_alive("n9") == Some(true)).await;
+    assert!(one.liveness.borrow().can_ask("n10") && two.liveness.borrow().can_ask("n9"));
+    one.outgoing.send(Outgoing { to: name(10), interface: 1, octets: b"mine".to_vec() }).unwrap();
+    let arrived = tokio::time::timeout(PATIENCE, two.incoming.recv()).await.unwrap().unwrap();
+    assert_eq!(arrived, Incoming { from: name(9), octets: b"mine".to_vec() });
+}
+
+#[tokio::test]
 async fn an_address_that_comes_later_is_tried_again() {
     let port = free_port();
     let taken = UdpSocket::bind(address(5, port)).unwrap();

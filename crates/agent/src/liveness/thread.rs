@@ -21,7 +21,11 @@ use tokio::{
 };
 
 use super::{Channels, Incoming, Liveness};
-use crate::{claim::Outgoing, facts::subnets::NodeFacts, members::Roster};
+use crate::{
+    claim::Outgoing,
+    facts::subnets::NodeFacts,
+    members::{Member, Roster},
+};
 
 /// How long until an address is tried again that could not be bound: one that has just come is not usable yet.
 const BIND_RETRY: Duration = Duration::from_millis(500);
@@ -302,9 +306,11 @@ fn places(facts: &NodeFacts) -> BTreeMap<IpNet, Place> {
     places
 }
 
-/// Who is a member there: nodes that are on the subnet by their Lease, and hear heartbeats at an address in it.
+/// Who is a member there: nodes that hear heartbeats at an address in it, and are on the subnet by their Lease, or on
+/// none at all: those that are to announce nothing give what they hold to those who ask.
 fn members(roster: &Roster, subnet: &IpNet) -> BTreeMap<Name, SocketAddr> {
-    let there = roster.iter().filter(|(_, member)| member.subnets.contains(subnet));
+    let is_there = |member: &Member| member.subnets.contains(subnet) || member.subnets.is_empty();
+    let there = roster.iter().filter(|(_, member)| is_there(member));
     there
         .filter_map(|(name, member)| {
             let address = member.heartbeats.iter().find(|address| subnet.contains(&address.ip()))?;
