@@ -28,7 +28,7 @@ GOOD = {
                                 "affinity": {"nodeAffinity": {}}},
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
     "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
-    "restarts": {"lbnodeagent": {"onShutdown": "keep", "bgp": {"port": 1179, "listen": True}}},
+    "restarts": {"lbnodeagent": {"onShutdown": "keep", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -46,6 +46,7 @@ BAD = {
     "one heartbeat": ({"lbnodeagent": {"heartbeat": {"multiplier": 1}}}, "multiplier"),
     "heartbeat without unit": ({"lbnodeagent": {"heartbeat": {"interval": "100"}}}, "interval"),
     "another way to end": ({"lbnodeagent": {"onShutdown": "vanish"}}, "onShutdown"),
+    "refresh without unit": ({"lbnodeagent": {"garpRefresh": "60"}}, "garpRefresh"),
     "port that is none": ({"lbnodeagent": {"bgp": {"port": 0}}}, "port"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
 }
@@ -76,7 +77,7 @@ def agents_environment(values):
     agent = values.get("lbnodeagent", {})
     bgp = {"port": 179, "listen": False} | agent.get("bgp", {})
     listen = "true" if bgp["listen"] else "false"
-    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
+    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
 
 
 def check(chart, path, name, values):

@@ -1,6 +1,6 @@
 //! Settings: defaults, then a file, then the environment (`PURELB_*`), then the command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use api::{
@@ -61,6 +61,9 @@ pub enum Command {
     },
 }
 
+/// The shortest time between two announcements of an address that is only held.
+const LEAST_GARP_REFRESH: Duration = Duration::from_secs(1);
+
 /// What to do on SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,6 +105,8 @@ pub struct Settings {
     pub weight_damping: GoDuration,
     /// What to do on SIGTERM.
     pub on_shutdown: OnShutdown,
+    /// Local addresses are announced once more each so often, as long as they are held; 0s: not at all.
+    pub garp_refresh: GoDuration,
     /// Between two heartbeats.
     pub heartbeat_interval: GoDuration,
     /// Heartbeats that may be missed before the others are asked.
@@ -135,6 +140,7 @@ impl Settings {
             .set_default("kube_proxy_wait", "2s")?
             .set_default("weight_damping", "10s")?
             .set_default("on_shutdown", "withdraw")?
+            .set_default("garp_refresh", "0s")?
             .set_default("heartbeat_interval", "100ms")?
             .set_default("heartbeat_multiplier", 5)?
             .set_default("heartbeat_port", 7473)?
@@ -160,7 +166,17 @@ impl Settings {
             !settings.node_name.is_empty(),
             "the name of this node is not set: pass --node-name, or PURELB_NODE_NAME from spec.nodeName"
         );
+        let refresh = settings.garp_refresh;
+        anyhow::ensure!(
+            settings.garp_refresh().is_none_or(|refresh| refresh >= LEAST_GARP_REFRESH),
+            "PURELB_GARP_REFRESH is {refresh}: expected 0s, which is off, or 1s or more"
+        );
         Ok(settings)
+    }
+
+    /// After how long a local address that is held is announced once more, and again; `None`: not at all.
+    pub fn garp_refresh(&self) -> Option<Duration> {
+        Some(self.garp_refresh.0).filter(|refresh| !refresh.is_zero())
     }
 
     /// How heartbeats are run; `None` where there is no key, which is said: then only Leases say who lives.
@@ -214,6 +230,16 @@ mod tests {
         assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Withdraw));
         assert!(!settings.bgp_listen, "a CNI may need the port");
         assert!(load(&[], &[("PURELB_NODE_NAME", "n1"), ("PURELB_BGP_LISTEN", "true")]).unwrap().bgp_listen);
+    }
+
+    #[test]
+    fn announcements_are_repeated_only_where_it_is_asked_for_and_not_too_often() {
+        let run = |value| load(&["--node-name", "n1"], &[("PURELB_GARP_REFRESH", value)]);
+        assert_eq!(load(&["--node-name", "n1"], &[]).unwrap().garp_refresh(), None);
+        assert_eq!(run("0s").unwrap().garp_refresh(), None);
+        assert_eq!(run("1m").unwrap().garp_refresh(), Some(Duration::from_mins(1)));
+        let error = run("999ms").unwrap_err().to_string();
+        assert!(error.contains("999ms: expected 0s"), "{error}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Reconciler {
     }
 
     fn apply_agent_config(&mut self, now: Instant) -> anyhow::Result<()> {
-        let (config, refusal) = self.world.agent_config(&self.settings.dummy_interface);
+        let (mut config, refusal) = self.world.agent_config(&self.settings.dummy_interface);
         if let Some(refusal) = refusal {
             tracing::warn!(
                 %refusal,
@@ -44,6 +44,7 @@ impl Reconciler {
                  on any interface"
             );
         }
+        config.local.announcing.refresh = self.settings.garp_refresh();
         self.tell_membership(config.selection, &config.dummy.interface);
         self.holdings.set_config(config.local);
         self.interface.reconfigure(config.dummy, now)?;
