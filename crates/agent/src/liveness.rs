@@ -132,6 +132,12 @@ impl Heartbeats {
         self.liveness.clone()
     }
 
+    /// Waits for the end of the thread, which comes before this is dropped only if it cannot go on.
+    pub async fn ended(&self) {
+        let mut liveness = self.liveness();
+        while liveness.changed().await.is_ok() {}
+    }
+
     /// Tells all others that this node is about to end, and returns when they know it, or should. Heartbeats and messages
     /// go on until this is dropped.
     pub async fn leave(&self) {

@@ -111,10 +111,12 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (membership, is_member) = watch::channel(None);
     let (facts, known_facts) = watch::channel(None);
     let (conflicts, known_conflicts) = watch::channel(BTreeSet::new());
-    tokio::spawn(subnets::run(is_member, known_conflicts, facts));
+    let (added, known_added) = watch::channel(subnets::Added::new());
+    let sources = subnets::Sources { membership: is_member, conflicts: known_conflicts, added: known_added };
+    let mut observer = tokio::spawn(subnets::run(sources, facts));
     let observed = Observed { facts: known_facts.clone(), applied_at: is_applied };
     let (mut neighbourhood, claims) =
-        Neighbourhood::start(&settings, client.clone(), observed, changes.clone())?;
+        Neighbourhood::start(&settings, client.clone(), observed, changes.clone(), added)?;
     let sources = peer_status::Sources { peers: known_peers, roster: neighbourhood.roster() };
     tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), sources));
     let leave = CancellationToken::new();
@@ -136,12 +138,18 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     tracing::info!(node = %node_name, "agent started");
     let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), claims, outputs)?;
     let applied = tokio::select! {
+        // With the loop others end that it feeds: it is asked first.
+        biased;
         applied = reconciler.run(stop) => applied?,
         served = server => {
             served.with_context(|| format!("serving metrics on {metrics_address}: is another agent running here?"))?;
             anyhow::bail!("the metrics server has ended");
         }
         error = neighbourhood.failed() => return Err(error),
+        ended = &mut observer => {
+            ended.context("observing this node's interfaces")?.context("observing this node's interfaces")?;
+            anyhow::bail!("nobody observes this node's interfaces any more");
+        }
     };
     let left = async {
         // With its addresses the node stays a member: the agent that follows renews the Lease.

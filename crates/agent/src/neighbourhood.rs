@@ -20,7 +20,7 @@ use crate::{
     claim::{self, Driver, DriverError},
     facts::{
         nodes::{self, Listeners, Sources},
-        subnets::NodeFacts,
+        subnets::{Added, NodeFacts},
     },
     liveness::{Channels, Heartbeats},
     members::{self, Roster},
@@ -52,7 +52,8 @@ pub struct Observed {
 }
 
 impl Neighbourhood {
-    /// Starts everything, and tells the loop of the other nodes by `changes`.
+    /// Starts everything, and tells the loop of the other nodes by `changes`, and who observes the interfaces by `added`
+    /// what is put on them.
     ///
     /// # Errors
     /// The kernel gives no sockets, or the settings of heartbeats cannot work.
@@ -61,6 +62,7 @@ impl Neighbourhood {
         client: Client,
         observed: Observed,
         changes: mpsc::Sender<Stamped<Input>>,
+        added: watch::Sender<Added>,
     ) -> anyhow::Result<(Neighbourhood, Claims)> {
         let node: Arc<str> = settings.node_name.as_str().into();
         let (roster, known_roster) = watch::channel(None);
@@ -81,7 +83,7 @@ impl Neighbourhood {
         let heartbeats = heartbeats.transpose().context("starting heartbeats")?;
 
         let (reporter, reports) = mpsc::unbounded_channel();
-        let outputs = claim::Outputs { messages, reports: reporter };
+        let outputs = claim::Outputs { messages, reports: reporter, added };
         let driver = Driver::open(&node, rand::random(), outputs).context("claiming local addresses")?;
         let (claims, inputs) = mpsc::unbounded_channel();
         let driver = tokio::spawn(driver.run(inputs));
@@ -101,10 +103,19 @@ impl Neighbourhood {
         self.roster.clone()
     }
 
-    /// Waits for ever, unless the claims fail.
+    /// Waits for ever, unless the claims or the heartbeats fail.
     pub async fn failed(&mut self) -> anyhow::Error {
+        let silence = async {
+            match &self.heartbeats {
+                Some(heartbeats) => heartbeats.ended().await,
+                None => pending().await,
+            }
+        };
         let Some(driver) = &mut self.driver else { return pending().await };
-        let ended = driver.await;
+        let ended = tokio::select! {
+            ended = driver => ended,
+            () = silence => return anyhow::anyhow!("the thread of heartbeats has ended"),
+        };
         self.driver = None;
         match ended {
             Ok(Ok(())) => anyhow::anyhow!("claims to local addresses have ended"),

@@ -18,7 +18,7 @@ use nix::{
     sched::{CloneFlags, setns},
     unistd::{geteuid, gettid},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 const BOTH: [&str; 2] = ["192.0.2.100/24", "2001:db8::100/64"];
 const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 0xcc]);
@@ -156,7 +156,12 @@ impl Subnet {
         let (reports, of_owner) = mpsc::unbounded_channel();
         let (kill, mut killed) = oneshot::channel();
         let thread = in_namespace(&self.host(&host), async move || {
-            let driver = Driver::open(&name(number), 7, Outputs { messages, reports }).unwrap();
+            let driver = Driver::open(
+                &name(number),
+                7,
+                Outputs { messages, reports, added: watch::Sender::default() },
+            )
+            .unwrap();
             tokio::select! {
                 ended = driver.run(inputs) => ended.unwrap(),
                 _ = &mut killed => {}

@@ -49,6 +49,10 @@ pub struct AddressFlags {
     pub is_duplicate: bool,
     /// IPv4: another address of the same subnet came first.
     pub is_secondary: bool,
+    /// IPv6: of RFC 8981, another one before long.
+    pub is_temporary: bool,
+    /// No new connections are to start from it: its preferred lifetime is over.
+    pub is_deprecated: bool,
 }
 
 impl Address {
@@ -82,6 +86,9 @@ impl Address {
                 is_tentative: flags.contains(KernelFlags::Tentative),
                 is_duplicate: flags.contains(KernelFlags::Dadfailed),
                 is_secondary: matches!(prefix, IpNet::V4(_)) && flags.contains(KernelFlags::Secondary),
+                // One bit with two meanings.
+                is_temporary: matches!(prefix, IpNet::V6(_)) && flags.contains(KernelFlags::Secondary),
+                is_deprecated: flags.contains(KernelFlags::Deprecated),
             },
             is_link_local: message.header.scope == AddressScope::Link,
             lifetime,

@@ -1,7 +1,9 @@
-//! What changes in the kernel, as it happens: links and addresses of the links that the caller cares for.
+//! What changes in the kernel, as it happens: links and addresses of the links that the caller cares for, and default
+//! routes, of which it is said only that they are others now.
 //!
 //! Everything else is dropped after a look at the first bytes, because a busy node creates and deletes hundreds
-//! of veth pairs a second. When the kernel had to drop notifications (ENOBUFS) the caller gets
+//! of veth pairs a second; other routes than default ones, of which a node may have a million, do not even reach the
+//! socket. When the kernel had to drop notifications (ENOBUFS) the caller gets
 //! [`Event::Resync`] and must ask for what is there.
 
 use std::{
@@ -19,6 +21,7 @@ use nix::{
         socket, sockopt,
     },
 };
+use socket2::{SockFilter, SockRef};
 use tokio::io::unix::AsyncFd;
 
 use crate::{address::Address, link::Link};
@@ -30,12 +33,16 @@ const DATAGRAM_OCTETS: usize = 64 * 1024;
 
 const RTMGRP_LINK: u32 = 0x1;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV4_ROUTE: u32 = 0x40;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 
 const NLMSG_HEADER_OCTETS: usize = 16;
 const IFINFO_OCTETS: usize = 16;
@@ -52,6 +59,8 @@ pub enum Event {
     LinkChanged(Link),
     /// A link went.
     LinkRemoved(Link),
+    /// A default route came, changed or went, in whichever table.
+    DefaultRoutes,
     /// Notifications were lost: everything may have changed.
     Resync,
 }
@@ -158,9 +167,36 @@ fn subscribed_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Netlink, SockType::Datagram, flags, SockProtocol::NetlinkRoute)?;
     enlarge_receive_buffer(&fd);
-    let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+    SockRef::from(&fd).attach_filter(&filter())?;
+    let addresses = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+    let groups = RTMGRP_LINK | addresses | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
+}
+
+/// A classic BPF program: routes whose destination has a length never reach the socket. The kernel puts each
+/// notification into a datagram of its own.
+fn filter() -> [SockFilter; 7] {
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_OCTET: u16 = 0x30;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const MESSAGE_TYPE: u32 = 4;
+    /// `rtm_dst_len`.
+    const LENGTH: u32 = 16 + 1;
+
+    // The program reads in network order what is in the order of this host.
+    let is_route =
+        |kind: u16, then, otherwise| SockFilter::new(JUMP_IF_EQUAL, then, otherwise, kind.to_be().into());
+    [
+        SockFilter::new(LOAD_HALF, 0, 0, MESSAGE_TYPE),
+        is_route(RTM_NEWROUTE, 1, 0),
+        is_route(RTM_DELROUTE, 0, 2),
+        SockFilter::new(LOAD_OCTET, 0, 0, LENGTH),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
 }
 
 #[expect(unsafe_code, reason = "tokio asks the caller to vouch for the descriptor")]
@@ -183,6 +219,10 @@ fn enlarge_receive_buffer(socket: &OwnedFd) {
 fn read_datagram(mut datagram: &[u8], interest: &mut Interest, events: &mut VecDeque<Event>) {
     while let Some((kind, message, rest)) = split_message(datagram) {
         datagram = rest;
+        // The filter of the socket lets no other routes through.
+        if matches!(kind, RTM_NEWROUTE | RTM_DELROUTE) && events.back() != Some(&Event::DefaultRoutes) {
+            events.push_back(Event::DefaultRoutes);
+        }
         if interest.wants(kind, message) {
             events.extend(decode(message, interest));
         }
@@ -205,8 +245,9 @@ impl Interest {
         match kind {
             RTM_NEWADDR | RTM_DELADDR => self.indexes.contains(&index),
             RTM_NEWLINK | RTM_DELLINK => {
-                self.indexes.contains(&index)
-                    || link_name(message).is_some_and(|name| self.names.contains(name))
+                is_of_link(message)
+                    && (self.indexes.contains(&index)
+                        || link_name(message).is_some_and(|name| self.names.contains(name)))
             }
             _ => false,
         }
@@ -217,6 +258,12 @@ impl Interest {
             self.indexes.insert(link.index);
         }
     }
+}
+
+/// Whether it tells of a link itself. What a bridge says of its ports (`AF_BRIDGE`) has the same types, and its
+/// RTM_DELLINK means that the link is no port any more.
+fn is_of_link(message: &[u8]) -> bool {
+    message.get(NLMSG_HEADER_OCTETS).is_some_and(|family| i32::from(*family) == libc::AF_UNSPEC)
 }
 
 fn link_name(message: &[u8]) -> Option<&str> {
@@ -325,6 +372,18 @@ mod tests {
         let datagram = [link(9, "kube-lb0"), address(9)].concat();
         let events = read(&datagram, &mut interest());
         assert_eq!(events.len(), 2, "{events:?}");
+    }
+
+    #[test]
+    fn a_port_that_leaves_a_bridge_is_a_link_as_before() {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        message.header.index = 7;
+        message.attributes.push(LinkAttribute::IfName("eth0".to_owned()));
+        let datagram = [octets(RouteNetlinkMessage::DelLink(message)), address(7)].concat();
+        let events = read(&datagram, &mut interest());
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(matches!(events[0], Event::AddressRemoved(address) if address.index == 7), "{events:?}");
     }
 
     proptest! {

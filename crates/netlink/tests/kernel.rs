@@ -333,3 +333,66 @@ fn routers_are_asked_for_their_advertisements() {
         }
     });
 }
+
+/// Lines of shell, in the namespace of the calling thread.
+fn sh(commands: &str) {
+    assert!(
+        std::process::Command::new("sh").args(["-ec", commands]).status().unwrap().success(),
+        "{commands}"
+    );
+}
+
+#[test]
+fn a_port_that_leaves_a_bridge_goes_on_being_watched() {
+    in_namespace(async || {
+        sh("ip link add eth0 type veth peer name far; ip link add br0 type bridge; ip link set br0 up");
+        let mut monitor = Monitor::open(["eth0".to_owned()]).unwrap();
+        monitor.watch(nix::net::if_::if_nametoindex("eth0").unwrap());
+        sh("ip link set eth0 master br0; ip link set eth0 up; ip link set far up; ip link set eth0 nomaster
+            ip addr add 192.0.2.1/32 dev eth0");
+        loop {
+            match monitor.next().await.unwrap() {
+                Event::AddressAdded(address) if address.prefix == ip("192.0.2.1/32") => return,
+                Event::LinkRemoved(link) => panic!("it is there: {link:?}"),
+                _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn default_routes_are_news_and_no_other_routes() {
+    in_namespace(async || {
+        let netlink = Netlink::open().unwrap();
+        let link = dummy(&netlink).await;
+        netlink
+            .add_address(link.index, ip("192.0.2.1/24"), Addressing { no_prefix_route: false, ..HOW })
+            .await
+            .unwrap();
+        let mut monitor = Monitor::open([]).unwrap();
+        monitor.watch(link.index);
+        let mut end = 10;
+        for (command, is_news) in [
+            ("route add 198.51.100.0/24 via 192.0.2.9", false),
+            ("-6 route add 2001:db8:1::/48 dev kube-lb0", false),
+            ("route del 198.51.100.0/24", false),
+            ("route add default via 192.0.2.9 metric 7", true),
+            ("route del default", true),
+            ("-6 route add default dev kube-lb0", true),
+        ] {
+            // An address marks the end of what the command has brought.
+            sh(&format!("ip {command}; ip addr add 192.0.2.{end}/32 dev kube-lb0"));
+            let last = ip(&format!("192.0.2.{end}/32"));
+            end += 1;
+            let mut routes = 0;
+            loop {
+                match monitor.next().await.unwrap() {
+                    Event::DefaultRoutes => routes += 1,
+                    Event::AddressAdded(address) if address.prefix == last => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(routes > 0, is_news, "{command}");
+        }
+    });
+}

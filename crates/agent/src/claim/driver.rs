@@ -14,11 +14,12 @@ use futures::{FutureExt, future::select_all};
 use ipnet::IpNet;
 use netlink::{Error, Event, Heard, Link, Mac, Monitor, MonitorError, Neighbors, Netlink};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant as Moment, sleep_until},
 };
 
 use super::{Action, Claims, Input, LinkState, Outgoing, Report, action::AddFailure};
+use crate::facts::subnets::Added;
 
 /// Additions or removals in one go.
 const BATCH: usize = 64;
@@ -45,6 +46,8 @@ pub struct Outputs {
     pub messages: mpsc::UnboundedSender<Outgoing>,
     /// What becomes of the addresses.
     pub reports: mpsc::UnboundedSender<Report>,
+    /// What this process has put on interfaces, told before the kernel is: not every kernel keeps our mark.
+    pub added: watch::Sender<Added>,
 }
 
 /// Claims and the sockets that they act through.
@@ -192,6 +195,7 @@ impl Driver {
                 self.claims.on_address(&it, now);
             }
             Event::AddressRemoved(it) if self.interfaces.contains(&it.index) => {
+                self.outputs.added.send_if_modified(|added| added.remove(&(it.index, it.prefix)));
                 self.claims.on_address_removed(&it, now);
             }
             Event::LinkChanged(link) if self.interfaces.contains(&link.index) => self.on_link(&link),
@@ -321,8 +325,14 @@ impl Driver {
             self.claims.on_added(interface, prefix, Err(AddFailure::Stale), now);
         }
         let prefixes: Vec<_> = fresh.into_iter().map(|(prefix, _)| prefix).collect();
+        let ours = || prefixes.iter().map(|prefix| (interface, *prefix));
+        let new: Vec<_> = ours().filter(|it| !self.outputs.added.borrow().contains(it)).collect();
+        self.outputs.added.send_modify(|added| added.extend(ours()));
         let results = self.netlink.add_addresses(interface, &prefixes, addressing).await;
         for (prefix, result) in prefixes.into_iter().zip(results) {
+            if result.is_err() && new.contains(&(interface, prefix)) {
+                self.outputs.added.send_modify(|added| _ = added.remove(&(interface, prefix)));
+            }
             let result = result.map(drop).map_err(|error| {
                 if self.complaint.replace(prefix) != Some(prefix) {
                     tracing::warn!(%error, "a local address could not be added, trying again");

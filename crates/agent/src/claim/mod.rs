@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use netlink::{Addressing, Mac};
 
 pub use action::Action;
-pub use claims::{Claims, LinkState};
+pub use claims::{CARRIER_WAIT, Claims, LinkState};
 pub use driver::{Driver, DriverError, Outputs};
 pub use message::Message;
 

@@ -70,8 +70,9 @@ const ADOPTED_FOR: Duration = Duration::from_secs(60);
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Who announces an address that is held here insists if he does so later than that after it was defended.
 const DEFEND_GRACE: Duration = Duration::from_secs(1);
-/// Without carrier an address is given up after that: before the others take it over, and longer than a flap.
-const CARRIER_WAIT: Duration = Duration::from_millis(400);
+/// Without carrier an address is given up after that, and a node is on a subnet no more: before the others take it over,
+/// and longer than a flap.
+pub const CARRIER_WAIT: Duration = Duration::from_millis(400);
 /// A node that leaves waits so long for others to ask for what it holds.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 /// An address that is taken off again within this time is put back with a pause.
