@@ -8,7 +8,6 @@ use std::{
 };
 
 use api::{AddressConflict, LinkLayerAddress};
-use netlink::Addressing;
 
 use crate::{
     apply::announcing::Announcement,
@@ -107,10 +106,7 @@ impl Holdings {
         Some(Wanted {
             interface: local.index,
             prefix: local.address,
-            addressing: Addressing {
-                no_dad: local.no_dad && local.addr().is_ipv6(),
-                ..self.config.addressing
-            },
+            addressing: self.config.addressing_of(local.addr(), local.no_dad),
             announcing: self.config.announcing,
             elected,
         })

@@ -136,7 +136,9 @@ impl Default for GarpConfig {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressConfig {
-    /// Of addresses of local pools. Absent: 300 s, renewed, noPrefixRoute.
+    /// Of addresses of local pools. Absent: validLifetime 300, renewed, and noPrefixRoute. IPv6 ones are deprecated
+    /// from the start (RFC 4862 section 5.5.4) unless preferredLifetime says otherwise: they answer, but the node itself
+    /// starts no connection from them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_interface: Option<InterfaceAddressConfig>,
     /// Of addresses of remote pools. Absent: permanent.
@@ -148,7 +150,7 @@ pub struct AddressConfig {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.validLifetime) || !has(self.preferredLifetime) || self.validLifetime == 0 || (self.preferredLifetime != 0 && self.preferredLifetime <= self.validLifetime)")
+    validation = Rule::new("!has(self.validLifetime) || !has(self.preferredLifetime) || self.validLifetime == 0 || self.preferredLifetime <= self.validLifetime")
         .message("preferredLifetime must not be longer than validLifetime")
 )]
 pub struct InterfaceAddressConfig {
@@ -157,7 +159,9 @@ pub struct InterfaceAddressConfig {
     #[schemars(range(max = 4_294_967_294_i64))]
     #[x_kube(validation = Rule::new("self == 0 || self >= 60").message("validLifetime is 0 for ever, or at least 60 seconds"))]
     pub valid_lifetime: Option<u32>,
-    /// Preferred lifetime in seconds, not longer than validLifetime; 0 for ever. Absent: that of validLifetime.
+    /// Preferred lifetime in seconds, not longer than validLifetime: while it lasts the node may choose an IPv6 address
+    /// as the source of its own connections. 0: never, but for ever on dummyInterface where validLifetime is 0. Absent:
+    /// 0 for IPv6 addresses on localInterface, otherwise that of validLifetime.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 4_294_967_294_i64))]
     pub preferred_lifetime: Option<u32>,

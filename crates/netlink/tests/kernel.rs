@@ -371,19 +371,18 @@ fn default_routes_are_news_and_no_other_routes() {
             .unwrap();
         let mut monitor = Monitor::open([]).unwrap();
         monitor.watch(link.index);
-        let mut end = 10;
-        for (command, is_news) in [
+        let commands = [
             ("route add 198.51.100.0/24 via 192.0.2.9", false),
             ("-6 route add 2001:db8:1::/48 dev kube-lb0", false),
             ("route del 198.51.100.0/24", false),
             ("route add default via 192.0.2.9 metric 7", true),
             ("route del default", true),
             ("-6 route add default dev kube-lb0", true),
-        ] {
+        ];
+        for (end, (command, is_news)) in (10..).zip(commands) {
             // An address marks the end of what the command has brought.
             sh(&format!("ip {command}; ip addr add 192.0.2.{end}/32 dev kube-lb0"));
             let last = ip(&format!("192.0.2.{end}/32"));
-            end += 1;
             let mut routes = 0;
             loop {
                 match monitor.next().await.unwrap() {

@@ -1,7 +1,7 @@
 //! LBNodeAgents: which of them is for this node, what it says of the dummy interface, which interfaces it selects
 //! for local addresses, and how these are put there and made known.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use api::{
     LBNodeAgentSpec, Refusal,
@@ -82,8 +82,10 @@ fn selection(local: &LocalInterfaces) -> Result<Selection, Refusal> {
 /// How local addresses are put on this node's interfaces and made known there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// Flags and lifetime of the addresses.
+    /// Flags of the addresses, and the lifetime of IPv4 ones.
     pub addressing: Addressing,
+    /// Lifetime of IPv6 ones.
+    pub ipv6_lifetime: Lifetime,
     /// `garpConfig`.
     pub announcing: Announcing,
 }
@@ -95,9 +97,27 @@ impl Default for LocalConfig {
             Lifetime::Limited { valid_secs: LOCAL_LIFETIME_SECS, preferred_secs: LOCAL_LIFETIME_SECS };
         LocalConfig {
             addressing: Addressing { no_prefix_route: true, no_dad: false, lifetime },
+            ipv6_lifetime: deprecated(LOCAL_LIFETIME_SECS),
             announcing: Announcing::default(),
         }
     }
+}
+
+impl LocalConfig {
+    /// How this address is put on its interface.
+    pub const fn addressing_of(&self, address: IpAddr, no_dad: bool) -> Addressing {
+        let lifetime = match address {
+            IpAddr::V4(_) => self.addressing.lifetime,
+            IpAddr::V6(_) => self.ipv6_lifetime,
+        };
+        Addressing { no_dad: no_dad && address.is_ipv6(), lifetime, ..self.addressing }
+    }
+}
+
+/// RFC 6724 §5, rule 3: no source of new connections where there is another one. The kernel would take the newest
+/// address of its scope, which is a Service's and moves on with it.
+const fn deprecated(valid: u32) -> Lifetime {
+    Lifetime::Limited { valid_secs: if valid == 0 { u32::MAX } else { valid }, preferred_secs: 0 }
 }
 
 /// What an LBNodeAgent says.
@@ -141,6 +161,7 @@ pub fn parse(spec: &LBNodeAgentSpec, default_interface: &str) -> Result<AgentCon
         config.local.announcing = Announcing::from(garp);
     }
     let addresses = local.address_config.clone().unwrap_or_default();
+    let preferred = addresses.local_interface.as_ref().and_then(|said| said.preferred_lifetime);
     for (field, said, addressing) in [
         ("localInterface", addresses.local_interface, &mut config.local.addressing),
         ("dummyInterface", addresses.dummy_interface, &mut config.dummy.addressing),
@@ -149,6 +170,12 @@ pub fn parse(spec: &LBNodeAgentSpec, default_interface: &str) -> Result<AgentCon
             set_addressing(addressing, &said, &format!("spec.local.addressConfig.{field}"))?;
         }
     }
+    let lifetime = config.local.addressing.lifetime;
+    config.local.ipv6_lifetime = match (lifetime, preferred.unwrap_or(0)) {
+        (Lifetime::Permanent, 0) => deprecated(0),
+        (Lifetime::Limited { valid_secs, .. }, 0) => deprecated(valid_secs),
+        (lifetime, _) => lifetime,
+    };
     Ok(config)
 }
 
@@ -168,8 +195,8 @@ fn set_addressing(
             format!("{valid} is too short to be renewed: expected 0 for ever, or at least 60 seconds");
         return Err(Refusal::invalid(format!("{path}.validLifetime"), message));
     }
-    if valid != 0 && (preferred == 0 || preferred > valid) {
-        let message = format!("expected 1 to {valid} seconds, which is validLifetime");
+    if valid != 0 && preferred > valid {
+        let message = format!("expected 0 to {valid} seconds, which is validLifetime");
         return Err(Refusal::invalid(format!("{path}.preferredLifetime"), message));
     }
     addressing.lifetime = match (valid, preferred) {
@@ -225,6 +252,7 @@ mod tests {
         for (said, lifetime) in [
             ("{validLifetime: 600}", limited(600, 600)),
             ("{validLifetime: 600, preferredLifetime: 60}", limited(600, 60)),
+            ("{validLifetime: 600, preferredLifetime: 0}", limited(600, 0)),
             ("{validLifetime: 0}", Lifetime::Permanent),
             ("{validLifetime: 0, preferredLifetime: 60}", limited(u32::MAX, 60)),
         ] {
@@ -246,12 +274,70 @@ mod tests {
     }
 
     #[test]
+    fn a_local_ipv6_address_is_deprecated_unless_its_owner_says_how_long_it_is_preferred() {
+        let limited = |valid_secs, preferred_secs| Lifetime::Limited { valid_secs, preferred_secs };
+        for (said, lifetime) in [
+            ("{}", limited(300, 0)),
+            ("{noPrefixRoute: false}", limited(300, 0)),
+            ("{validLifetime: 600}", limited(600, 0)),
+            ("{validLifetime: 0}", limited(u32::MAX, 0)),
+            ("{validLifetime: 0, preferredLifetime: 0}", limited(u32::MAX, 0)),
+            ("{preferredLifetime: 0}", limited(300, 0)),
+            ("{preferredLifetime: 30}", limited(300, 30)),
+            ("{validLifetime: 0, preferredLifetime: 60}", limited(u32::MAX, 60)),
+        ] {
+            let yaml = format!("local: {{addressConfig: {{localInterface: {said}}}}}");
+            let local = parse(&spec(&yaml), "x").unwrap().local;
+            assert_eq!(local.addressing_of("fd00:1::50".parse().unwrap(), true).lifetime, lifetime, "{said}");
+        }
+        let of_ipv4 = LocalConfig::default().addressing_of("192.0.2.50".parse().unwrap(), true);
+        assert_eq!((of_ipv4.lifetime, of_ipv4.no_dad), (limited(300, 300), false));
+    }
+
+    /// By the kernel, in a network namespace of this thread.
+    #[test]
+    fn the_node_starts_no_connection_from_a_local_ipv6_address() {
+        use nix::sched::{CloneFlags, unshare};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let test = async {
+            let commands = "ip link set lo up; ip link add eth0 type veth peer name far; ip link set far up
+                 ip link set eth0 up; ip addr add fd00:1::7/64 dev eth0 nodad; ip -6 route add default dev eth0";
+            assert!(std::process::Command::new("sh").args(["-ec", commands]).status().unwrap().success());
+            let index = nix::net::if_::if_nametoindex("eth0").unwrap();
+            let netlink = netlink::Netlink::open().unwrap();
+            for (said, vip) in [("{}", "fd00:1::50/64"), ("{validLifetime: 0}", "fd00:1::51/128")] {
+                let yaml = format!("local: {{addressConfig: {{localInterface: {said}}}}}");
+                let local = parse(&spec(&yaml), "x").unwrap().local;
+                let vip: ipnet::IpNet = vip.parse().unwrap();
+                for _ in 0..2 {
+                    // Added, then renewed.
+                    netlink.add_address(index, vip, local.addressing_of(vip.addr(), true)).await.unwrap();
+                    for to in ["[2001:db8::1]:9", "[fd00:1::99]:9"] {
+                        let socket = std::net::UdpSocket::bind("[::]:0").unwrap();
+                        socket.connect(to).unwrap();
+                        let source = socket.local_addr().unwrap().ip();
+                        assert_eq!(source, "fd00:1::7".parse::<IpAddr>().unwrap(), "{said} {vip} {to}");
+                    }
+                }
+            }
+        };
+        let thread = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    #[test]
     fn lifetimes_that_cannot_be_are_refused_by_name() {
         for (said, field) in [
             ("{validLifetime: 59}", "validLifetime"),
             ("{validLifetime: 60, preferredLifetime: 61}", "preferredLifetime"),
             ("{preferredLifetime: 301}", "preferredLifetime"),
-            ("{validLifetime: 60, preferredLifetime: 0}", "preferredLifetime"),
         ] {
             let yaml = format!("local: {{addressConfig: {{localInterface: {said}}}}}");
             let refusal = parse(&spec(&yaml), "x").unwrap_err();

@@ -188,6 +188,19 @@ async fn an_address_that_comes_later_is_tried_again() {
     one.until("it has a group", |it| it.subnets().count() == 1).await;
 }
 
+#[tokio::test]
+async fn the_end_of_the_thread_is_told() {
+    let one = node(6, free_port(), &Arc::default());
+    {
+        let mut ended = std::pin::pin!(one.heartbeats.ended());
+        assert!(futures::poll!(&mut ended).is_pending());
+        // Nobody tells it of interfaces any more.
+        drop(one.facts);
+        tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    }
+    assert!(one.heartbeats.liveness().borrow().subnets().next().is_none());
+}
+
 #[test]
 fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
     let state = |standing, is_ready, is_leaving| State { standing, is_ready, is_leaving, mac: [2; 6] };
