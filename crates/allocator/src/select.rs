@@ -84,12 +84,21 @@ fn usable_with<'a>(
     groups: &'a Groups,
 ) -> Result<&'a Arc<Group>, Problem> {
     let group = named(name, groups)?;
-    permitted(group, namespace, claims).map(|()| group)
+    permitted(group, namespace, claims, groups).map(|()| group)
 }
 
-/// Whether Services of the namespace may use the group: a boundary holds in both directions.
-fn permitted(group: &Group, namespace: &str, claims: Option<&Claims>) -> Result<(), Problem> {
+/// Whether Services of the namespace may use the group: a boundary holds in both directions, and it is the
+/// namespace's: one group that enforces it is enough for all that list the namespace.
+fn permitted(
+    group: &Group,
+    namespace: &str,
+    claims: Option<&Claims>,
+    groups: &Groups,
+) -> Result<(), Problem> {
     let name = &group.name;
+    let boundary = |namespace: &Word| Wait::Boundary(namespace.clone(), name.clone());
+    let mut wait = Some(boundary(&namespace.into()));
+    let is_bounded = |listed: &&Word| groups.claims(listed).is_some_and(|claims| claims.is_bounded);
     let message = match claims.filter(|claims| claims.is_bounded) {
         _ if group.scope.is_enforced && !group.scope.lists(namespace) => format!(
             "ServiceGroup {name} serves only Services of the namespaces that it lists (enforceNamespaces), and \
@@ -101,9 +110,20 @@ fn permitted(group: &Group, namespace: &str, claims: Option<&Claims>) -> Result<
              them: expected {}",
             joined(claims.groups())
         ),
-        _ => return Ok(()),
+        _ if group.scope.lists(namespace) => return Ok(()),
+        _ => match group.scope.namespaces().iter().find(is_bounded) {
+            None => return Ok(()),
+            Some(listed) => {
+                wait = Wait::either(wait, Some(boundary(listed)));
+                format!(
+                    "ServiceGroup {name} serves only Services of the namespaces that it lists, since another group \
+                     makes {listed} a boundary (enforceNamespaces), and {namespace} is not one of them: name another \
+                     group with the annotation {}, or add the namespace to this one",
+                    annotation::SERVICE_GROUP
+                )
+            }
+        },
     };
-    let wait = Some(Wait::Boundary(namespace.into(), name.clone()));
     Err(Problem { reason: "namespace_refused", message, wait })
 }
 
@@ -161,7 +181,7 @@ pub fn by_addresses<'a>(
         None => holding(addresses, groups)?,
     };
     let namespace = service.key.namespace();
-    permitted(group, namespace, groups.claims(namespace)).map(|()| group)
+    permitted(group, namespace, groups.claims(namespace), groups).map(|()| group)
 }
 
 /// The group of this name, if it has all the addresses.

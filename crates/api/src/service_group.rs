@@ -117,8 +117,8 @@ pub struct ServiceGroupSpec {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub namespaces: Vec<String>,
-    /// Makes namespaces a boundary: those namespaces use only their own groups, and this group serves only them.
-    /// Addresses that are held already are never revoked.
+    /// Makes namespaces a boundary: those namespaces use only their own groups, and this group and all others that
+    /// list them serve only Services of the namespaces that they list. Addresses that are held already are never revoked.
     #[serde(default)]
     pub enforce_namespaces: bool,
     /// Where several groups list a namespace: this is the one for Services that name no group. Without exactly one

@@ -84,7 +84,7 @@ fn a_boundary_holds_in_both_directions_by_annotation_and_by_address() {
         (of_group("a", "ns", "web"), Ok("web")),
         // The boundary is the namespace's: every group that lists it is inside.
         (of_group("a", "ns", "more"), Ok("more")),
-        (of_group("a", "other", "more"), Ok("more")),
+        (of_group("a", "other", "more"), Err("makes ns a boundary")),
         (of_group("a", "ns", "free"), Err("expected more, web")),
         (of_group("a", "ns", "default"), Err("expected more, web")),
         (of_group("a", "other", "web"), Err("other is not one of them")),
@@ -92,6 +92,7 @@ fn a_boundary_holds_in_both_directions_by_annotation_and_by_address() {
         (asking_for("ns", "192.0.4.1"), Ok("more")),
         (asking_for("ns", "192.0.5.1"), Err("expected more, web")),
         (asking_for("other", "192.0.3.1"), Err("other is not one of them")),
+        (asking_for("other", "192.0.4.1"), Err("makes ns a boundary")),
         (asking_for("other", "192.0.5.1"), Ok("free")),
     ] {
         let decision = decide(&mut engine_with(&scopes), &service);
