@@ -3,7 +3,7 @@
 
 use api::names::annotation;
 
-use super::{Context, Edge, Note};
+use super::{Context, Edge, Note, target::excludes};
 use crate::inputs::Service;
 
 /// A Service is evaluated once, so `multiPool` on one that has its addresses waits for a fresh evaluation.
@@ -16,6 +16,9 @@ pub fn advice(service: &Service, context: Context<'_>, edge: Edge) -> Option<Not
         return None;
     }
     let group = context.groups.get(facts.brand.allocated_from.as_ref()?)?;
+    if let Err(problem) = excludes(service, group) {
+        return Some(Note::Warning(problem.message));
+    }
     let mut pools = facts.families.iter().flat_map(|family| group.pools_of(family));
     let gives_more = pools.any(|pool| !facts.ingress.iter().any(|address| pool.range.contains(*address)));
     gives_more.then(|| {

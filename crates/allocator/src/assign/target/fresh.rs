@@ -19,6 +19,7 @@ use crate::{
 
 /// New addresses from a group.
 pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>) -> Result<Target, Problem> {
+    excludes(service, group)?;
     let mut target = Target::of(group, Addresses::new());
     let mut skipped = Vec::new();
     let mut problem: Option<Problem> = None;
@@ -46,6 +47,21 @@ pub(super) fn fresh(service: &Service, group: &Arc<Group>, context: Context<'_>)
             Ok(target)
         }
     }
+}
+
+/// Whether the group takes one of its pools for every Service and this one asks for all of them: who is right is not
+/// for us to say.
+pub(in crate::assign) fn excludes(service: &Service, group: &Group) -> Result<(), Problem> {
+    if group.picking != Picking::LeastUsed || service.facts.requests.multi_pool() != Ok(Some(true)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: \"true\" and balancePools of ServiceGroup {} are mutually exclusive: take the annotation away for one \
+         address a family, or name a group without balancePools",
+        annotation::MULTI_POOL,
+        group.name
+    );
+    Err(Problem { reason: "bad_multi_pool", message, wait: Some(Wait::Group(group.name.clone())) })
 }
 
 /// What the owner of a Service with PreferDualStack is told that gets one family only.

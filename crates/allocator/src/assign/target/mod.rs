@@ -7,6 +7,7 @@ mod stay;
 
 use api::{IpFamily, PoolType};
 
+pub(super) use self::fresh::excludes;
 use self::{fresh::fresh, requested::exactly, stay::stay};
 use super::{Context, Edge, Note, Notes};
 use crate::{
@@ -49,6 +50,8 @@ fn picking(service: &Service, group: &Group) -> Picking {
     match (service.facts.requests.multi_pool(), group.picking) {
         // Which ranges there are is the provider's business.
         _ if group.external.is_some() => Picking::InOrder,
+        // It excludes what the annotation asks for: only who has addresses already comes here with both.
+        (_, Picking::LeastUsed) => Picking::LeastUsed,
         (Ok(Some(true)), _) => Picking::EveryPool,
         (Ok(Some(false)), Picking::EveryPool) => Picking::InOrder,
         (_, picking) => picking,

@@ -72,7 +72,6 @@ fn the_annotation_overrides_the_group() {
         ("plain", "' true '", "10.3.2.10 10.3.3.10"),
         ("plain", "'false'", "10.3.2.10"),
         ("plain", "''", "10.3.2.10"),
-        ("even", "'true'", "10.2.2.10 10.2.3.10"),
         ("even", "'false'", "10.2.2.10"),
     ] {
         let mut engine = engine_on(&format!("{SUBNETS} 10.3.0.0/16"));
@@ -80,6 +79,14 @@ fn the_annotation_overrides_the_group() {
         let write = written(decide(&mut engine, &of_group("a", group, "", &annotation)));
         assert_eq!(write.ingress, Some(ips(expected)), "{group} {value}");
     }
+}
+
+#[test]
+fn all_pools_of_a_group_that_balances_them_are_refused_and_who_is_served_from_it_goes_on() {
+    let mut engine = engine_on(SUBNETS);
+    let problem = refused(decide(&mut engine, &of_group("a", "even", "", ", purelb.io/multi-pool: 'true'")));
+    assert_eq!((problem.reason, problem.wait), ("bad_multi_pool", Some(Wait::Group("even".into()))));
+    assert!(problem.message.contains("even are mutually exclusive: take"), "{}", problem.message);
 }
 
 #[test]

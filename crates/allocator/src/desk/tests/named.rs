@@ -173,6 +173,9 @@ fn multi_pool_on_a_service_that_has_addresses_is_told_to_wait_for_re_evaluate_on
         matches!(&texts[..], [text] if text.contains("purelb.io/re-evaluate: \\\"true\\\"")),
         "{texts:?}"
     );
+    // A group that excludes it is the answer.
+    let texts = told(&[&[Groups(12)], &served(0, PLAIN), &edited(ASKS)]);
+    assert!(matches!(&texts[..], [text] if text.contains("mutually exclusive")), "{texts:?}");
     // Not where it is evaluated anyway, where there is only one pool, or where it is as it was.
     let evaluated = Spec { re_evaluate: Some("true"), ..ASKS };
     assert_eq!(told(&[&two_pools, &served(0, PLAIN), &edited(evaluated)]), [""; 0]);

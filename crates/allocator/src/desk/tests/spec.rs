@@ -129,7 +129,7 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
     )
 }
 
-pub(super) const GROUPS: usize = 13;
+pub(super) const GROUPS: usize = 14;
 
 /// The groups that there may be: so few addresses that they run out.
 pub(super) fn groups_variant(variant: usize) -> Groups {
@@ -156,7 +156,8 @@ fn made_groups(variant: usize) -> Groups {
         2 => groups(&[("v4only", v4only), ("other", default)]),
         3 => groups(&[("default", onlink), ("missing", v4only)]),
         4 => groups(&[("default", &format!("remote: {{multiPool: true, {two}}}")), ("onlink", onlink)]),
-        5 => groups(&[("default", &format!("remote: {{balancePools: true, {two}}}")), ("onlink", onlink)]),
+        5 => groups(&[("default", &format!("remote: {{{two}}}")), ("onlink", onlink)]),
+        12 => groups(&[("default", &format!("remote: {{balancePools: true, {two}}}")), ("onlink", onlink)]),
         6 => groups(&[
             ("default", default),
             ("v4only", &format!("{{{v4only}, namespaces: [ns], enforceNamespaces: true}}")),
