@@ -2,6 +2,15 @@
 
 /// `spec.loadBalancerClass` of a Service that asks for us by name.
 pub const LOAD_BALANCER_CLASS: &str = "purelb.io/purelb";
+/// The same in manifests for PureLB whose resources are `purelb.io/v2`: the field is immutable, so Services with it
+/// could not move over.
+const LOAD_BALANCER_CLASS_V2: &str = "purelb.io/purelbv2";
+
+/// Whether a Service with this `spec.loadBalancerClass` asks for us.
+pub fn is_our_class(class: &str) -> bool {
+    class == LOAD_BALANCER_CLASS || class == LOAD_BALANCER_CLASS_V2
+}
+
 /// Value of the setting `defaultAnnouncer` with which Services without a class are ours, too, and value of
 /// [`annotation::ALLOCATED_BY`].
 pub const PURELB: &str = "PureLB";

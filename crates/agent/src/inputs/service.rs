@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api::{
     PoolType,
-    names::{LOAD_BALANCER_CLASS, PURELB, annotation},
+    names::{PURELB, annotation, is_our_class},
 };
 use k8s_openapi::api::core::v1::Service;
 
@@ -50,7 +50,7 @@ pub fn parse(service: &Service, default_announcer: &str) -> Option<ServiceInput>
     let annotations = service.metadata.annotations.as_ref()?;
     let text = |name| annotations.get(name).map(String::as_str);
     let is_ours = match spec.load_balancer_class.as_deref() {
-        Some(class) => class == LOAD_BALANCER_CLASS,
+        Some(class) => is_our_class(class),
         None => default_announcer == PURELB,
     };
     let is_load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
@@ -149,7 +149,11 @@ mod tests {
     #[test]
     fn a_service_without_class_is_ours_only_by_default() {
         assert_eq!(parse(&service(|_| {}), "cilium"), None);
-        let named = service(|s| s["spec"]["loadBalancerClass"] = json!("purelb.io/purelb"));
-        assert!(parse(&named, "cilium").is_some());
+        for (class, is_ours) in
+            [("purelb.io/purelb", true), ("purelb.io/purelbv2", true), ("other.io/lb", false)]
+        {
+            let named = service(|s| s["spec"]["loadBalancerClass"] = json!(class));
+            assert_eq!(parse(&named, "cilium").is_some(), is_ours, "{class}");
+        }
     }
 }

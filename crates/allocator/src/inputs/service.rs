@@ -226,8 +226,10 @@ impl Service {
         }
         let ownership = match object.spec.load_balancer_class.as_deref() {
             _ if !is_load_balancer => Ownership::Ended,
-            Some(api::names::LOAD_BALANCER_CLASS) => ended_if_deleting(metadata),
+            Some(class) if api::names::is_our_class(class) => ended_if_deleting(metadata),
             None if default_class => ended_if_deleting(metadata),
+            // It was ours until `defaultAnnouncer` became another: no agent announces it any more.
+            None if brand.allocated_by_us => Ownership::Ended,
             _ => Ownership::OtherClass,
         };
         let (ingress, foreign_ingress) = ingress(&object.status.load_balancer.ingress);

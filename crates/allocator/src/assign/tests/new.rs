@@ -68,6 +68,7 @@ fn only_services_that_are_ours_are_touched() {
         ("{}", false, false),
         ("loadBalancerClass: purelb.io/purelb", true, true),
         ("loadBalancerClass: purelb.io/purelb", false, true),
+        ("loadBalancerClass: purelb.io/purelbv2", false, true),
         ("loadBalancerClass: example.com/other", true, false),
         ("type: ClusterIP", true, false),
         ("type: NodePort", true, false),
@@ -84,6 +85,19 @@ fn only_services_that_are_ours_are_touched() {
             false => assert_eq!(decision, Decision::Leave, "{spec} {default_class}"),
         }
     }
+}
+
+#[test]
+fn a_service_without_a_class_gives_its_addresses_back_when_another_announcer_becomes_the_default() {
+    let text = "{metadata: {annotations: {purelb.io/allocated-by: PureLB, purelb.io/allocated-from: default, \
+                purelb.io/pool-type: remote}}, \
+                status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}}";
+    let object = serde_json::from_value(object("a", text)).unwrap();
+    let write = written(decide(&mut engine(), &Service::from_object(&object, false).unwrap()));
+    assert_eq!(write.ingress, Some(ips("")));
+    assert_eq!(value(&write, ALLOCATED_FROM), None);
+    let kept = written(decide(&mut engine(), &Service::from_object(&object, true).unwrap()));
+    assert_eq!(kept.ingress, None, "it stays where the default is ours");
 }
 
 #[test]
