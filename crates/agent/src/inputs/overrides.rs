@@ -8,6 +8,9 @@ use serde::Serialize;
 
 /// As often as BGPPeer allows it, too.
 const MAX_PREPEND: u8 = 32;
+/// As many as BGPPeer allows, too. A route with thousands fits no message, and would take with it the routes of
+/// those that share its address.
+const MAX_COMMUNITIES: usize = 64;
 
 /// Attributes that a Service asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +91,10 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn read_communities(text: &str) -> Result<BTreeSet<Community>, String> {
+    let count = list(text).count();
+    if count > MAX_COMMUNITIES {
+        return Err(format!("{count} communities are too many: expected {MAX_COMMUNITIES} at most"));
+    }
     list(text).map(|part| part.parse::<Community>().map_err(|error| error.to_string())).collect()
 }
 
@@ -124,6 +131,17 @@ mod tests {
         assert_eq!(overrides.peers.clone().unwrap().into_iter().collect::<Vec<_>>(), ["tor1", "tor2"]);
         assert_eq!(overrides.kinds().count(), 5);
         assert_eq!(parse(&[]), (Overrides::default(), vec![]));
+    }
+
+    #[test]
+    fn more_communities_than_a_bgppeer_may_list_are_refused() {
+        let list = |count: u32| (0..count).map(|i| format!("64512:{i}")).collect::<Vec<_>>().join(",");
+        let (overrides, unreadable) = parse(&[("bgp-communities", &list(64))]);
+        assert_eq!((overrides.communities.len(), unreadable.len()), (64, 0));
+        let (overrides, unreadable) = parse(&[("bgp-communities", &list(65)), ("bgp-med", "5")]);
+        assert_eq!(overrides, Overrides { med: Some(5), ..Overrides::default() });
+        let told = unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told, ["purelb.io/bgp-communities: 65 communities are too many: expected 64 at most"]);
     }
 
     #[test]
