@@ -56,7 +56,7 @@ impl Overrides {
                 .and_then(|(name, text)| number(text).map_err(|error| keep(name, error)).ok()),
             med: med.and_then(|(name, text)| number(text).map_err(|error| keep(name, error)).ok()),
             prepend: prepend.and_then(|(name, text)| times(text).map_err(|error| keep(name, error)).ok()),
-            peers: peers.map(|(_, text)| list(text).map(str::to_owned).collect()),
+            peers: peers.and_then(|(name, text)| names(text).map_err(|error| keep(name, error)).ok()),
         };
         (overrides, unreadable)
     }
@@ -96,6 +96,15 @@ fn read_communities(text: &str) -> Result<BTreeSet<Community>, String> {
         return Err(format!("{count} communities are too many: expected {MAX_COMMUNITIES} at most"));
     }
     list(text).map(|part| part.parse::<Community>().map_err(|error| error.to_string())).collect()
+}
+
+/// None at all would be no BGPPeer at all, and so no route: nobody means that with an empty annotation.
+fn names(text: &str) -> Result<BTreeSet<String>, String> {
+    let names: BTreeSet<_> = list(text).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(format!("{text:?} names nobody: expected names of BGPPeers, separated by commas"));
+    }
+    Ok(names)
 }
 
 fn number(text: &str) -> Result<u32, String> {
@@ -142,6 +151,15 @@ mod tests {
         assert_eq!(overrides, Overrides { med: Some(5), ..Overrides::default() });
         let told = unreadable.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(told, ["purelb.io/bgp-communities: 65 communities are too many: expected 64 at most"]);
+    }
+
+    #[test]
+    fn bgp_peers_without_a_name_is_unreadable_and_not_nobody() {
+        for text in ["", " , "] {
+            let (overrides, unreadable) = parse(&[("bgp-peers", text)]);
+            assert_eq!(overrides, Overrides::default(), "{text:?}");
+            assert!(unreadable[0].to_string().contains("expected names of BGPPeers"), "{unreadable:?}");
+        }
     }
 
     #[test]
