@@ -28,7 +28,7 @@ GOOD = {
                                 "affinity": {"nodeAffinity": {}}},
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
     "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
-    "restarts": {"lbnodeagent": {"onShutdown": "keep", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
+    "restarts": {"lbnodeagent": {"onShutdown": "keep", "drainWait": "500ms", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -46,9 +46,14 @@ BAD = {
     "one heartbeat": ({"lbnodeagent": {"heartbeat": {"multiplier": 1}}}, "multiplier"),
     "heartbeat without unit": ({"lbnodeagent": {"heartbeat": {"interval": "100"}}}, "interval"),
     "another way to end": ({"lbnodeagent": {"onShutdown": "vanish"}}, "onShutdown"),
+    "wait without unit": ({"lbnodeagent": {"drainWait": "2"}}, "drainWait"),
     "refresh without unit": ({"lbnodeagent": {"garpRefresh": "60"}}, "garpRefresh"),
     "port that is none": ({"lbnodeagent": {"bgp": {"port": 0}}}, "port"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
+}
+# name -> (values that the schema takes one by one, what the error of the templates must name)
+UNFIT = {
+    "a wait beyond the pod's life": ({"lbnodeagent": {"drainWait": "21s"}}, "drainWait"),
 }
 KINDS = {"ServiceGroup", "LBNodeAgent", "BGPPeer", "BGPNodeStatus"}
 KEPT = {("Deployment", "allocator"), ("DaemonSet", "lbnodeagent")}
@@ -77,7 +82,7 @@ def agents_environment(values):
     agent = values.get("lbnodeagent", {})
     bgp = {"port": 179, "listen": False} | agent.get("bgp", {})
     listen = "true" if bgp["listen"] else "false"
-    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
+    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_DRAIN_WAIT": agent.get("drainWait", "2s"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
 
 
 def check(chart, path, name, values):
@@ -131,9 +136,16 @@ def main(path):
             except helm.HelmValuesError as error:
                 if word not in str(error):
                     faults.append(f"{name}: the error does not name {word}: {error}")
+        for name, (values, word) in UNFIT.items():
+            try:
+                chart.render(values, name="purelb", namespace="purelb-system")
+                faults.append(f"{name}: rendered, though it is wrong")
+            except helm.HelmError as error:
+                if word not in str(error):
+                    faults.append(f"{name}: the error does not name {word}: {error}")
     for fault in faults:
         print("chart:", fault)
-    print(f"chart: {len(GOOD)} sets of values rendered with Helm {helm.helm_sdk_version()}, {len(BAD)} refused, {len(faults)} faults")
+    print(f"chart: {len(GOOD)} sets of values rendered with Helm {helm.helm_sdk_version()}, {len(BAD) + len(UNFIT)} refused, {len(faults)} faults")
     return 1 if faults else 0
 
 

@@ -39,3 +39,14 @@ readinessProbe:
   httpGet: { path: /readyz, port: metrics }
   periodSeconds: 2
 {{- end }}
+
+{{- /* How long routers have before routes are withdrawn: refused where the pod would be killed meanwhile. */ -}}
+{{- define "purelb.drainWait" -}}
+{{- $wait := .Values.lbnodeagent.drainWait -}}
+{{- $grace := .Values.lbnodeagent.terminationGracePeriodSeconds -}}
+{{- $ms := ternary (trimSuffix "ms" $wait | int) (mul 1000 (trimSuffix "s" $wait | int)) (hasSuffix "ms" $wait) -}}
+{{- if and (eq .Values.lbnodeagent.onShutdown "withdraw") (gt (int $ms) 0) (gt (add $ms 10000) (mul 1000 (int $grace))) -}}
+{{- fail (printf "lbnodeagent.drainWait is %s, and an agent is killed after lbnodeagent.terminationGracePeriodSeconds, %d: expected at least 10 seconds less" $wait (int $grace)) -}}
+{{- end -}}
+{{- $wait -}}
+{{- end }}

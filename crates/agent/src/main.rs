@@ -135,6 +135,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let outputs = Outputs { peers, membership, conflicts, announcements, applied_at, events, metrics };
     let watches = on_demand(client, &settings, changes);
     let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
+    let drain_wait = settings.drain_wait.0;
     tracing::info!(node = %node_name, "agent started");
     let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), claims, outputs)?;
     let applied = tokio::select! {
@@ -163,7 +164,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
             tracing::warn!("the API server does not answer: the node's Lease stays until it expires");
         }
     };
-    tokio::join!(left, shut_down(on_shutdown, &node_name, &speaker, applied));
+    tokio::join!(left, shut_down(on_shutdown, drain_wait, &node_name, &speaker, applied));
     // With the speaker its status ends, and how it ended is the last that is to be read of it.
     if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
         tracing::warn!(

@@ -64,11 +64,15 @@ pub enum Command {
 /// The shortest time between two announcements of an address that is only held.
 const LEAST_GARP_REFRESH: Duration = Duration::from_secs(1);
 
+/// Who waits longer is killed before it has withdrawn anything.
+const MOST_DRAIN_WAIT: Duration = Duration::from_secs(60);
+
 /// What to do on SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnShutdown {
-    /// Sessions end with Cease/Administrative Shutdown, addresses are removed.
+    /// Routes are marked as about to leave, then sessions end with Cease/Administrative Shutdown and addresses are
+    /// removed.
     Withdraw,
     /// Sessions end the graceful-restart way, addresses stay for the next agent.
     Keep,
@@ -105,6 +109,8 @@ pub struct Settings {
     pub weight_damping: GoDuration,
     /// What to do on SIGTERM.
     pub on_shutdown: OnShutdown,
+    /// How long routers have to take other ways before an agent that ends for good withdraws its routes; 0s: none.
+    pub drain_wait: GoDuration,
     /// Local addresses are announced once more each so often, as long as they are held; 0s: not at all.
     pub garp_refresh: GoDuration,
     /// Between two heartbeats.
@@ -140,6 +146,7 @@ impl Settings {
             .set_default("kube_proxy_wait", "2s")?
             .set_default("weight_damping", "10s")?
             .set_default("on_shutdown", "withdraw")?
+            .set_default("drain_wait", "2s")?
             .set_default("garp_refresh", "0s")?
             .set_default("heartbeat_interval", "100ms")?
             .set_default("heartbeat_multiplier", 5)?
@@ -170,6 +177,11 @@ impl Settings {
         anyhow::ensure!(
             settings.garp_refresh().is_none_or(|refresh| refresh >= LEAST_GARP_REFRESH),
             "PURELB_GARP_REFRESH is {refresh}: expected 0s, which is off, or 1s or more"
+        );
+        let drain = settings.drain_wait;
+        anyhow::ensure!(
+            drain.0 <= MOST_DRAIN_WAIT,
+            "PURELB_DRAIN_WAIT is {drain}: expected 1m or less, and below the pod's terminationGracePeriodSeconds"
         );
         Ok(settings)
     }
@@ -228,6 +240,7 @@ mod tests {
         assert_eq!((settings.node_name.as_str(), settings.namespace.as_str()), ("n1", "purelb-system"));
         assert_eq!(settings.metrics_address, "[::]:7472".parse().unwrap());
         assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Withdraw));
+        assert_eq!(settings.drain_wait, GoDuration::from_secs(2));
         assert!(!settings.bgp_listen, "a CNI may need the port");
         assert!(load(&[], &[("PURELB_NODE_NAME", "n1"), ("PURELB_BGP_LISTEN", "true")]).unwrap().bgp_listen);
     }
@@ -240,6 +253,14 @@ mod tests {
         assert_eq!(run("1m").unwrap().garp_refresh(), Some(Duration::from_mins(1)));
         let error = run("999ms").unwrap_err().to_string();
         assert!(error.contains("999ms: expected 0s"), "{error}");
+    }
+
+    #[test]
+    fn routers_are_waited_for_no_longer_than_a_pod_lives() {
+        let run = |value| load(&["--node-name", "n1"], &[("PURELB_DRAIN_WAIT", value)]);
+        assert_eq!(run("0s").unwrap().drain_wait.0, Duration::ZERO);
+        let error = run("61s").unwrap_err().to_string();
+        assert!(error.contains("expected 1m or less"), "{error}");
     }
 
     #[test]

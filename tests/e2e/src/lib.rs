@@ -21,12 +21,20 @@ pub const INSTALL_NAMESPACE: &str = lab::cluster::INSTALL_NAMESPACE;
 /// # Errors
 /// When a part does not start.
 pub fn with_one_router(run: &Run, nodes: u8) -> Result<DataCentre<'_>> {
+    with_router_of(run, nodes, 65001)
+}
+
+/// The same with a router of this AS. The nodes' own is 64512.
+///
+/// # Errors
+/// When a part does not start.
+pub fn with_router_of(run: &Run, nodes: u8, asn: u32) -> Result<DataCentre<'_>> {
     let mut plan = Plan::with_nodes(nodes);
-    plan.routers = vec![(Software::Frr, 65001)];
+    plan.routers = vec![(Software::Frr, asn)];
     let lab = DataCentre::start(run, &plan, Choice::from_environment(None))?;
     apply_file(&lab, "servicegroups.yaml")?;
     let router = lab.topology.routers.first().ok_or_else(|| Error::unmet("no router"))?;
-    lab.cluster.kubectl().apply(&peer("router1", 65001, router.addresses.v4.into()).to_string())?;
+    lab.cluster.kubectl().apply(&peer("router1", asn, router.addresses.v4.into()).to_string())?;
     let names = lab.topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>();
     lab.wait_node_statuses(&names)?;
     Ok(lab)

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{service, with_one_router};
+use e2e::{service, with_one_router, with_router_of};
 use lab::{Capture, DataCentre, Error, PATIENCE, Run, require, secs, until};
 use serde_json::{Value, json};
 
@@ -110,6 +110,36 @@ fn an_agent_that_is_asked_to_end_withdraws_and_removes_its_addresses() {
     assert!(status.success(), "{status}: {}", lab.cluster.agent("node1").unwrap().tail(10));
     lab.wait_routes(&addresses, &["node2"]).unwrap();
     lab.wait_on_nodes(addresses[0], &["node2"]).unwrap();
+}
+
+#[test]
+fn an_agent_that_ends_for_good_marks_its_routes_as_about_to_leave_before_it_withdraws_them() {
+    let run = Run::start().unwrap();
+    // Within one AS, where LOCAL_PREF is told, too.
+    let mut lab = with_router_of(&run, 1, 64512).unwrap();
+    lab.cluster.kubectl().apply(&service("my-app", &json!({})).to_string()).unwrap();
+    let addresses = lab.wait_addresses("default", "my-app").unwrap();
+    lab.wait_routes(&addresses, &["node1"]).unwrap();
+    let node = IpAddr::from(lab.node("node1").unwrap().addresses.v4);
+    let capture = Capture::start(&run, lab.routers[0].host(), "eth0", "tcp port 179").unwrap();
+    let status = lab.cluster.agent("node1").unwrap().terminate(PATIENCE).unwrap();
+    assert!(status.success(), "{status}: {}", lab.cluster.agent("node1").unwrap().tail(10));
+    lab.wait_routes(&addresses, &[]).unwrap();
+    // RFC 8326 §4.2: the community 65535:0, and within an AS the lowest preference.
+    let community = "bgp.update.path_attribute.community";
+    let marked = format!(
+        "ip.src == {node} && bgp.update.path_attribute.local_pref == 0 && ({community}_wellknown == 0xffff0000 || \
+         ({community}_as == 65535 && {community}_value == 0))"
+    );
+    let ended = format!("ip.src == {node} && bgp.notify.major_error == 6");
+    let captured = capture.finish().unwrap();
+    let times = |filter: &str| -> Vec<f64> {
+        let lines = captured.packets(filter, &["frame.time_epoch"]).unwrap();
+        lines.iter().map(|line| line.parse().unwrap()).collect()
+    };
+    let (marked, ended) = (times(&marked), times(&ended));
+    assert!(!marked.is_empty(), "no route was marked");
+    assert!(ended.iter().all(|end| marked[0] < *end) && !ended.is_empty(), "{marked:?}, {ended:?}");
 }
 
 #[test]
