@@ -41,7 +41,12 @@ struct Rules {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advertising {
     peers: Vec<Rules>,
+    /// What every BGPPeer of the cluster says, other nodes' too, by name: what an owner is told is judged by these.
+    everywhere: Arc<Everywhere>,
 }
+
+/// The advertisements of all BGPPeers, by name.
+pub type Everywhere = BTreeMap<String, Vec<Advertisement>>;
 
 /// What becomes of a route: attributes for each peer that gets it.
 type Outcome = BTreeMap<Arc<str>, RouteAttributes>;
@@ -58,7 +63,13 @@ impl Advertising {
                 advertisements: if is_plain { Vec::new() } else { advertisements.to_vec() },
             }
         };
-        Advertising { peers: peers.into_iter().map(rules).collect() }
+        Advertising { peers: peers.into_iter().map(rules).collect(), everywhere: Arc::default() }
+    }
+
+    /// The same, where these are all BGPPeers that there are.
+    #[must_use]
+    pub fn among(self, everywhere: Arc<Everywhere>) -> Advertising {
+        Advertising { everywhere, ..self }
     }
 
     /// Whether any peer chooses: else nobody need know what a Service is like.
@@ -75,21 +86,29 @@ impl Advertising {
         self.peers.iter().flat_map(|peer| &peer.advertisements)
     }
 
-    /// The overrides that a Service asks for and that no peer lets it have.
+    /// The overrides that a Service asks for and that no BGPPeer of the cluster lets it have. Nobody is blamed while
+    /// there is no BGPPeer at all.
     pub fn forbidden(&self, service: &Traits) -> Vec<ServiceOverride> {
         let allowed = |kind: ServiceOverride| {
-            self.entries().any(|advertisement| advertisement.allows(kind) && advertisement.matches(service))
+            let mut entries = self.everywhere.values().flatten();
+            entries.any(|advertisement| advertisement.allows(kind) && advertisement.matches(service))
         };
-        service.overrides.kinds().filter(|kind| !allowed(*kind)).collect()
+        let kinds = service.overrides.kinds().filter(|_| !self.everywhere.is_empty());
+        kinds.filter(|kind| !allowed(*kind)).collect()
     }
 
-    /// Names that a Service gives in `purelb.io/bgp-peers` and that no peer of this node has.
+    /// Names that a Service gives in `purelb.io/bgp-peers` and that no BGPPeer of the cluster has.
     pub fn unknown_peers<'a>(&self, service: &'a Traits) -> Vec<&'a str> {
-        let asked = service.overrides.peers.iter().flatten();
-        asked
-            .filter(|name| !self.peers.iter().any(|peer| *peer.name == ***name))
-            .map(String::as_str)
-            .collect()
+        let asked = service.overrides.peers.iter().flatten().filter(|_| !self.everywhere.is_empty());
+        asked.filter(|name| !self.everywhere.contains_key(*name)).map(String::as_str).collect()
+    }
+
+    /// Whether no BGPPeer at all is among those that a Service gives in `purelb.io/bgp-peers`, and some BGPPeer heeds
+    /// that: its routes go to none of those that do.
+    pub fn names_nobody(&self, service: &Traits) -> bool {
+        let asked = service.overrides.peers.iter().flatten().count();
+        let is_heeded = !self.forbidden(service).contains(&ServiceOverride::Peers);
+        asked > 0 && is_heeded && self.unknown_peers(service).len() == asked
     }
 
     /// What the peers make of a route with these Services behind it, and how many of each; `None` where no peer

@@ -1,10 +1,12 @@
 //! The set of peers: every BGPPeer for this node as a session, or its refusal. One bad peer never costs a good one.
 
+use std::sync::Arc;
+
 use api::{BGPPeerSpec, Refusal};
 use bgp::config::PeerConfig;
 
 use crate::{
-    advertising::{Advertising, Classes},
+    advertising::{Advertising, Classes, Everywhere},
     inputs::{
         advertisement::{self, Advertisement},
         bgp_peer::{self, Surroundings},
@@ -34,9 +36,20 @@ pub struct PeerSet {
     pub node: Option<NodeInput>,
     /// By name.
     pub peers: Vec<Peer>,
+    /// What all BGPPeers of the cluster say of routes, those of other nodes, too.
+    pub everywhere: Arc<Everywhere>,
 }
 
 impl PeerSet {
+    /// The same, where these are all BGPPeers that there are. Of one whose advertisements are refused it counts that it
+    /// is there.
+    #[must_use]
+    pub fn among<'a>(self, specs: impl Iterator<Item = (&'a str, &'a BGPPeerSpec)>) -> PeerSet {
+        let read = |spec: &BGPPeerSpec| advertisement::parse(&spec.advertisements).unwrap_or_default();
+        let everywhere = specs.map(|(name, spec)| (name.to_owned(), read(spec))).collect();
+        PeerSet { everywhere: Arc::new(everywhere), ..self }
+    }
+
     /// The sessions to run, each with the export policy that the classes of the routes make.
     pub fn configs(&self, advertising: &Advertising, classes: &Classes) -> Vec<PeerConfig> {
         let configs = self.peers.iter().filter_map(|peer| peer.config.as_ref().ok());
@@ -70,6 +83,7 @@ impl PeerSet {
     pub fn advertising(&self) -> Advertising {
         let peers = self.peers.iter();
         Advertising::new(peers.filter_map(|p| Some((p.config.as_ref().ok()?, p.advertisements.as_slice()))))
+            .among(self.everywhere.clone())
     }
 }
 
@@ -101,7 +115,7 @@ pub fn resolve(node: &NodeInput, specs: &[(&str, &BGPPeerSpec)], surroundings: S
             advertisements: advertisements.unwrap_or_default(),
         });
     }
-    PeerSet { node: Some(node.clone()), peers }
+    PeerSet { node: Some(node.clone()), peers, everywhere: Arc::default() }
 }
 
 /// Why there cannot be a session beside that of a BGPPeer which comes first.

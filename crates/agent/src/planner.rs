@@ -406,6 +406,9 @@ mod tests {
     #[test]
     fn what_an_owner_asks_for_in_vain_is_told_and_the_route_announced_all_the_same() {
         let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
+        // A BGPPeer that lets Services set nothing.
+        let peers = [("tor1".to_owned(), vec![])].into();
+        planner.set_advertising(Advertising::default().among(Arc::new(peers)));
         let mut service = world.service(&key()).unwrap().clone();
         let annotations = [("purelb.io/bgp-med", "5"), ("purelb.io/bgp-prepend", "x")];
         let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));

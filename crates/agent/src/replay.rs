@@ -120,7 +120,7 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     // Passwords are in no recording.
     let surroundings =
         Surroundings { interface_index: &|_| None, router: &|_| None, ..Surroundings::ANYWHERE };
-    let set = peers::resolve(&node, &world.peers(), surroundings);
+    let set = peers::resolve(&node, &world.peers(), surroundings).among(world.all_peers());
     planner.set_advertising(set.advertising());
     let mut keys = world.service_keys();
     keys.sort();

@@ -348,6 +348,11 @@ impl World {
         peers
     }
 
+    /// All BGPPeers, those for other nodes, too.
+    pub fn all_peers(&self) -> impl Iterator<Item = (&str, &BGPPeerSpec)> {
+        self.peers.iter().map(|(key, spec)| (key.name(), spec))
+    }
+
     /// Whether it is known which LBNodeAgent this node has, if any.
     pub fn is_agent_config_known(&self) -> bool {
         self.agents.is_listed() && self.node.is_some()

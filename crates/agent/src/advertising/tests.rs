@@ -31,7 +31,10 @@ fn advertising(peers: &[(&str, u32, &str)]) -> Advertising {
         advertisement::parse(&specs).unwrap()
     };
     let peers: Vec<_> = peers.iter().map(|(name, asn, yaml)| (config(name, *asn), read(yaml))).collect();
+    let everywhere =
+        peers.iter().map(|(config, entries)| (config.name.to_string(), entries.clone())).collect();
     Advertising::new(peers.iter().map(|(config, advertisements)| (config, advertisements.as_slice())))
+        .among(Arc::new(everywhere))
 }
 
 fn service(group: &str, overrides: Overrides) -> Traits {
@@ -213,4 +216,27 @@ fn while_advertisements_change_every_route_stays_known_to_the_policies() {
         classes.forget_unused();
         class = next;
     }
+}
+
+#[test]
+fn what_an_owner_is_told_is_judged_by_all_bgppeers_and_not_by_those_of_one_rack() {
+    let cluster = advertising(&[
+        ("tor1", 64513, "[{allowServiceOverrides: [peers]}]"),
+        ("tor2", 64513, "[{allowServiceOverrides: [peers, med]}]"),
+    ]);
+    // A node of the first rack: tor2 is not for it.
+    let rack =
+        advertising(&[("tor1", 64513, "[{allowServiceOverrides: [peers]}]")]).among(cluster.everywhere);
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let wishes = |peers| service("public", Overrides { med: Some(5), peers, ..Overrides::default() });
+    let both = wishes(names(&["tor1", "tor2"]));
+    assert!(rack.forbidden(&both).is_empty() && rack.unknown_peers(&both).is_empty());
+    let typo = wishes(names(&["tor1", "tor9"]));
+    assert_eq!((rack.unknown_peers(&typo), rack.names_nobody(&typo)), (vec!["tor9"], false));
+    let nobody = wishes(names(&["tor8", "tor9"]));
+    assert!(rack.names_nobody(&nobody));
+    // Where there is no BGPPeer yet it is not the Service that is wrong.
+    let empty = Advertising::default();
+    assert!(empty.forbidden(&nobody).is_empty() && empty.unknown_peers(&nobody).is_empty());
+    assert!(!empty.names_nobody(&nobody));
 }

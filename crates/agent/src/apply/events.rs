@@ -1,12 +1,25 @@
 //! Events on Services: what this node announces and no longer announces, and what an owner should know. Written
 //! in the background, few at a time; when there are too many some are left out, and counted.
+//!
+//! What every node would say alike is told once for the cluster: the event is named after what it says of whom, so
+//! that the API server has it already when the second node comes, or the same one after a restart.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::names::event::{ANNOUNCING, CONFIGURATION_WARNING, WITHDRAWN};
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
 use kube::{
-    Client,
+    Api, Client,
+    api::{ObjectMeta, PostParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use netlink::Mac;
@@ -23,6 +36,10 @@ use crate::{
 const QUEUE: usize = 256;
 /// Pause between two.
 const PACE: Duration = Duration::from_millis(50);
+/// Who tells, as the API server is told.
+const CONTROLLER: &str = "purelb.io/lbnodeagent";
+/// Longest note that the API server takes, in octets.
+const NOTE_LIMIT: usize = 1024;
 
 /// One event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +48,48 @@ struct Note {
     uid: Arc<str>,
     reason: &'static str,
     text: String,
+    /// Every node says it.
+    is_of_cluster: bool,
+}
+
+impl Note {
+    fn service(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(self.service.namespace().to_owned()),
+            name: Some(self.service.name().to_owned()),
+            uid: Some(self.uid.to_string()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// The event of the whole cluster: by whatever node, it has the same name.
+    fn of_cluster(&self, node_name: &str) -> v1::Event {
+        let mut hasher = DefaultHasher::new();
+        (&*self.uid, self.reason, &self.text).hash(&mut hasher);
+        let service: String = self.service.name().chars().take(200).collect();
+        let mut text = self.text.clone();
+        while text.len() > NOTE_LIMIT {
+            text.pop();
+        }
+        v1::Event {
+            metadata: ObjectMeta {
+                namespace: Some(self.service.namespace().to_owned()),
+                name: Some(format!("{service}.{:016x}", hasher.finish())),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(Timestamp::now())),
+            action: Some("Announce".to_owned()),
+            reason: Some(self.reason.to_owned()),
+            note: Some(text),
+            regarding: Some(self.service()),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(node_name.chars().take(63).collect()),
+            type_: Some("Warning".to_owned()),
+            ..v1::Event::default()
+        }
+    }
 }
 
 /// Where plans are turned into events.
@@ -46,22 +105,31 @@ impl Events {
     /// Starts the writer.
     pub fn start(client: Client, node_name: &str, interface: &str, metrics: Metrics) -> Events {
         let (notes, queue) = mpsc::channel(QUEUE);
-        let reporter =
-            Reporter { controller: "purelb.io/lbnodeagent".into(), instance: Some(node_name.to_owned()) };
-        tokio::spawn(write(Recorder::new(client, reporter), queue));
+        let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(node_name.to_owned()) };
+        let recorder = Recorder::new(client.clone(), reporter);
+        tokio::spawn(write(client, node_name.into(), recorder, queue));
         Events { notes, node_name: node_name.into(), interface: interface.into(), metrics }
     }
 
     /// Tells what changed, once it is so.
     pub fn tell(&self, change: &PlanChange) {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        self.write(change, announcements(&self.node_name, &self.interface, old, new));
+        let notes = announcements(&self.node_name, &self.interface, old, new);
+        self.notes(&change.key, change.uid.as_ref(), notes);
         self.warn(change);
     }
 
     /// Tells only what the owner should know.
     pub fn warn(&self, change: &PlanChange) {
-        self.write(change, warnings(change.old.as_ref(), change.new.as_ref()));
+        for warning in warnings(change.old.as_ref(), change.new.as_ref()) {
+            self.note(
+                &change.key,
+                change.uid.as_ref(),
+                CONFIGURATION_WARNING,
+                warning.to_string(),
+                warning.is_of_cluster(),
+            );
+        }
     }
 
     /// Tells which addresses of local pools this node announces from now on, and which no more.
@@ -79,18 +147,25 @@ impl Events {
         self.notes(service, uid.as_ref(), vec![(CONFIGURATION_WARNING, text)]);
     }
 
-    fn write(&self, change: &PlanChange, notes: Vec<(&'static str, String)>) {
-        self.notes(&change.key, change.uid.as_ref(), notes);
+    fn notes(&self, service: &ObjectKey, uid: Option<&Arc<str>>, notes: Vec<(&'static str, String)>) {
+        for (reason, text) in notes {
+            self.note(service, uid, reason, text, false);
+        }
     }
 
-    fn notes(&self, service: &ObjectKey, uid: Option<&Arc<str>>, notes: Vec<(&'static str, String)>) {
+    fn note(
+        &self,
+        service: &ObjectKey,
+        uid: Option<&Arc<str>>,
+        reason: &'static str,
+        text: String,
+        is_of_cluster: bool,
+    ) {
         // A Service that is gone has no events.
         let Some(uid) = uid else { return };
-        for (reason, text) in notes {
-            let note = Note { service: service.clone(), uid: uid.clone(), reason, text };
-            if self.notes.try_send(note).is_err() {
-                self.metrics.events_dropped.inc();
-            }
+        let note = Note { service: service.clone(), uid: uid.clone(), reason, text, is_of_cluster };
+        if self.notes.try_send(note).is_err() {
+            self.metrics.events_dropped.inc();
         }
     }
 }
@@ -157,25 +232,26 @@ fn local(node: &str, news: &News, decision: Option<&Decision>) -> Vec<(&'static 
     notes
 }
 
-fn warnings(old: Option<&ServicePlan>, new: Option<&ServicePlan>) -> Vec<(&'static str, String)> {
+fn warnings<'a>(old: Option<&ServicePlan>, new: Option<&'a ServicePlan>) -> Vec<&'a Warning> {
     let known: &[Warning] = old.map(|plan| plan.warnings.as_slice()).unwrap_or_default();
     let warnings = new.into_iter().flat_map(|plan| &plan.warnings);
-    warnings
-        .filter(|warning| !known.contains(warning))
-        .map(|warning| (CONFIGURATION_WARNING, warning.to_string()))
-        .collect()
+    warnings.filter(|warning| !known.contains(warning)).collect()
 }
 
-async fn write(recorder: Recorder, mut queue: mpsc::Receiver<Note>) {
+async fn write(client: Client, node_name: Arc<str>, recorder: Recorder, mut queue: mpsc::Receiver<Note>) {
     while let Some(note) = queue.recv().await {
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(note.service.namespace().to_owned()),
-            name: Some(note.service.name().to_owned()),
-            uid: Some(note.uid.to_string()),
-            ..ObjectReference::default()
-        };
+        if note.is_of_cluster {
+            let api = Api::<v1::Event>::namespaced(client.clone(), note.service.namespace());
+            match api.create(&PostParams::default(), &note.of_cluster(&node_name)).await {
+                // Another node has said it.
+                Err(kube::Error::Api(error)) if error.code == 409 => {}
+                Err(error) => tracing::debug!(service = %note.service, %error, "event not written"),
+                Ok(_) => {}
+            }
+            tokio::time::sleep(PACE).await;
+            continue;
+        }
+        let regarding = note.service();
         let is_warning = note.reason == CONFIGURATION_WARNING;
         let event = Event {
             type_: if is_warning { EventType::Warning } else { EventType::Normal },
@@ -231,6 +307,24 @@ mod tests {
             texts,
             [(ANNOUNCING, "n1 announces 192.0.2.1, 2001:db8::1, held on kube-lb0, by BGP".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_warning_about_the_cluster_is_one_event_whichever_node_says_it() {
+        let note = |service: &str, text: &str| Note {
+            service: ObjectKey::new("default", service),
+            uid: format!("uid of {service}").into(),
+            reason: CONFIGURATION_WARNING,
+            text: text.to_owned(),
+            is_of_cluster: true,
+        };
+        let name = |note: &Note, node: &str| note.of_cluster(node).metadata.name.unwrap();
+        let web = note("web", "no BGPPeer lists it");
+        assert_eq!(name(&web, "n1"), name(&web, "n2"));
+        assert_ne!(name(&web, "n1"), name(&note("db", "no BGPPeer lists it"), "n1"));
+        assert_ne!(name(&web, "n1"), name(&note("web", "there is no BGPPeer tor9"), "n1"));
+        let long = note("web", &"ä".repeat(NOTE_LIMIT)).of_cluster("n1").note.unwrap();
+        assert_eq!(long.len(), NOTE_LIMIT);
     }
 
     #[test]

@@ -180,8 +180,17 @@ pub enum Warning {
     Unreadable(Unreadable),
     /// No BGPPeer allows the annotation.
     Forbidden(&'static str),
-    /// The annotation names a BGPPeer that is none of this node.
+    /// The annotation names a BGPPeer that there is not.
     UnknownPeer(String),
+    /// The annotation names only BGPPeers that there are not.
+    NobodyNamed(String),
+}
+
+impl Warning {
+    /// Whether it is about the Service and the cluster, so that every node would say the same: then it is told once.
+    pub const fn is_of_cluster(&self) -> bool {
+        !matches!(self, Warning::OwnAddress(_))
+    }
 }
 
 impl fmt::Display for Warning {
@@ -206,9 +215,13 @@ impl fmt::Display for Warning {
                 "{annotation} is left out of account: no BGPPeer lists it for this Service under \
                  spec.advertisements[].allowServiceOverrides"
             ),
-            Warning::UnknownPeer(name) => write!(
+            Warning::UnknownPeer(name) => {
+                write!(f, "{}: there is no BGPPeer {name}", api::names::annotation::BGP_PEERS)
+            }
+            Warning::NobodyNamed(names) => write!(
                 f,
-                "{}: there is no BGPPeer {name} for this node, or it is refused",
+                "{}: there is no BGPPeer of the names {names}, so its routes go to no BGPPeer that heeds the annotation: \
+                 name one that there is, or remove the annotation",
                 api::names::annotation::BGP_PEERS
             ),
         }

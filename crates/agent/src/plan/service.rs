@@ -97,8 +97,12 @@ fn traits(service: &ServiceInput, context: &Context<'_>, warnings: &mut Vec<Warn
     warnings.extend(service.unreadable.iter().cloned().map(Warning::Unreadable));
     let forbidden = context.advertising.forbidden(&traits);
     warnings.extend(forbidden.into_iter().map(|kind| Warning::Forbidden(annotation_of(kind))));
-    let unknown = context.advertising.unknown_peers(&traits).into_iter();
-    warnings.extend(unknown.map(|name| Warning::UnknownPeer(name.to_owned())));
+    let unknown = context.advertising.unknown_peers(&traits);
+    if context.advertising.names_nobody(&traits) {
+        warnings.push(Warning::NobodyNamed(unknown.join(", ")));
+    } else {
+        warnings.extend(unknown.into_iter().map(|name| Warning::UnknownPeer(name.to_owned())));
+    }
     // Where no peer chooses, what differs here is no difference.
     if context.advertising.is_selective() { Arc::new(traits) } else { Arc::default() }
 }

@@ -192,7 +192,8 @@ impl Reconciler {
         };
         let is_unread = |secret: &str| matches!(self.world.secret(secret), Known::NotYet);
         let specs = self.world.peers();
-        let set = peers::resolve(node, &specs, surroundings).keeping(&self.peers, &specs, is_unread);
+        let set = peers::resolve(node, &specs, surroundings).among(self.world.all_peers());
+        let set = set.keeping(&self.peers, &specs, is_unread);
         if *self.peers == set {
             return false;
         }
