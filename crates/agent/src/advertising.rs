@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    iter,
     sync::Arc,
 };
 
@@ -109,6 +110,12 @@ impl Advertising {
         let asked = service.overrides.peers.iter().flatten().count();
         let is_heeded = !self.forbidden(service).contains(&ServiceOverride::Peers);
         asked > 0 && is_heeded && self.unknown_peers(service).len() == asked
+    }
+
+    /// The peers of this node that a Service's routes of a family are meant for.
+    pub fn takers<'a>(&'a self, service: &'a Traits, family: IpFamily) -> impl Iterator<Item = &'a str> {
+        let takes = move |peer: &&Rules| peer.attributes(family, iter::once((service, 1))).is_some();
+        self.peers.iter().filter(takes).map(|peer| &*peer.name)
     }
 
     /// What the peers make of a route with these Services behind it, and how many of each; `None` where no peer

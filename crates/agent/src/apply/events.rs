@@ -25,6 +25,7 @@ use kube::{
 use netlink::Mac;
 use tokio::sync::mpsc;
 
+use super::reach::Reach;
 use crate::{
     holdings::News,
     key::ObjectKey,
@@ -111,10 +112,10 @@ impl Events {
         Events { notes, node_name: node_name.into(), interface: interface.into(), metrics }
     }
 
-    /// Tells what changed, once it is so.
-    pub fn tell(&self, change: &PlanChange) {
+    /// Tells what changed, once it is so; `reach` says how far the route to an address gets.
+    pub fn tell(&self, change: &PlanChange, reach: impl Fn(IpAddr) -> Reach) {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let notes = announcements(&self.node_name, &self.interface, old, new);
+        let notes = announcements(&self.node_name, &self.interface, old, new, reach);
         self.notes(&change.key, change.uid.as_ref(), notes);
         self.warn(change);
     }
@@ -192,6 +193,7 @@ fn announcements(
     interface: &str,
     old: Option<&ServicePlan>,
     new: Option<&ServicePlan>,
+    reach: impl Fn(IpAddr) -> Reach,
 ) -> Vec<(&'static str, String)> {
     let (before, after) = (routes(old), routes(new));
     let list = |addresses: &[IpAddr], others: &[IpAddr]| {
@@ -199,10 +201,19 @@ fn announcements(
         changed.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
     };
     // All addresses in one event: of several with the same reason `kubectl describe` shows only the first.
-    let (come, gone) = (list(&after, &before), list(&before, &after));
+    let come = [Reach::Told, Reach::NoSession, Reach::NoPeer].into_iter().filter_map(|so_far| {
+        let after: Vec<_> = after.iter().copied().filter(|address| reach(*address) == so_far).collect();
+        let come = Some(list(&after, &before)).filter(|come| !come.is_empty())?;
+        Some(match so_far {
+            Reach::Told => format!("{node} announces {come}, held on {interface}, by BGP"),
+            _ => format!("{node} holds {come} on {interface}, ready for BGP: {so_far}"),
+        })
+    });
+    let come = come.collect::<Vec<_>>().join("; ");
+    let gone = list(&before, &after);
     let mut notes = Vec::new();
     if !come.is_empty() {
-        notes.push((ANNOUNCING, format!("{node} announces {come}, held on {interface}, by BGP")));
+        notes.push((ANNOUNCING, come));
     }
     if !gone.is_empty() {
         let why = why(new.map(|plan| &plan.decision));
@@ -292,9 +303,9 @@ mod tests {
     fn only_what_changed_is_told_and_a_withdrawal_says_why() {
         let old = plan(&["192.0.2.1/32"], vec![]);
         let new = plan(&["192.0.2.1/32", "2001:db8::1/128"], vec![]);
-        let texts = announcements("n1", "kube-lb0", Some(&old), Some(&new));
+        let texts = announcements("n1", "kube-lb0", Some(&old), Some(&new), |_| Reach::Told);
         assert_eq!(texts, [(ANNOUNCING, "n1 announces 2001:db8::1, held on kube-lb0, by BGP".to_owned())]);
-        let texts = announcements("n1", "kube-lb0", Some(&old), Some(&plan(&[], vec![])));
+        let texts = announcements("n1", "kube-lb0", Some(&old), Some(&plan(&[], vec![])), |_| Reach::Told);
         assert_eq!(texts[0].0, WITHDRAWN);
         assert!(texts[0].1.contains("no endpoint is ready on this node"), "{texts:?}");
     }
@@ -302,10 +313,26 @@ mod tests {
     #[test]
     fn the_addresses_of_one_change_are_told_in_one_event() {
         let new = plan(&["192.0.2.1/32", "2001:db8::1/128"], vec![]);
-        let texts = announcements("n1", "kube-lb0", None, Some(&new));
+        let texts = announcements("n1", "kube-lb0", None, Some(&new), |_| Reach::Told);
         assert_eq!(
             texts,
             [(ANNOUNCING, "n1 announces 192.0.2.1, 2001:db8::1, held on kube-lb0, by BGP".to_owned())]
+        );
+    }
+
+    #[test]
+    fn nobody_is_said_to_be_told_of_a_route_that_no_router_gets() {
+        let new = plan(&["192.0.2.1/32", "2001:db8::1/128"], vec![]);
+        let texts = announcements("n1", "kube-lb0", None, Some(&new), |_| Reach::NoPeer);
+        let expected =
+            "n1 holds 192.0.2.1, 2001:db8::1 on kube-lb0, ready for BGP: no BGPPeer for this node takes it";
+        assert_eq!(texts, [(ANNOUNCING, expected.to_owned())]);
+        let mixed = |address: IpAddr| if address.is_ipv4() { Reach::Told } else { Reach::NoSession };
+        let texts = announcements("n1", "kube-lb0", None, Some(&new), mixed);
+        assert_eq!(
+            texts[0].1,
+            "n1 announces 192.0.2.1, held on kube-lb0, by BGP; n1 holds 2001:db8::1 on kube-lb0, ready for BGP: no \
+             router that is to be told has a session yet"
         );
     }
 

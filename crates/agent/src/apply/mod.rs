@@ -7,4 +7,5 @@ pub mod events;
 pub mod node_lease;
 pub mod node_status;
 pub mod peer_status;
+pub mod reach;
 pub mod routes;

@@ -33,6 +33,7 @@ use crate::{
     apply::{
         announcing::Announcement,
         events::{Events, PlanChange},
+        reach,
         routes::Routes,
     },
     claim,
@@ -416,12 +417,19 @@ impl Reconciler {
 
     /// Tells what is done by now: an address is announced only once it is on the interface.
     fn tell(&mut self) {
-        let (interface, events) = (&self.interface, &self.outputs.events);
+        if self.unreported.is_empty() {
+            return;
+        }
+        let (interface, events, advertising) =
+            (&self.interface, &self.outputs.events, self.planner.advertising());
+        let status = self.speaker.watch_status().borrow().clone();
+        let can_be_told = |peer: &str, family| reach::can_be_told(&status, peer, family);
         self.unreported.retain(|change| {
             let is_done =
                 change.new.iter().flat_map(|plan| &plan.addresses).all(|a| interface.addresses.has(a));
             if is_done {
-                events.tell(change);
+                let traits = change.new.as_ref().map(|plan| plan.traits.clone()).unwrap_or_default();
+                events.tell(change, |address| reach::reach(advertising, &traits, address, can_be_told));
             }
             !is_done
         });
