@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use super::{Decision, LocalAddress, Reason, ServicePlan, Warning, service::Context};
-use crate::inputs::service::ServiceInput;
+use crate::inputs::{overrides::annotation_of, service::ServiceInput};
 
 /// Decides for one Service. [`Decision::Announce`] where this node is to hold at least one of its addresses.
 pub(super) fn plan_local(service: &ServiceInput, context: &Context<'_>) -> ServicePlan {
@@ -36,9 +36,19 @@ pub(super) fn plan_local(service: &ServiceInput, context: &Context<'_>) -> Servi
             other,
         });
     }
+    plan.warnings.extend(without_routes(service));
     let is_elected = plan.elected().next().is_some();
     plan.decision = if is_elected { Decision::Announce } else { Decision::Skip(reason) };
     plan
+}
+
+/// All annotations about routes in one warning, whether they can be read or not.
+fn without_routes(service: &ServiceInput) -> Option<Warning> {
+    let readable = service.overrides.kinds().map(annotation_of);
+    let unreadable = service.unreadable.iter().map(|unreadable| unreadable.annotation);
+    let mut annotations: Vec<_> = readable.chain(unreadable).collect();
+    annotations.sort_unstable();
+    (!annotations.is_empty()).then_some(Warning::WithoutRoutes(annotations))
 }
 
 /// The prefix length of the address and whether duplicates of it are looked for: as its ServiceGroup says, else as
@@ -76,6 +86,7 @@ mod tests {
         inputs::{
             endpoints::Endpoints,
             group::{self, Group},
+            overrides::Overrides,
             service::TrafficPolicy,
         },
         key::ObjectKey,
@@ -91,6 +102,7 @@ mod tests {
         pools: LocalPools,
         is_excluded: bool,
         before: Vec<LocalAddress>,
+        annotations: Vec<(&'static str, &'static str)>,
     }
 
     impl Case {
@@ -101,7 +113,13 @@ mod tests {
             let mut pools = LocalPools::default();
             pools.set_node("n1");
             pools.set_facts(facts(vec![interface("eth0", 2, &["192.0.2.7/24", "fd00:1::7/64"])]));
-            Case { groups: [("onlink".into(), group)].into(), pools, is_excluded: false, before: vec![] }
+            Case {
+                groups: [("onlink".into(), group)].into(),
+                pools,
+                is_excluded: false,
+                before: vec![],
+                annotations: vec![],
+            }
         }
 
         fn others(mut self, nodes: &[&str]) -> Case {
@@ -111,6 +129,9 @@ mod tests {
         }
 
         fn plan(mut self, addresses: &[&str]) -> ServicePlan {
+            let annotations = self.annotations.iter();
+            let annotations = annotations.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            let (overrides, unreadable) = Overrides::parse(&annotations.collect());
             let service = ServiceInput {
                 addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
                 pool_type: PoolType::Local,
@@ -118,8 +139,8 @@ mod tests {
                 policy: TrafficPolicy::Cluster,
                 health_check_node_port: None,
                 labels: Default::default(),
-                overrides: Default::default(),
-                unreadable: vec![],
+                overrides: Arc::new(overrides),
+                unreadable,
                 uid: "".into(),
             };
             self.pools.set_service(&ObjectKey::new("x", "y"), &service.addresses);
@@ -153,6 +174,17 @@ mod tests {
         let plan = Case::new().plan(&["192.0.2.50", "fd00:1::50"]);
         assert_eq!(plan.local, [local("192.0.2.50/24", None), local("fd00:1::50/128", None)]);
         assert_eq!((plan.addresses, plan.routes, plan.decision), (vec![], vec![], Decision::Announce));
+    }
+
+    #[test]
+    fn annotations_about_routes_are_one_warning_where_there_are_no_routes() {
+        let mut case = Case::new();
+        case.annotations = vec![("purelb.io/bgp-med", "banana"), ("purelb.io/bgp-communities", "64512:1")];
+        let plan = case.plan(&["192.0.2.50"]);
+        assert_eq!((plan.local.len(), plan.warnings.len()), (1, 1), "{:?}", plan.warnings);
+        let text = plan.warnings[0].to_string();
+        assert!(text.starts_with("purelb.io/bgp-communities, purelb.io/bgp-med: "), "{text}");
+        assert!(text.contains("local pool"), "{text}");
     }
 
     #[test]

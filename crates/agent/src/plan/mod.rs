@@ -180,6 +180,8 @@ pub enum Warning {
     Unreadable(Unreadable),
     /// No BGPPeer allows the annotation.
     Forbidden(&'static str),
+    /// Annotations about routes, on a Service whose addresses have none.
+    WithoutRoutes(Vec<&'static str>),
     /// The annotation names a BGPPeer that there is not.
     UnknownPeer(String),
     /// The annotation names only BGPPeers that there are not.
@@ -214,6 +216,12 @@ impl fmt::Display for Warning {
                 f,
                 "{annotation} is left out of account: no BGPPeer lists it for this Service under \
                  spec.advertisements[].allowServiceOverrides"
+            ),
+            Warning::WithoutRoutes(annotations) => write!(
+                f,
+                "{}: left out of account, since this is about routes and addresses of a local pool have none: remove it, \
+                 or take a remote ServiceGroup",
+                annotations.join(", ")
             ),
             Warning::UnknownPeer(name) => {
                 write!(f, "{}: there is no BGPPeer {name}", api::names::annotation::BGP_PEERS)
