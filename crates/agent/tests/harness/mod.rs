@@ -293,7 +293,8 @@ impl Lab {
             .args(["--node-name", "n1", "--metrics-address", "127.0.0.1:7472"])
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("PURELB_LINGER", "1s");
+            .env("PURELB_LINGER", "1s")
+            .env("PURELB_DRAIN_WAIT", "200ms");
         self.agent = Some(Process(command.spawn().unwrap()));
     }
 
