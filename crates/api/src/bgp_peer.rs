@@ -239,7 +239,7 @@ pub struct BfdConfig {
     #[serde(default)]
     pub passive: bool,
     /// The router is several hops away (RFC 5883), and this is the lowest TTL of its packets that is accepted.
-    /// Absent: as many hops away as ebgpMultiHop says, or one, with TTL 255 (RFC 5881).
+    /// Absent: as many hops away as ebgpMultiHop or ttlSecurity says, or one, with TTL 255 (RFC 5881).
     #[serde(rename = "minimumTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 254))]
     pub minimum_ttl: Option<u8>,

@@ -1,7 +1,7 @@
 //! `spec.bfd` of a BGPPeer: how the path to the router is watched.
 //!
-//! One hop (RFC 5881) unless the peer says that it is further away: by `ebgpMultiHop` of 2 or more, or by
-//! `minimumTTL`, which only several hops have (RFC 5883).
+//! One hop (RFC 5881) unless the peer says that it is further away: by `ebgpMultiHop` or `ttlSecurity` of 2 or more,
+//! or by `minimumTTL`, which only several hops have (RFC 5883).
 
 use std::{num::NonZeroU8, time::Duration};
 
@@ -32,13 +32,14 @@ fn interval(path: &str, time: GoDuration) -> Result<Duration, Refusal> {
 }
 
 fn path(spec: &BGPPeerSpec, bfd: &BfdConfig) -> Result<Path, Refusal> {
-    match (bfd.minimum_ttl, spec.ebgp_multi_hop) {
+    match (bfd.minimum_ttl, spec.ebgp_multi_hop.or(spec.ttl_security)) {
         (Some(0 | 255), _) => Err(Refusal::invalid("spec.bfd.minimumTTL", "expected 1 to 254")),
         (Some(_), _) if spec.interface.is_some() => Err(Refusal::invalid(
             "spec.bfd.minimumTTL",
             "a router on an interface is one hop away, which is always checked: leave it out",
         )),
         (Some(min_ttl), _) => Ok(Path::Multihop { min_ttl }),
+        (None, _) if spec.interface.is_some() => Ok(Path::SingleHop),
         // Packets are sent with 255, and each router on the way takes one.
         (None, Some(hops)) if hops > 1 => Ok(Path::Multihop { min_ttl: 255 - (hops - 1) }),
         (None, _) => Ok(Path::SingleHop),
@@ -78,6 +79,9 @@ mod tests {
         for (yaml, path) in [
             ("bfd: {}, ebgpMultiHop: 1", Path::SingleHop),
             ("bfd: {}, ttlSecurity: 1", Path::SingleHop),
+            ("bfd: {}, ttlSecurity: 2", Path::Multihop { min_ttl: 254 }),
+            ("bfd: {}, ttlSecurity: 254", Path::Multihop { min_ttl: 2 }),
+            ("bfd: {minimumTTL: 250}, ttlSecurity: 2", Path::Multihop { min_ttl: 250 }),
             ("bfd: {}, ebgpMultiHop: 3", Path::Multihop { min_ttl: 253 }),
             ("bfd: {}, ebgpMultiHop: 255", Path::Multihop { min_ttl: 1 }),
             ("bfd: {minimumTTL: 250}, ebgpMultiHop: 3", Path::Multihop { min_ttl: 250 }),
@@ -85,6 +89,13 @@ mod tests {
         ] {
             assert_eq!(read(yaml).unwrap().unwrap().path, path, "{yaml}");
         }
+    }
+
+    #[test]
+    fn a_router_on_an_interface_is_one_hop_away_whatever_its_session_would_take() {
+        let peer = "{myASN: 64512, peerASN: 64513, interface: eth0, bfd: {}, ttlSecurity: 2}";
+        let read = parse(&serde_norway::from_str(peer).unwrap()).unwrap().unwrap();
+        assert_eq!(read.path, Path::SingleHop);
     }
 
     #[test]
