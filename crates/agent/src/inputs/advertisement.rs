@@ -76,10 +76,16 @@ fn next_hop(text: &str, path: &str) -> Result<NextHop, Refusal> {
     let address: IpAddr = text.parse().map_err(|_| {
         Refusal::invalid(path(), format!("{text:?} is not an address: expected one like 192.0.2.1"))
     })?;
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+    // 240.0.0.0/4 is of no use as an address (RFC 1112 §4). A link-local address, which says nothing beyond its link, is no
+    // global next hop (RFC 2545 §3), and an IPv4 address goes by itself.
+    let cannot_be = match address {
+        IpAddr::V4(address) => address.octets().first().is_some_and(|first| *first >= 240),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    if cannot_be || address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(Refusal::invalid(
             path(),
-            format!("{address} cannot be a next hop: expected a unicast address"),
+            format!("{address} cannot be a next hop: expected a unicast address that is not link-local"),
         ));
     }
     Ok(match address {
@@ -144,6 +150,10 @@ mod tests {
             ("[{}, {communities: ['1:2', '70000:1']}]", "spec.advertisements[1].communities[1]"),
             ("[{nextHop: banana}]", "spec.advertisements[0].nextHop"),
             ("[{nextHop: 224.0.0.1}]", "spec.advertisements[0].nextHop"),
+            ("[{nextHop: 240.0.0.1}]", "spec.advertisements[0].nextHop"),
+            ("[{nextHop: 255.255.255.255}]", "spec.advertisements[0].nextHop"),
+            ("[{nextHop: 'fe80::1'}]", "spec.advertisements[0].nextHop"),
+            ("[{nextHop: '::ffff:192.0.2.1'}]", "spec.advertisements[0].nextHop"),
         ] {
             assert_eq!(read(yaml).unwrap_err().path, path);
         }
