@@ -89,6 +89,8 @@ mod advertisement;
 #[x_kube(
     validation = Rule::new("has(self.peerASN) != has(self.dynamicASN)")
         .message("exactly one of peerASN and dynamicASN must be set"),
+    validation = Rule::new("self.myASN != 23456 && (!has(self.peerASN) || self.peerASN != 23456)")
+        .message("AS 23456 stands for numbers of four octets (RFC 6793) and is nobody's"),
     validation = Rule::new("has(self.peerAddress) != has(self.interface)")
         .message("exactly one of peerAddress and interface must be set"),
     validation = Rule::new("!(has(self.ebgpMultiHop) && has(self.ttlSecurity))")

@@ -74,6 +74,11 @@ pub fn parse(
 }
 
 fn asn(path: &str, number: u32) -> Result<Asn, Refusal> {
+    if number == Asn::TRANS.value() {
+        let message =
+            "AS 23456 stands for numbers of four octets (RFC 6793) and is nobody's: expected your own";
+        return Err(Refusal::invalid(path, message));
+    }
     Asn::new(number).ok_or_else(|| Refusal::invalid(path, "AS 0 is reserved: expected 1 to 4294967295"))
 }
 
@@ -253,6 +258,14 @@ mod tests {
             )
         };
         assert_eq!(peer, expected);
+    }
+
+    #[test]
+    fn as_trans_is_nobodys_number() {
+        assert_eq!(read("peerASN: 23456, peerAddress: 192.0.2.1").unwrap_err().path, "spec.peerASN");
+        let spec = serde_norway::from_str("{myASN: 23456, peerASN: 1, peerAddress: 192.0.2.1}").unwrap();
+        let refusal = parse("tor1", &spec, &node(), Surroundings::ANYWHERE).unwrap_err();
+        assert_eq!(refusal.path, "spec.myASN");
     }
 
     #[test]
