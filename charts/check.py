@@ -29,6 +29,7 @@ GOOD = {
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
     "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
     "restarts": {"lbnodeagent": {"onShutdown": "keep", "drainWait": "500ms", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
+    "waits": {"lbnodeagent": {"linger": "1m30s", "kubeProxyWait": "0s", "weightDamping": "500ms"}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -47,6 +48,7 @@ BAD = {
     "heartbeat without unit": ({"lbnodeagent": {"heartbeat": {"interval": "100"}}}, "interval"),
     "another way to end": ({"lbnodeagent": {"onShutdown": "vanish"}}, "onShutdown"),
     "wait without unit": ({"lbnodeagent": {"drainWait": "2"}}, "drainWait"),
+    "linger without unit": ({"lbnodeagent": {"linger": "5"}}, "linger"),
     "refresh without unit": ({"lbnodeagent": {"garpRefresh": "60"}}, "garpRefresh"),
     "port that is none": ({"lbnodeagent": {"bgp": {"port": 0}}}, "port"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
@@ -82,7 +84,8 @@ def agents_environment(values):
     agent = values.get("lbnodeagent", {})
     bgp = {"port": 179, "listen": False} | agent.get("bgp", {})
     listen = "true" if bgp["listen"] else "false"
-    return {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_DRAIN_WAIT": agent.get("drainWait", "2s"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
+    waits = {"PURELB_LINGER": agent.get("linger", "5s"), "PURELB_KUBE_PROXY_WAIT": agent.get("kubeProxyWait", "2s"), "PURELB_WEIGHT_DAMPING": agent.get("weightDamping", "10s")}
+    return waits | {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_DRAIN_WAIT": agent.get("drainWait", "2s"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
 
 
 def check(chart, path, name, values):
