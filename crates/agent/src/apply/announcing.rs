@@ -219,8 +219,9 @@ fn entries(
     node: &str,
     announcement: &Announcement,
 ) -> Vec<Announcer> {
-    // What cannot be read is nobody's entry.
-    let now = now.and_then(|text| announcing::parse(text).ok()).unwrap_or_default();
+    // What cannot be read is nobody's entry, and no reason to drop those beside it.
+    let now: Vec<&str> = now.map(|text| text.split_whitespace().collect()).unwrap_or_default();
+    let now = now.into_iter().filter_map(|entry| announcing::parse(entry).ok()).flatten();
     let only = if let [only] = addresses { Some(*only) } else { None };
     let stays = |entry: &Announcer| {
         let of_another = entry.node != node && announcement.live.contains(entry.node.as_str());
@@ -228,7 +229,7 @@ fn entries(
         let address = entry.address.or(only);
         of_another && address.is_none_or(|a| addresses.contains(&a) && !announcement.held.contains_key(&a))
     };
-    let mut entries: Vec<_> = now.into_iter().filter(stays).collect();
+    let mut entries: Vec<_> = now.filter(stays).collect();
     let mine = addresses.iter().filter_map(|address| Some((*address, announcement.held.get(address)?)));
     entries.extend(mine.map(|(address, interface)| Announcer {
         node: node.to_owned(),
@@ -290,6 +291,13 @@ mod tests {
         let addresses = ["192.0.2.1", "192.0.3.1", "192.0.4.1"];
         let before = "n2,eth1,192.0.3.1 dead,eth0,192.0.4.1 n2,eth1,203.0.113.1 n1,eth0,192.0.3.1";
         let service = service(&addresses, &[(V4, before)]);
+        let after = "n1,eth0,192.0.2.1 n2,eth1,192.0.3.1";
+        assert_eq!(changes(&service, "n1", &n1_holds(&["192.0.2.1"])), change(V4, Some(after)));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_goes_by_itself() {
+        let service = service(&["192.0.2.1", "192.0.3.1"], &[(V4, "n2,eth1,192.0.3.1 n2,eth1,banana")]);
         let after = "n1,eth0,192.0.2.1 n2,eth1,192.0.3.1";
         assert_eq!(changes(&service, "n1", &n1_holds(&["192.0.2.1"])), change(V4, Some(after)));
     }
