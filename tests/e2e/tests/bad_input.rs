@@ -40,6 +40,9 @@ fn resources_that_contradict_themselves_are_refused_at_apply() {
     let said = refusal(&lab, &hasty);
     assert!(said.contains("holdTime is 0s, or 3s to 65535s"), "{said}");
 
+    let said = refusal(&lab, &peer("trans", 23456, "192.0.2.1".parse().unwrap()));
+    assert!(said.contains("AS 23456 stands for numbers of four octets"), "{said}");
+
     let said = refusal(&lab, &service_group("unparsable", "203.0.113.0/24", "203.0.113.0-"));
     assert!(said.contains("spec.remote.v4pool.pool"), "{said}");
 
