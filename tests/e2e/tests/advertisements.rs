@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use e2e::{INSTALL_NAMESPACE, service, with_one_router};
+use e2e::{INSTALL_NAMESPACE, peer, service, with_one_router};
 use lab::{DataCentre, PATIENCE, Run, command, require, until};
 use serde_json::{Value, json};
 
@@ -118,6 +118,53 @@ fn a_service_sets_attributes_only_where_the_peer_lets_it_and_is_told_where_not()
     });
     advertise(&lab, &json!([{ "allowServiceOverrides": ["communities", "med"], "med": 5 }]));
     wait_paths(&lab, web, &["node1"], "its MED", |_, path| path["metric"] == 77);
+}
+
+/// What nodes have said of a Service for this reason.
+fn said(lab: &DataCentre<'_>, service: &str, reason: &str) -> Vec<String> {
+    let events = lab.cluster.kubectl().get(&["events", "-n", "default"]).unwrap();
+    let about = |event: &&Value| event["involvedObject"]["name"] == service && event["reason"] == reason;
+    let events = events["items"].as_array().unwrap().iter().filter(about);
+    events.map(|event| event["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn with_a_bgppeer_for_each_node_a_wish_is_judged_by_both_and_told_once() {
+    let run = Run::start().unwrap();
+    let lab = with_one_router(&run, 2).unwrap();
+    let of_node = |node: &str| json!([{ "matchLabels": { "kubernetes.io/hostname": node } }]);
+    let mut second = peer("router2", 65001, lab.topology.routers[0].addresses.v4.into());
+    second["spec"]["nodeSelectors"] = of_node("node2");
+    second["spec"]["advertisements"] =
+        json!([{ "communities": ["64512:2"], "allowServiceOverrides": ["peers"] }]);
+    lab.cluster.kubectl().apply(&second.to_string()).unwrap();
+    let first = json!({ "spec": {
+        "nodeSelectors": of_node("node1"),
+        "advertisements": [{ "communities": ["64512:1"], "allowServiceOverrides": ["peers", "med"] }],
+    }});
+    let words =
+        ["patch", "bgppeer", "router1", "-n", INSTALL_NAMESPACE, "--type=merge", "-p", &first.to_string()];
+    lab.cluster.kubectl().run(&words).unwrap();
+    let plain = apply(&lab, &service("plain", &json!({})));
+    wait_paths(&lab, plain, &NODES, "each node's own community: both know both BGPPeers", |node, path| {
+        communities(path) == [if node == "node1" { "64512:1" } else { "64512:2" }]
+    });
+
+    let wishes = json!({ "purelb.io/bgp-med": "5", "purelb.io/bgp-peers": "router1, router2, router9" });
+    let web = apply(&lab, &service("web", &wishes));
+    wait_paths(&lab, web, &NODES, "the MED of the node whose BGPPeer allows it", |node, path| {
+        (path["metric"] == 5) == (node == "node1")
+    });
+    // Each node tells in order: what it has to say of `web` it has said before this.
+    apply(&lab, &service("later", &json!({})));
+    until("both nodes to have told of the later one", PATIENCE, || {
+        let told = said(&lab, "later", "Announcing");
+        require!(told.len() == 2, "{told:?}");
+        Ok::<_, lab::Error>(())
+    })
+    .unwrap();
+    let expected = "purelb.io/bgp-peers: there is no BGPPeer router9";
+    assert_eq!(said(&lab, "web", "ConfigurationWarning"), [expected]);
 }
 
 #[test]
