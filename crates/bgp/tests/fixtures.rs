@@ -1,5 +1,5 @@
 //! Messages that real routers have sent, and what the codec makes of them. Every file in `fixtures/` with the ending
-//! `.wire` is read: a new capture is a new test (`fixtures/capture.py` makes them).
+//! `.wire` is read: a new capture is a new test (`fixtures/capture.py` and `capture_with_bird.py` make them).
 //!
 //! A file has comments (`#`), one line `context:` that says how the session was negotiated, and for every message
 //! the octets (`message:`), what the speaker reads (`received:`), and the prefixes and attributes of an UPDATE
