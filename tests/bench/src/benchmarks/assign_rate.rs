@@ -133,10 +133,11 @@ impl AssignRate {
 
 /// The groups of the fleet, as the allocator reads them, with what this benchmark has beside.
 fn groups() -> Result<Vec<GroupObject>> {
-    let namespaces: Vec<String> = (0..BOUNDED).map(fleet::namespace_number).collect();
+    let namespaces: Vec<String> = (0..fleet::NAMESPACES).map(fleet::namespace_number).collect();
     let group = |name: &str, mut spec: Value| {
         spec["namespaces"] = json!(namespaces);
         match name {
+            "fence" => spec["namespaces"] = json!(namespaces[..BOUNDED]),
             "default" => spec["namespaceDefault"] = true.into(),
             "edge" => spec["stickyFor"] = "10m".into(),
             "voice" => {
