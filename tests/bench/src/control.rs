@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::{
@@ -33,6 +33,8 @@ const METRICS_PORT: u16 = api::names::METRICS_PORT;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often the allocator is asked for its figures: to tell them takes it longer than to allocate a Service.
 const PAUSE_BETWEEN_FIGURES: Duration = Duration::from_millis(20);
+/// The same while the end is far away.
+const LONGEST_BETWEEN_FIGURES: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 const LEADER: &str = "purelb_allocator_leader";
@@ -161,6 +163,24 @@ impl Control {
                 Ok(figures) => bail!("waited {TIMEOUT:.0?} for {what}; the allocator says\n{}", figures.0),
                 Err(error) => bail!("waited {TIMEOUT:.0?} for {what}: {error:#}"),
             }
+        }
+    }
+
+    /// Waits until a figure that grows evenly has come to `count`; when that was. The allocator is asked ever more often
+    /// as that comes near: making its figures costs it as much as several writes, and nobody asks for them all the time.
+    pub(crate) fn wait_for_count(&mut self, figure: &str, count: f64) -> Result<Instant> {
+        let start = Instant::now();
+        loop {
+            self.cluster.allocator()?.check_running()?;
+            let value = self.figures()?.value(figure);
+            let elapsed = start.elapsed();
+            if value >= count {
+                return Ok(Instant::now());
+            }
+            ensure!(elapsed < TIMEOUT, "waited {TIMEOUT:.0?} for {figure} to be {count}: it is {value}");
+            let remaining = elapsed.as_secs_f64() * (count - value) / value.max(1.0);
+            let pause = Duration::from_secs_f64((remaining / 2.0).min(LONGEST_BETWEEN_FIGURES.as_secs_f64()));
+            thread::sleep(pause.max(PAUSE));
         }
     }
 

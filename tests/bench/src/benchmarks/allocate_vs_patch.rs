@@ -148,9 +148,7 @@ impl Place {
             create_groups(client, &fleet_groups()).await?;
             Ok(start)
         })?;
-        let end = self.control.wait("all Services to be allocated", |figures| {
-            figures.value("purelb_allocator_writes_total") >= SERVICES as f64
-        })?;
+        let end = self.control.wait_for_count("purelb_allocator_writes_total", SERVICES as f64)?;
         self.control.stop_allocator()?;
         self.clean()?;
         Ok(end.duration_since(start))
