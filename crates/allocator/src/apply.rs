@@ -4,24 +4,30 @@
 //!
 //! An answer is either certain or not ([`Written`]); what follows from it is decided at the [`crate::desk`].
 
+mod patch;
+
 use std::{sync::Arc, time::Duration};
 
 use api::ServiceGroup;
 use api::names::ALLOCATOR_FIELD_MANAGER;
-use kube::{
-    Client, Resource,
-    api::{Patch, PatchParams},
-    client::Body,
-    core::Status,
+use http::{
+    HeaderMap, HeaderValue, Method, Request,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
 };
+use http_body_util::BodyExt;
+use kube::{Resource, client::Body, core::Status};
 use prometheus_client::metrics::{counter::Counter, family::Family};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tower::{BoxError, ServiceExt};
+
+pub use patch::{StatusPatch, policy_patch, status_patch};
 
 use crate::{
     assign::{Annotation, Write},
     desk::{Order, Written},
+    fence::Transport,
     inputs::{Service, object::ServiceObject},
     leader::Tenure,
     metrics::ErrorLabels,
@@ -47,7 +53,7 @@ pub enum GroupWritten {
 /// How writes reach the API server.
 #[derive(Clone)]
 pub struct Writer {
-    client: Client,
+    transport: Transport,
     /// For the first attempt of each write.
     first: Arc<Semaphore>,
     /// For repetitions: those that hang must not hold up the others.
@@ -63,7 +69,7 @@ impl Writer {
     /// A writer whose first attempts are limited by [`Settings::write_concurrency`], and that sends nothing once
     /// the tenure is over. `errors` counts requests that did not succeed.
     pub fn new(
-        client: Client,
+        transport: Transport,
         settings: &Settings,
         tenure: Tenure,
         errors: Family<ErrorLabels, Counter>,
@@ -72,15 +78,15 @@ impl Writer {
         let permits = |count: usize| Arc::new(Semaphore::new(count));
         let (first, repeated) = (permits(concurrency), permits(concurrency.div_ceil(2)));
         let (default_class, timeout) = (settings.is_default_class(), settings.delivery());
-        Writer { client, first, repeated, tenure, default_class, timeout, errors }
+        Writer { transport, first, repeated, tenure, default_class, timeout, errors }
     }
 
     /// Sends what a decision takes, once.
     pub async fn send(&self, order: &mut Order) -> Written {
-        let (service, write) = (order.service.clone(), order.write.clone());
-        if write.cluster_policy.is_some() && !order.policy_done {
-            match self.patch(&service, &policy_patch(&order.version), None, order).await {
-                Ok(object) if is_policy_only(&write) => return self.done(&object),
+        if order.write.cluster_policy.is_some() && !order.policy_done {
+            let patch = octets(&policy_patch(&order.version));
+            match self.patch(order, "", patch).await {
+                Ok(object) if is_policy_only(&order.write) => return self.done(&object),
                 Ok(object) => {
                     let version = object.metadata.resource_version.unwrap_or_default();
                     order.policy_confirmed(version.into());
@@ -88,8 +94,8 @@ impl Writer {
                 Err(written) => return written,
             }
         }
-        let patch = status_patch(&order.version, &write);
-        match self.patch(&service, &patch, Some("status"), order).await {
+        let patch = octets(&StatusPatch::new(&order.version, &order.write));
+        match self.patch(order, "/status", patch).await {
             Ok(object) => self.done(&object),
             Err(written) => written,
         }
@@ -107,12 +113,12 @@ impl Writer {
         patch["metadata"] = json!({"resourceVersion": version});
         self.tenure.check().await;
         let path = ServiceGroup::url_path(&(), Some(namespace));
-        let request = match request(path, name, &patch, Some("status"), self.timeout) {
+        let request = match request(&path, name, "/status", octets(&patch), self.timeout) {
             Ok(request) => request,
             Err(error) => return GroupWritten::Failed(format!("the request cannot be built: {error}")),
         };
         // The group may be one that cannot be read as a whole; only its version matters.
-        match tokio::time::timeout(REQUEST_TIMEOUT, exchange::<Value>(&self.client, request)).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, exchange::<Value>(&self.transport, request)).await {
             Ok(Ok(group)) => GroupWritten::Done(
                 group["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             ),
@@ -126,26 +132,27 @@ impl Writer {
         Written::Done(Service::from_object(object, self.default_class).map(Box::new))
     }
 
+    /// One request on the Service, or on the subresource at the end of its path.
     async fn patch(
         &self,
-        service: &Service,
-        patch: &Value,
-        subresource: Option<&str>,
         order: &mut Order,
+        subresource: &str,
+        patch: Vec<u8>,
     ) -> Result<ServiceObject, Written> {
         let permits = if order.is_repeated { &self.repeated } else { &self.first };
         let _permit = permits.acquire().await.expect("the semaphore is never closed");
         // The task is ended with the tenure; this is for the moment in which that has not happened yet.
         self.tenure.check().await;
-        let path = ServiceObject::url_path(&(), Some(service.key.namespace()));
-        let request = request(path, service.key.name(), patch, subresource, self.timeout)
+        let key = &order.service.key;
+        let path = ServiceObject::url_path(&(), Some(key.namespace()));
+        let request = request(&path, key.name(), subresource, patch, self.timeout)
             .map_err(|error| Written::Refused(format!("the request cannot be built: {error}")))?;
-        let answer = match tokio::time::timeout(REQUEST_TIMEOUT, exchange(&self.client, request)).await {
+        let answer = match tokio::time::timeout(REQUEST_TIMEOUT, exchange(&self.transport, request)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::Timeout),
         };
         answer.map_err(|failure| {
-            tracing::warn!(service = %service.key, error = %failure, "write not done");
+            tracing::warn!(service = %key, error = %failure, "write not done");
             self.errors.get_or_create(&ErrorLabels { reason: failure.reason() }).inc();
             order.trouble = failure.trouble();
             verdict(failure)
@@ -153,28 +160,26 @@ impl Writer {
     }
 }
 
-/// The PATCH request on an object or its status.
+fn octets(patch: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(patch).expect("maps with texts as keys are JSON")
+}
+
+/// The PATCH request on an object of the resource at `path`, or on the subresource at the end of its path.
 fn request(
-    path: String,
+    path: &str,
     name: &str,
-    patch: &Value,
-    subresource: Option<&str>,
+    subresource: &str,
+    patch: Vec<u8>,
     timeout: Duration,
-) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
-    let params =
-        PatchParams { field_manager: Some(ALLOCATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let request = kube::core::Request::new(path);
-    let patch = Patch::Merge(patch);
-    let mut request = match subresource {
-        Some(subresource) => request.patch_subresource(subresource, name, &params, &patch)?,
-        None => request.patch(name, &params, &patch)?,
-    };
-    // There is a query already: the field manager. What the API server has not done by then it does not do.
-    let uri = format!("{}&timeout={}ms", request.uri(), timeout.as_millis());
-    *request.uri_mut() = uri
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| kube::core::request::Error::BuildRequest(error.into()))?;
-    Ok(request)
+) -> Result<Request<Body>, http::Error> {
+    // What the API server has not done by then it does not do.
+    let timeout = timeout.as_millis();
+    Request::builder()
+        .method(Method::PATCH)
+        .uri(format!("{path}/{name}{subresource}?fieldManager={ALLOCATOR_FIELD_MANAGER}&timeout={timeout}ms"))
+        .header(ACCEPT, HeaderValue::from_static("application/json"))
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"))
+        .body(Body::from(patch))
 }
 
 /// Why a request did not succeed.
@@ -184,8 +189,8 @@ enum Failure {
     Timeout,
     #[error("{code} {message}")]
     Status { code: u16, message: String, retry_after: Option<Duration> },
-    #[error(transparent)]
-    Transport(#[from] kube::Error),
+    #[error("{0}")]
+    Transport(#[from] BoxError),
     #[error("the answer cannot be read: {0}")]
     Content(#[from] serde_json::Error),
 }
@@ -211,13 +216,10 @@ impl Failure {
 }
 
 /// One request and its answer.
-async fn exchange<T: DeserializeOwned>(
-    client: &Client,
-    request: http::Request<Vec<u8>>,
-) -> Result<T, Failure> {
-    let answer = client.send(request.map(Body::from)).await?;
+async fn exchange<T: DeserializeOwned>(transport: &Transport, request: Request<Body>) -> Result<T, Failure> {
+    let answer = transport.clone().oneshot(request).await?;
     let (code, retry_after) = (answer.status(), retry_after(answer.headers()));
-    let body = answer.into_body().collect_bytes().await?;
+    let body = answer.into_body().collect().await.map_err(BoxError::from)?.to_bytes();
     if code.is_success() {
         return Ok(serde_json::from_slice(&body)?);
     }
@@ -228,8 +230,8 @@ async fn exchange<T: DeserializeOwned>(
 
 /// How long the API server wants to be left alone. RFC 9110 §10.2.3, in its form of seconds, which is what
 /// kube-apiserver sends.
-fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    let secs = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let secs = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(secs).min(LONGEST_PAUSE))
 }
 
@@ -248,32 +250,6 @@ fn is_policy_only(write: &Write) -> bool {
     write.ingress.is_none() && write.annotations.is_empty()
 }
 
-/// The request before it: the traffic policy.
-pub fn policy_patch(version: &str) -> Value {
-    json!({"metadata": {"resourceVersion": version}, "spec": {"externalTrafficPolicy": "Cluster"}})
-}
-
-/// The one request: annotations and status.
-pub fn status_patch(version: &str, write: &Write) -> Value {
-    let mut metadata = Map::new();
-    metadata.insert("resourceVersion".to_owned(), version.into());
-    if !write.annotations.is_empty() {
-        let values = write.annotations.iter().map(|(name, value)| (name.to_owned(), value.into()));
-        metadata.insert("annotations".to_owned(), Value::Object(values.collect()));
-    }
-    let mut patch = Map::new();
-    patch.insert("metadata".to_owned(), Value::Object(metadata));
-    if let Some(addresses) = &write.ingress {
-        let entries = addresses.iter().map(|address| json!({"ip": address, "ipMode": "VIP"}));
-        let ingress = match addresses[..] {
-            [] => Value::Null,
-            _ => Value::Array(entries.collect()),
-        };
-        patch.insert("status".to_owned(), json!({"loadBalancer": {"ingress": ingress}}));
-    }
-    Value::Object(patch)
-}
-
 /// The group that a write names, for logs.
 pub fn group_of(write: &Write) -> Option<&str> {
     write.annotations.value(Annotation::AllocatedFrom)
@@ -281,42 +257,10 @@ pub fn group_of(write: &Write) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use api::PoolType;
-
     use super::*;
-    use crate::{assign::Annotations, testing::ips};
 
     fn answer(code: u16) -> Failure {
         Failure::Status { code, message: "message".to_owned(), retry_after: Some(Duration::from_secs(3)) }
-    }
-
-    #[test]
-    fn status_and_annotations_are_one_patch_on_condition_of_the_version() {
-        let mut annotations =
-            Annotations::setting([Annotation::AllocatedBy], &"default".into(), PoolType::Remote);
-        annotations.remove([Annotation::ReEvaluate]);
-        let write = Write { ingress: Some(ips("192.0.2.1 fd00::1")), annotations, ..Write::default() };
-        assert_eq!(
-            status_patch("7", &write),
-            json!({
-                "metadata": {
-                    "resourceVersion": "7",
-                    "annotations": {"purelb.io/allocated-by": "PureLB", "purelb.io/re-evaluate": null},
-                },
-                "status": {"loadBalancer": {"ingress": [
-                    {"ip": "192.0.2.1", "ipMode": "VIP"}, {"ip": "fd00::1", "ipMode": "VIP"},
-                ]}},
-            })
-        );
-    }
-
-    #[test]
-    fn a_release_empties_the_ingress() {
-        let write = Write { ingress: Some(ips("")), ..Write::default() };
-        assert_eq!(
-            status_patch("7", &write),
-            json!({"metadata": {"resourceVersion": "7"}, "status": {"loadBalancer": {"ingress": null}}})
-        );
     }
 
     #[test]
@@ -335,8 +279,8 @@ mod tests {
     #[test]
     fn retry_after_is_read_in_seconds_and_bounded() {
         let pause = |text: &'static str| {
-            let value = http::HeaderValue::from_static(text);
-            retry_after(&http::HeaderMap::from_iter([(http::header::RETRY_AFTER, value)]))
+            let value = HeaderValue::from_static(text);
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]))
         };
         assert_eq!(pause("7"), Some(Duration::from_secs(7)));
         assert_eq!(pause("86400"), Some(LONGEST_PAUSE));

@@ -21,7 +21,8 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use http::Uri;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
     client::legacy::{
@@ -31,13 +32,17 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use kube::{
-    Client, Config, Error,
-    client::{Body, ClientBuilder, ConfigExt},
+    Config, Error,
+    client::{Body, ConfigExt},
 };
 use tokio::net::TcpStream;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::leader::Tenure;
+
+/// How writes go out and answers come back. Each request is on its way in the task that sends it: no queue is between
+/// that task and the connections.
+pub type Transport = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
 /// Open while its term may write. Dropped, it closes for good.
 #[derive(Debug)]
@@ -79,13 +84,13 @@ impl Drop for Fence {
     }
 }
 
-/// A client whose connections close with the tenure and with the fence. What it has sent is acknowledged by the
-/// other side's kernel within `delivery`, or never arrives.
+/// Connections that close with the tenure and with the fence. What is sent on them is acknowledged by the other
+/// side's kernel within `delivery`, or never arrives.
 ///
 /// # Errors
 ///
 /// When the configuration is not one of a cluster that can be reached.
-pub fn client(config: &Config, tenure: Tenure, delivery: Duration) -> Result<(Client, Fence), Error> {
+pub fn transport(config: &Config, tenure: Tenure, delivery: Duration) -> Result<(Transport, Fence), Error> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -102,7 +107,7 @@ pub fn client(config: &Config, tenure: Tenure, delivery: Duration) -> Result<(Cl
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
-    Ok((ClientBuilder::new(service, config.default_namespace.clone()).build(), Fence(gate)))
+    Ok((BoxCloneSyncService::new(service), Fence(gate)))
 }
 
 /// Connects, and puts each connection behind the gate.

@@ -22,8 +22,8 @@ fn main() -> anyhow::Result<()> {
     memory::use_one_heap();
     let settings = Settings::load(&Arguments::parse()).context("settings")?;
     let log = telemetry::log::start(&settings.log_filter, settings.log_format)?;
-    // One loop decides; more threads would only keep more memory each.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One loop decides; a second thread would wait for it, and be woken for every request and every answer.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(run(Arc::new(settings), log))
 }
 

@@ -252,7 +252,7 @@ async fn without_the_right_to_write_not_one_octet_reaches_a_provider() {
     let settings = Settings::load(&Arguments::default()).unwrap();
     let client = kube::Client::try_from(config.clone()).unwrap();
     let (_candidate, tenure) = Candidate::new(client, &settings, "nobody's".to_owned());
-    let (_client, fence) = fence::client(&config, tenure, Duration::from_secs(1)).unwrap();
+    let (_transport, fence) = fence::transport(&config, tenure, Duration::from_secs(1)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ipam.sock");
     let listener = UnixListener::bind(&path).unwrap();

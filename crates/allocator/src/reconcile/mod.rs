@@ -158,8 +158,8 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
 
 fn writer(surroundings: &Surroundings, tenure: Tenure) -> Result<(Writer, Fence), kube::Error> {
     let settings = &surroundings.settings;
-    let (client, fence) = fence::client(&surroundings.config, tenure.clone(), settings.delivery())?;
-    Ok((Writer::new(client, settings, tenure, surroundings.metrics.write_errors.clone()), fence))
+    let (transport, fence) = fence::transport(&surroundings.config, tenure.clone(), settings.delivery())?;
+    Ok((Writer::new(transport, settings, tenure, surroundings.metrics.write_errors.clone()), fence))
 }
 
 impl Term {
