@@ -113,26 +113,29 @@ impl Holdings {
     }
 
     /// Takes in what the claims say. Whether the strangers on the wire are others now.
-    pub fn on_report(&mut self, report: Report, pools: &LocalPools) -> bool {
+    pub fn on_report(&mut self, report: &Report, pools: &LocalPools) -> bool {
         let (Report::Held(address)
         | Report::Released(address)
         | Report::Conflict(address, _)
+        | Report::Unheld(address, _)
         | Report::ConflictEnded(address)) = report;
-        self.services.extend(pools.users(address).cloned());
+        self.services.extend(pools.users(*address).cloned());
         match report {
-            Report::Held(_) => {
-                self.held.insert(address);
-                self.strangers.remove(&address).is_some()
+            Report::Held(address) => {
+                self.held.insert(*address);
+                self.strangers.remove(address).is_some()
             }
-            Report::Released(_) => {
-                self.held.remove(&address);
+            Report::Released(address) => {
+                self.held.remove(address);
                 false
             }
-            Report::Conflict(_, mac) => {
+            Report::Conflict(address, mac) => {
                 let stranger = LinkLayerAddress(mac.0);
-                self.strangers.insert(address, stranger) != Some(stranger)
+                self.strangers.insert(*address, stranger) != Some(stranger)
             }
-            Report::ConflictEnded(_) => self.strangers.remove(&address).is_some(),
+            // No stranger: it is no reason to keep the address from Services.
+            Report::Unheld(..) => false,
+            Report::ConflictEnded(address) => self.strangers.remove(address).is_some(),
         }
     }
 
@@ -254,7 +257,7 @@ mod tests {
         }
 
         fn report(&mut self, report: Report) -> bool {
-            self.holdings.on_report(report, &self.pools)
+            self.holdings.on_report(&report, &self.pools)
         }
 
         fn news(&mut self) -> Vec<News> {
@@ -345,7 +348,7 @@ mod tests {
         let mut case = Case::new();
         case.plan("a", None);
         let stranger = Report::Conflict(ip(), Mac([2, 0, 0, 0, 0, 9]));
-        assert!(case.report(stranger) && !case.report(stranger));
+        assert!(case.report(stranger.clone()) && !case.report(stranger.clone()));
         assert_eq!(case.holdings.conflicts().len(), 1);
         assert!(case.report(Report::ConflictEnded(ip())));
         assert!(case.report(stranger) && case.report(Report::Held(ip())));

@@ -138,12 +138,12 @@ impl Heartbeats {
         while liveness.changed().await.is_ok() {}
     }
 
-    /// Tells all others that this node is about to end, and returns when they know it, or should. Heartbeats and messages
-    /// go on until this is dropped.
+    /// Tells all others that this node is about to end, and returns when they know it and have all messages that were
+    /// sent before, or should. Heartbeats and messages go on until this is dropped.
     pub async fn leave(&self) {
         let (done, answer) = oneshot::channel();
         if self.leave.send(done).is_ok() && tokio::time::timeout(LAST_WORDS, answer).await.is_err() {
-            tracing::warn!("not all nodes have acknowledged that this one leaves");
+            tracing::warn!("not all nodes have acknowledged that this one leaves, and what it said last");
         }
     }
 }

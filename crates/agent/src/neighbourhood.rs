@@ -124,16 +124,22 @@ impl Neighbourhood {
         }
     }
 
-    /// Ends it for good: tells the others, and gives them what this node holds before it removes the rest.
+    /// Ends it for good: gives what this node holds to those who ask for it, removes the rest, and ends when the others
+    /// know what they have been told.
     pub async fn leave(mut self) {
+        // First: who hears that this node leaves asks at once, and is not to be refused.
+        let _ = self.claims.send(claim::Input::Leave);
         if let Some(heartbeats) = &self.heartbeats {
             heartbeats.leave().await;
         }
-        let _ = self.claims.send(claim::Input::Leave);
         if let Some(driver) = self.driver.take()
             && timeout(HAND_OVER, driver).await.is_err()
         {
             tracing::warn!("local addresses stay for as long as they live: not all could be handed over");
+        }
+        // Who waits for the last word would have to find out on the wire that the address is free.
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.leave().await;
         }
     }
 

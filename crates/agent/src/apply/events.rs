@@ -148,6 +148,16 @@ impl Events {
         self.notes(service, uid.as_ref(), vec![(CONFIGURATION_WARNING, text)]);
     }
 
+    /// Tells that a node answers for an address that its agent does not hold.
+    pub fn unheld(&self, service: &ObjectKey, uid: Option<Arc<str>>, address: IpAddr, member: &str) {
+        let text = format!(
+            "{} does not announce {address}: the node {member} answers for it on the subnet, though its agent has not \
+             put it there. Where kube-proxy runs in mode IPVS it needs strictARP; else take the address from that node",
+            self.node_name
+        );
+        self.notes(service, uid.as_ref(), vec![(CONFIGURATION_WARNING, text)]);
+    }
+
     fn notes(&self, service: &ObjectKey, uid: Option<&Arc<str>>, notes: Vec<(&'static str, String)>) {
         for (reason, text) in notes {
             self.note(service, uid, reason, text, false);

@@ -260,7 +260,8 @@ impl Driver {
                 Action::Announce { interface, address } => {
                     let sent = self.neighbors.get_mut(&interface).map(|it| it.announce(address));
                     if !matches!(sent, Some(Ok(()))) {
-                        tracing::debug!(%address, ?sent, "an announcement was not sent");
+                        tracing::debug!(%address, ?sent, "an announcement was not sent, trying again");
+                        self.claims.on_not_announced(address, Instant::now());
                     }
                 }
                 Action::Send { to, interface, message } => {
@@ -278,12 +279,18 @@ impl Driver {
     }
 
     fn report(&self, report: Report) {
-        match report {
+        match &report {
             Report::Held(address) => tracing::info!(%address, "address held"),
             Report::Released(address) => tracing::info!(%address, "address released"),
             Report::Conflict(address, mac) => {
                 tracing::warn!(%address, %mac, "not claimed: another host answers for the address");
             }
+            Report::Unheld(address, member) => tracing::warn!(
+                %address,
+                %member,
+                "not claimed: the node answers for the address, and its agent says that it does not hold it: kube-proxy \
+                 in mode IPVS needs strictARP"
+            ),
             Report::ConflictEnded(address) => tracing::info!(%address, "no other host answers any more"),
         }
         // Nobody may be interested any more, at the end.

@@ -142,7 +142,7 @@ pub struct Outgoing {
 }
 
 /// What has become of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
     /// This node holds it: the kernel has it and answers for it.
     Held(IpAddr),
@@ -150,6 +150,8 @@ pub enum Report {
     Released(IpAddr),
     /// Someone who is no member answers for it: not claimed.
     Conflict(IpAddr, Mac),
+    /// The member of this name answers for it and says that it does not hold it: not claimed.
+    Unheld(IpAddr, Arc<str>),
     /// Nobody does any more.
     ConflictEnded(IpAddr),
 }

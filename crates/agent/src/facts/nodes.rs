@@ -37,8 +37,8 @@ pub struct Listeners {
     pub claims: mpsc::UnboundedSender<claim::Input>,
 }
 
-/// Tells of each change until nobody observes or listens any more. Nothing is said of other nodes before all Leases
-/// have been listed once.
+/// Tells of each change until nobody observes any more, or the claims do not listen: they do longer than the loop, whose
+/// end comes before this node leaves. Nothing is said of other nodes before all Leases have been listed once.
 pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
     let mut told = None;
     loop {
@@ -50,14 +50,15 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
             Ok(()) = sources.roster.changed() => None,
             Ok(()) = sources.liveness.changed() => None,
             Some(Incoming { from, octets }) = sources.incoming.recv() => {
-                let _ = listeners.claims.send(claim::Input::Payload { from, octets });
+                if listeners.claims.send(claim::Input::Payload { from, octets }).is_err() {
+                    return;
+                }
                 continue;
             }
         };
-        if let Some(value) = news
-            && listeners.changes.send(Stamped { at: Instant::now(), value }).await.is_err()
-        {
-            return;
+        if let Some(value) = news {
+            // The loop may have ended.
+            let _ = listeners.changes.send(Stamped { at: Instant::now(), value }).await;
         }
         let Some(roster) = sources.roster.borrow_and_update().clone() else { continue };
         let liveness = sources.liveness.borrow_and_update().clone();
@@ -67,11 +68,11 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
         }
         let (others, members) = now.clone();
         told = Some(now);
-        let _ = listeners.claims.send(claim::Input::Members(members));
-        let value = Input::Others(others);
-        if listeners.changes.send(Stamped { at: Instant::now(), value }).await.is_err() {
+        if listeners.claims.send(claim::Input::Members(members)).is_err() {
             return;
         }
+        let value = Input::Others(others);
+        let _ = listeners.changes.send(Stamped { at: Instant::now(), value }).await;
     }
 }
 

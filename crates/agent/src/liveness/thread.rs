@@ -203,6 +203,10 @@ impl Worker {
         self.is_leaving = true;
         self.waiting.push(done);
         self.each(heartbeat::Group::leave);
+        // What was said before is among what they are to know.
+        while let Ok(message) = self.channels.outgoing.try_recv() {
+            self.send(&message);
+        }
     }
 
     fn answer_leaving(&mut self) {

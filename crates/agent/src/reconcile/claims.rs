@@ -7,13 +7,16 @@ impl Reconciler {
     /// What the claims say.
     pub(super) fn on_report(&mut self, report: Report) {
         tracing::info!(?report, "claim");
-        if self.holdings.on_report(report, self.world.local_pools()) {
+        if self.holdings.on_report(&report, self.world.local_pools()) {
             self.outputs.conflicts.send_replace(self.holdings.conflicts());
         }
-        if let Report::Conflict(address, mac) = report {
-            for key in self.world.local_pools().users(address) {
-                let uid = self.world.service(key).map(|service| service.uid.clone());
-                self.outputs.events.stranger(key, uid, address, mac);
+        let (Report::Conflict(address, _) | Report::Unheld(address, _)) = report else { return };
+        for key in self.world.local_pools().users(address) {
+            let uid = self.world.service(key).map(|service| service.uid.clone());
+            match &report {
+                Report::Conflict(_, mac) => self.outputs.events.stranger(key, uid, address, *mac),
+                Report::Unheld(_, member) => self.outputs.events.unheld(key, uid, address, member),
+                _ => {}
             }
         }
     }

@@ -109,6 +109,14 @@ impl Context {
         }
     }
 
+    /// The announcement that was just to be sent was not.
+    pub(super) const fn on_not_announced(claim: &mut Claim, again_at: Instant) {
+        if let State::Held(held) = &mut claim.state {
+            held.burst.left = held.burst.left.saturating_add(1);
+            (held.burst.next, held.burst.is_reserved) = (Some(again_at), false);
+        }
+    }
+
     /// Members who have come back, or come, are told what is held here: they may hold it, too.
     pub(super) fn greet(&mut self, claim: &mut Claim, back: &[Member], is_heal: bool, now: Instant) {
         let Some(interface) = claim.interface().filter(|_| claim.is_committed()) else { return };

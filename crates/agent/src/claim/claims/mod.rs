@@ -34,7 +34,9 @@ use ipnet::IpNet;
 use netlink::{Address, Heard, Mac};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{Action, Elected, Input, Member, Message, Report, Wanted, action::AddFailure};
+use super::{
+    Action, Elected, Input, Member, Message, Report, Wanted, action::AddFailure, message::NO_REQUEST,
+};
 use pacer::Pacer;
 use state::{Blocker, Claim, Observed, State};
 
@@ -52,8 +54,9 @@ const CONTESTS: u8 = PROBES + 1;
 const LATE: Duration = Duration::from_millis(100);
 /// How long a decision to add holds.
 const ADD_WITHIN: Duration = Duration::from_millis(200);
-/// How long a member may take to release what it was asked for.
-const RELEASE_WAIT: Duration = Duration::from_millis(150);
+/// How long a member may take to release what it was asked for. Less than it takes to be called dead, so that one who
+/// stood still does not act on what others have given up waiting for.
+const RELEASE_WAIT: Duration = Duration::from_millis(300);
 /// Between two attempts: doubled up to the second one.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How often it is looked whether a stranger still has an address, once it has been reported.
@@ -66,6 +69,8 @@ const RIVAL_INTERVAL: Duration = Duration::from_millis(200);
 const RIVAL_FORGOTTEN: Duration = Duration::from_secs(3);
 /// An address without a lifetime that is to have one gets it within this time.
 const ADOPTED_FOR: Duration = Duration::from_secs(60);
+/// An announcement that could not be sent is tried again after that.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(50);
 /// RFC 5227 §1.1 DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Who announces an address that is held here insists if he does so later than that after it was defended.
@@ -112,6 +117,8 @@ struct Context {
     has_to_go: bool,
     actions: VecDeque<Action>,
     messages: BTreeMap<(Arc<str>, u32, Kind), BTreeSet<IpAddr>>,
+    /// Of the next request. Begins anywhere: an answer to what an earlier agent of this node has asked is none to us.
+    request: u32,
     pacer: Pacer,
     random: StdRng,
 }
@@ -119,14 +126,15 @@ struct Context {
 /// Of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Request,
-    Released,
+    Request(u32),
+    Released(u32),
     Holding,
 }
 
 impl Claims {
     /// No claims yet, of the node of this name.
     pub fn new(name: &str, seed: u64) -> Claims {
+        let mut random = StdRng::seed_from_u64(seed);
         Claims {
             claims: HashMap::new(),
             timers: BTreeSet::new(),
@@ -141,8 +149,9 @@ impl Claims {
                 has_to_go: false,
                 actions: VecDeque::new(),
                 messages: BTreeMap::new(),
+                request: random.random::<u32>().max(NO_REQUEST + 1),
                 pacer: Pacer::default(),
-                random: StdRng::seed_from_u64(seed),
+                random,
             },
         }
     }
@@ -205,7 +214,10 @@ impl Claims {
             .map(|member| member.name.clone())
             .chain(before.keys().filter(|name| !context.members.contains_key(*name)).cloned())
             .collect();
-        for address in self.addresses() {
+        let is_concerned = |claim: &&Claim| !back.is_empty() || self.context.is_concerned(claim, &changed);
+        let concerned: BTreeSet<IpAddr> =
+            self.claims.values().filter(is_concerned).map(|claim| claim.address).collect();
+        for address in concerned {
             self.step(address, now, |context, claim| {
                 context.on_members(claim, &changed, now);
                 context.greet(claim, &back, is_heal, now);
@@ -289,6 +301,13 @@ impl Claims {
         self.step(heard.address, now, |context, claim| context.on_heard(claim, heard, now));
     }
 
+    /// An announcement could not be sent: it stays due.
+    pub fn on_not_announced(&mut self, address: IpAddr, now: Instant) {
+        if self.claims.contains_key(&address) {
+            self.step(address, now, |_, claim| Context::on_not_announced(claim, now + ANNOUNCE_AGAIN));
+        }
+    }
+
     /// A probe could not be sent: silence says nothing.
     pub fn on_not_sent(&mut self, address: IpAddr, now: Instant) {
         if self.claims.contains_key(&address) {
@@ -303,8 +322,9 @@ impl Claims {
                 continue;
             }
             self.step(*address, now, |context, claim| match message {
-                Message::Request(_) => context.on_request(claim, from, now),
-                Message::Released(_) => context.on_released(claim, from, now),
+                Message::Request(number, _) => context.on_request(claim, from, *number, now),
+                Message::Released(NO_REQUEST, _) => context.on_denied(claim, from, now),
+                Message::Released(number, _) => context.on_released(claim, from, *number, now),
                 Message::Holding(_) => context.on_holding(claim, from, now),
             });
         }
@@ -332,8 +352,12 @@ impl Claims {
         let ((to, interface, kind), addresses) = self.context.messages.pop_first()?;
         let addresses = addresses.into_iter().collect();
         let message = match kind {
-            Kind::Request => Message::Request(addresses),
-            Kind::Released => Message::Released(addresses),
+            Kind::Request(number) => {
+                // What is asked for together has one number, what is asked for later another.
+                self.context.request = number.wrapping_add(1).max(NO_REQUEST + 1);
+                Message::Request(number, addresses)
+            }
+            Kind::Released(number) => Message::Released(number, addresses),
             Kind::Holding => Message::Holding(addresses),
         };
         Some(Action::Send { to, interface, message })

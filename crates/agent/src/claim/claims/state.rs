@@ -41,6 +41,8 @@ pub(super) struct Claim {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stranger {
     pub(super) mac: Mac,
+    /// It is a member that says that it does not hold the address.
+    pub(super) is_member: bool,
     pub(super) since: Instant,
     pub(super) is_reported: bool,
 }
@@ -85,6 +87,8 @@ pub(super) enum State {
     Requested {
         /// Its name.
         of: Arc<str>,
+        /// The number of the request.
+        number: u32,
         /// Someone else has answered, too.
         has_others: bool,
     },
@@ -100,10 +104,18 @@ pub(super) enum State {
     /// The kernel has been told to take it off these interfaces.
     Removing {
         /// Who waits for it.
-        tell: Option<Arc<str>>,
+        tell: Option<Asker>,
         /// Who then has it; `None`: it is decided anew.
         then: Option<Blocker>,
     },
+}
+
+/// A member to which an address is released, and the number of its request; of who has not asked
+/// [`crate::claim::message::NO_REQUEST`].
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) name: Arc<str>,
+    pub(super) number: u32,
 }
 
 /// Who is in the way.
@@ -126,6 +138,8 @@ pub(super) struct Held {
     pub(super) rival: Option<Rival>,
     /// It was defended against someone who cannot be asked (RFC 5227 §2.4).
     pub(super) defence: Option<Defence>,
+    /// The winner that has been told that the address is here.
+    pub(super) offered_to: Option<Arc<str>>,
     /// Without carrier until then it is given up.
     pub(super) give_up_at: Option<Instant>,
     /// When the wire is asked once more, and when it was.
@@ -204,6 +218,7 @@ impl Held {
             renewal,
             rival: None,
             defence: None,
+            offered_to: None,
             give_up_at: None,
             ask_at: None,
             asked_at: None,

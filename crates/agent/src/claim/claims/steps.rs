@@ -8,7 +8,7 @@ use netlink::{Address, Addressing, Lifetime, Mac};
 use super::{
     ADD_WITHIN, ADOPTED_FOR, ASK_AGAIN, ASKED, BACK_OFF, CARRIER_WAIT, Context, FIGHT, Kind, LATE,
     PROBE_INTERVAL, PROBE_WAIT, PROBES, STRANGER_INTERVAL,
-    state::{Blocker, Burst, Claim, Held, Observed, Renewal, State},
+    state::{Asker, Blocker, Burst, Claim, Held, Observed, Renewal, State},
 };
 use crate::claim::{Action, Elected, Wanted, action::AddFailure};
 
@@ -116,13 +116,13 @@ impl Context {
         if self.leave_at.is_some_and(|at| at <= now) {
             return self.remove(claim, None, None);
         }
-        if let Elected::Other(winner) = &wanted.elected {
-            let winner = winner.clone();
-            if self.members.get(&winner).is_some_and(|it| it.is_alive && !it.takes_messages) {
-                // It can't ask.
-                return self.remove(claim, Some(winner), None);
-            }
+        if let Elected::Other(winner) = &wanted.elected
+            && self.members.get(winner).is_some_and(|it| it.is_alive && !it.takes_messages)
+        {
+            // It can't ask, nor be told.
+            return self.remove(claim, None, None);
         }
+        self.offer(claim);
         self.invite(claim, now);
         let rival = match &claim.state {
             State::Held(Held { rival: Some(rival), .. }) => Some(rival.name.clone()),
@@ -130,6 +130,22 @@ impl Context {
         };
         if let Some(rival) = rival {
             self.resolve(claim, &rival, now);
+        }
+    }
+
+    /// Who is to hold it is told once that it is here: it may have it, too, and neither has heard the other's frames.
+    fn offer(&mut self, claim: &mut Claim) {
+        let Some(wanted) = &claim.wanted else { return };
+        let State::Held(held) = &mut claim.state else { return };
+        let Elected::Other(winner) = &wanted.elected else {
+            held.offered_to = None;
+            return;
+        };
+        let takes_messages = self.members.get(winner).is_some_and(|member| member.takes_messages);
+        if takes_messages && held.offered_to.as_ref() != Some(winner) {
+            held.offered_to = Some(winner.clone());
+            let (winner, interface) = (winner.clone(), wanted.interface);
+            self.say(&winner, interface, Kind::Holding, claim.address);
         }
     }
 
@@ -257,7 +273,7 @@ impl Context {
     }
 
     /// Takes it off every interface that has it from us, and then tells `tell`.
-    pub(super) fn remove(&mut self, claim: &mut Claim, tell: Option<Arc<str>>, then: Option<Blocker>) {
+    pub(super) fn remove(&mut self, claim: &mut Claim, tell: Option<Asker>, then: Option<Blocker>) {
         for it in claim.observed.iter().filter(|it| it.is_ours) {
             self.actions.push_back(Action::Remove { interface: it.interface, prefix: it.prefix });
         }
@@ -298,7 +314,7 @@ impl Context {
                 let (tell, then) = (tell.take(), then.take());
                 (claim.state, claim.due) = (State::Idle, None);
                 if let (Some(to), Some(interface)) = (tell, claim.interface()) {
-                    self.say(&to, interface, Kind::Released, claim.address);
+                    self.say(&to.name, interface, Kind::Released(to.number), claim.address);
                 }
                 match then {
                     Some(by @ Blocker::Stranger(_)) if self.is_elected(claim) => {
@@ -352,12 +368,28 @@ impl Context {
         self.evaluate(claim, now);
     }
 
+    /// Whether it matters to the claim that these members are others than before.
+    pub(super) fn is_concerned(&self, claim: &Claim, changed: &BTreeSet<Arc<str>>) -> bool {
+        let is_to_hold = match claim.wanted.as_ref().map(|wanted| &wanted.elected) {
+            Some(Elected::Other(winner)) => changed.contains(winner),
+            _ => false,
+        };
+        is_to_hold
+            || match &claim.state {
+                State::Blocked { by: Blocker::Member(name) } | State::Requested { of: name, .. } => {
+                    changed.contains(name)
+                }
+                State::Blocked { by: Blocker::Stranger(mac) } => self.member_of(*mac).is_some(),
+                State::Held(held) => held.rival.as_ref().is_some_and(|rival| changed.contains(&rival.name)),
+                _ => false,
+            }
+    }
+
     /// Who lives, or who is who, is another matter than before for these members.
     pub(super) fn on_members(&mut self, claim: &mut Claim, changed: &BTreeSet<Arc<str>>, now: Instant) {
         let in_the_way = match &claim.state {
-            State::Blocked { by: Blocker::Member(name) } | State::Requested { of: name, .. } => {
-                changed.contains(name)
-            }
+            State::Blocked { by: Blocker::Member(name) } => changed.contains(name),
+            State::Requested { of, .. } => !self.members.get(of).is_some_and(|member| member.takes_messages),
             State::Blocked { by: Blocker::Stranger(mac) } => self.member_of(*mac).is_some(),
             _ => false,
         };

@@ -7,9 +7,9 @@ use netlink::{Heard, Kind as HeardKind, Mac};
 use super::{
     ASK_WAIT, BACK_OFF, CONTESTS, Context, DEFEND_GRACE, DEFEND_INTERVAL, Kind, RELEASE_WAIT, RIVAL_INTERVAL,
     STRANGER_AFTER, STRANGER_INTERVAL,
-    state::{Blocker, Claim, Defence, Held, Observed, Rival, State, Stranger},
+    state::{Asker, Blocker, Claim, Defence, Held, Observed, Rival, State, Stranger},
 };
-use crate::claim::{Action, Elected, Member, Report};
+use crate::claim::{Action, Elected, Member, Report, message::NO_REQUEST};
 
 impl Context {
     pub(super) fn on_heard(&mut self, claim: &mut Claim, heard: &Heard, now: Instant) {
@@ -20,7 +20,7 @@ impl Context {
             (State::Probing { .. } | State::Requested { .. }, HeardKind::Probe) => {
                 self.contest(claim, heard.mac, now);
             }
-            (State::Requested { of, has_others }, HeardKind::Answer | HeardKind::Announcement) => {
+            (State::Requested { of, has_others, .. }, HeardKind::Answer | HeardKind::Announcement) => {
                 *has_others |= self.by_mac.get(&heard.mac) != Some(of);
             }
             (State::Adding { answered }, HeardKind::Answer | HeardKind::Announcement) => {
@@ -55,27 +55,68 @@ impl Context {
     /// Asks a member to give it up.
     pub(super) fn request(&mut self, claim: &mut Claim, of: Arc<str>, now: Instant) {
         let Some(interface) = claim.interface() else { return };
-        self.say(&of, interface, Kind::Request, claim.address);
-        claim.state = State::Requested { of, has_others: false };
+        let number = self.request;
+        let has_others = matches!(claim.state, State::Requested { has_others: true, .. });
+        self.say(&of, interface, Kind::Request(number), claim.address);
+        claim.state = State::Requested { of, number, has_others };
         claim.due = Some(now + RELEASE_WAIT);
     }
 
     /// Someone answers who is no member: one who becomes a member in a moment, or a stranger.
     fn on_stranger(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
         let known = claim.stranger.filter(|stranger| stranger.mac == mac);
-        let mut stranger = known.unwrap_or(Stranger { mac, since: now, is_reported: false });
         if known.is_none() {
             self.forget_stranger(claim);
         }
-        if !stranger.is_reported && now >= stranger.since + STRANGER_AFTER {
-            stranger.is_reported = true;
-            self.act(Action::Report(Report::Conflict(claim.address, mac)));
-        }
-        claim.stranger = Some(stranger);
-        match stranger.is_reported {
+        let stranger = known.unwrap_or(Stranger { mac, is_member: false, since: now, is_reported: false });
+        self.look_at_stranger(claim, stranger, None, now);
+        match claim.stranger.is_some_and(|stranger| stranger.is_reported) {
             true => self.block(claim, Blocker::Stranger(mac), STRANGER_INTERVAL, now),
             false => self.block_for_a_while(claim, Blocker::Stranger(mac), now),
         }
+    }
+
+    /// A member does not hold what was asked of it: it has given it up meanwhile, or never had it. One that goes on
+    /// answering for it on the wire does so without its agent, as where kube-proxy has put all addresses of Services
+    /// on an interface of each node (mode IPVS without strictARP).
+    pub(super) fn on_denied(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+        match &claim.state {
+            State::Requested { of, .. } if of == from => {}
+            _ => return self.on_released(claim, from, NO_REQUEST, now),
+        }
+        let mac = self.members.get(from).and_then(|member| member.macs.first().copied());
+        // There may be many of them.
+        let known = claim.stranger.filter(|stranger| stranger.is_member);
+        let (Some(mac), Some(stranger)) = (mac, known) else {
+            self.forget_stranger(claim);
+            claim.stranger = mac.map(|mac| Stranger { mac, is_member: true, since: now, is_reported: false });
+            return self.probe(claim, 0, now);
+        };
+        self.look_at_stranger(claim, Stranger { mac, ..stranger }, Some(from), now);
+        let by = Blocker::Member(from.clone());
+        match claim.stranger.is_some_and(|stranger| stranger.is_reported) {
+            true => self.block(claim, by, STRANGER_INTERVAL, now),
+            false => self.block_for_a_while(claim, by, now),
+        }
+    }
+
+    /// Reports it once it has answered for long enough.
+    fn look_at_stranger(
+        &mut self,
+        claim: &mut Claim,
+        mut stranger: Stranger,
+        member: Option<&Arc<str>>,
+        now: Instant,
+    ) {
+        if !stranger.is_reported && now >= stranger.since + STRANGER_AFTER {
+            stranger.is_reported = true;
+            let report = match member {
+                Some(name) => Report::Unheld(claim.address, name.clone()),
+                None => Report::Conflict(claim.address, stranger.mac),
+            };
+            self.act(Action::Report(report));
+        }
+        claim.stranger = Some(stranger);
     }
 
     pub(super) fn forget_stranger(&mut self, claim: &mut Claim) {
@@ -119,27 +160,35 @@ impl Context {
         }
         // Who cannot send a request asks so.
         if let Some((name, false)) = prober {
-            self.on_request(claim, &name, now);
+            self.on_request(claim, &name, NO_REQUEST, now);
         }
     }
 
     /// A member asks for it.
-    pub(super) fn on_request(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+    pub(super) fn on_request(&mut self, claim: &mut Claim, from: &Arc<str>, number: u32, now: Instant) {
+        let asker = Asker { name: from.clone(), number };
         let is_given = !self.is_elected(claim);
-        match &claim.state {
-            State::Held(_) if is_given => self.remove(claim, Some(from.clone()), None),
+        match &mut claim.state {
+            State::Held(_) if is_given => self.remove(claim, Some(asker), None),
             State::Held(_) | State::Adding { .. } => claim.asked = Some((from.clone(), now)),
-            State::Removing { tell: None, then } => {
-                claim.state = State::Removing { tell: Some(from.clone()), then: then.clone() };
+            State::Removing { tell, .. } => {
+                if tell.as_ref().is_none_or(|tell| tell.name == *from) {
+                    *tell = Some(asker);
+                }
             }
-            _ => {}
+            _ if claim.observed.iter().any(|it| it.is_ours) => {}
+            _ => {
+                if let Some(interface) = claim.interface() {
+                    self.say(from, interface, Kind::Released(NO_REQUEST), claim.address);
+                }
+            }
         }
     }
 
-    /// A member holds it no more.
-    pub(super) fn on_released(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
+    /// A member holds it no more, because we have asked by the request of this number.
+    pub(super) fn on_released(&mut self, claim: &mut Claim, from: &Arc<str>, number: u32, now: Instant) {
         match &mut claim.state {
-            State::Requested { of, has_others } if of == from => {
+            State::Requested { of, number: asked, has_others } if of == from && *asked == number => {
                 // What was said while this process stood still may have another holder by now.
                 let is_late = claim.due.is_none_or(|due| due < now);
                 match *has_others || is_late {
@@ -163,14 +212,25 @@ impl Context {
     /// A member holds it. If we do, too, one of us is wrong.
     pub(super) fn on_holding(&mut self, claim: &mut Claim, from: &Arc<str>, now: Instant) {
         let is_known = self.members.contains_key(from);
-        match &claim.state {
+        match &mut claim.state {
             State::Held(_) if is_known => {
                 self.hear_of(claim, from, now);
                 self.resolve(claim, from, now);
             }
             // It did not give it up; now it may.
-            State::Blocked { by: Blocker::Member(name) } if name == from => {
+            State::Blocked { by: Blocker::Member(name) } | State::Requested { of: name, .. }
+                if name == from =>
+            {
                 self.request(claim, from.clone(), now);
+            }
+            State::Requested { has_others, .. } => *has_others = true,
+            // Its answer is on the way, or lost.
+            State::Probing { .. } if is_known => self.request(claim, from.clone(), now),
+            State::Adding { .. } => {
+                let mac = self.members.get(from).and_then(|member| member.macs.first().copied());
+                if let (State::Adding { answered }, Some(mac)) = (&mut claim.state, mac) {
+                    *answered = Some(mac);
+                }
             }
             _ => {}
         }
@@ -230,7 +290,7 @@ impl Context {
     fn yield_to(&mut self, claim: &mut Claim, other: Blocker, now: Instant) {
         tracing::warn!(address = %claim.address, by = ?other, "given up: another answers for it and insists");
         if let Blocker::Stranger(mac) = other {
-            claim.stranger = Some(Stranger { mac, since: now, is_reported: true });
+            claim.stranger = Some(Stranger { mac, is_member: false, since: now, is_reported: true });
             self.act(Action::Report(Report::Conflict(claim.address, mac)));
         }
         self.remove(claim, None, Some(other));
@@ -247,7 +307,8 @@ impl Context {
             _ => self.name < *rival,
         };
         if !is_kept {
-            return self.remove(claim, Some(rival.clone()), None);
+            let tell = Asker { name: rival.clone(), number: NO_REQUEST };
+            return self.remove(claim, Some(tell), None);
         }
         let address = claim.address;
         let Some(interface) = claim.interface() else { return };

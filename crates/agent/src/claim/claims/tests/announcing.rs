@@ -31,6 +31,29 @@ fn once_at_once_then_the_burst_of_the_configuration() {
 }
 
 #[test]
+fn an_announcement_that_could_not_be_sent_stays_due() {
+    let mut one = One::new();
+    one.announcing = Announcing { count: 1, ..Announcing::default() };
+    one.wants("me");
+    one.run_for(ms(50));
+    one.did();
+    one.added();
+    let mut sent = Vec::new();
+    let start = one.now;
+    for attempt in 0..20 {
+        let line = one.timeline(ms(50));
+        let announced = line.iter().filter(|(_, did)| *did == Did::Announce).count();
+        sent.push(announced);
+        // The first four times the kernel has no room.
+        if attempt < 4 && announced > 0 {
+            one.claims.on_not_announced(super::one::ip(), one.now);
+        }
+    }
+    assert_eq!(sent.iter().sum::<usize>(), 6, "four in vain, then the first and the burst: {sent:?}");
+    assert_eq!(one.now - start, ms(1_000));
+}
+
+#[test]
 fn a_refresh_goes_on_with_jitter_as_long_as_it_is_held() {
     let refresh = Announcing { count: 1, refresh: Some(ms(10_000)), ..Announcing::default() };
     let all = announced(refresh, 100);
@@ -48,11 +71,11 @@ fn a_burst_stops_at_once_when_the_address_is_given_up_and_is_silent_when_another
     one.added();
     one.run_for(ms(100));
     one.did();
-    one.is_told("other", Message::Request(vec![super::one::ip()]));
+    one.is_told("other", Message::Request(super::one::LAST, vec![super::one::ip()]));
     one.wants("other");
     one.did();
     assert_eq!(one.timeline(ms(700)), [], "verified before it is sent");
-    one.is_told("other", Message::Request(vec![super::one::ip()]));
+    one.is_told("other", Message::Request(super::one::LAST, vec![super::one::ip()]));
     one.did();
     one.removed();
     one.did();

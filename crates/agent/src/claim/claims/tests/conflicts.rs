@@ -2,15 +2,15 @@
 
 use netlink::Kind;
 
-use super::one::{Did, OTHER, One, STRANGER, THIRD, ip, ms};
-use crate::claim::{Input, Message, Report};
+use super::one::{Did, LAST, OTHER, One, STRANGER, THIRD, ip, ms};
+use crate::claim::{Input, Message, Report, message::NO_REQUEST};
 
 fn holding() -> Message {
     Message::Holding(vec![ip()])
 }
 
 fn released_to(name: &'static str) -> Did {
-    Did::Send(name, Message::Released(vec![ip()]))
+    Did::Send(name, Message::Released(NO_REQUEST, vec![ip()]))
 }
 
 #[test]
@@ -24,9 +24,11 @@ fn of_two_members_that_hold_it_the_winner_keeps_it_and_else_the_first_by_name() 
     ] {
         let mut by_message = One::holding();
         by_message.wants(elected);
+        by_message.did();
         by_message.is_told(rival, holding());
         let mut by_wire = One::holding();
         by_wire.wants(elected);
+        by_wire.did();
         by_wire.hears(if rival == "other" { OTHER } else { THIRD }, Kind::Announcement);
         for mut one in [by_message, by_wire] {
             let did = one.did();
@@ -58,7 +60,7 @@ fn a_rival_is_told_again_and_again_until_it_gives_up_and_then_all_are_told() {
         |line: &[(u128, Did)]| line.iter().filter(|(_, did)| *did == Did::Send("other", holding())).count();
     let line = one.timeline(ms(1_000));
     assert_eq!(told(&line), 6, "{line:?}");
-    one.is_told("other", Message::Released(vec![ip()]));
+    one.is_told("other", Message::Released(NO_REQUEST, vec![ip()]));
     let line = one.timeline(ms(3_000));
     assert_eq!(told(&line), 0, "{line:?}");
     assert_eq!(
@@ -184,10 +186,10 @@ fn what_one_releases_and_another_has_answered_for_too_is_asked_for_again() {
     one.hears(OTHER, Kind::Answer);
     one.hears(THIRD, Kind::Answer);
     one.did();
-    one.is_told("other", Message::Released(vec![ip()]));
+    one.is_told("other", Message::Released(LAST, vec![ip()]));
     assert_eq!(one.did(), [Did::Probe]);
     one.hears(THIRD, Kind::Answer);
-    assert_eq!(one.did(), [Did::Send("third", Message::Request(vec![ip()]))]);
+    assert_eq!(one.did(), [Did::Send("third", Message::Request(LAST, vec![ip()]))]);
 }
 
 #[test]
@@ -197,8 +199,8 @@ fn a_release_that_is_read_too_late_is_no_word_to_rely_on() {
     one.hears(OTHER, Kind::Answer);
     one.did();
     // As a process that was stopped meanwhile finds it.
-    one.now += ms(151);
-    one.is_told("other", Message::Released(vec![ip()]));
+    one.now += ms(301);
+    one.is_told("other", Message::Released(LAST, vec![ip()]));
     assert_eq!(one.did(), [Did::Probe]);
 }
 
@@ -258,7 +260,7 @@ fn an_unknown_that_becomes_a_member_is_no_stranger() {
     one.did();
     one.members(true, true);
     one.hears(OTHER, Kind::Answer);
-    assert_eq!(one.did(), [Did::Probe, Did::Send("other", Message::Request(vec![ip()]))]);
+    assert_eq!(one.did(), [Did::Probe, Did::Send("other", Message::Request(LAST, vec![ip()]))]);
 }
 
 #[test]

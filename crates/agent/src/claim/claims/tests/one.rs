@@ -32,8 +32,13 @@ pub(super) fn ip() -> IpAddr {
     "192.0.2.1".parse().unwrap()
 }
 
+/// What a test calls the request that was made last, by either side.
+pub(super) const LAST: u32 = 1;
+
 pub(super) struct One {
     pub(super) claims: Claims,
+    /// The number of the last request of ours.
+    asked: u32,
     pub(super) now: Instant,
     pub(super) announcing: Announcing,
     pub(super) skips_dad: bool,
@@ -60,7 +65,7 @@ impl One {
     pub(super) fn named(name: &str) -> One {
         let now = Instant::now();
         let announcing = Announcing { enabled: false, ..Announcing::default() };
-        let mut one = One { claims: Claims::new(name, 1), now, announcing, skips_dad: true };
+        let mut one = One { claims: Claims::new(name, 1), asked: 0, now, announcing, skips_dad: true };
         one.claims.handle(Input::Interfaces(vec![INTERFACE]), now);
         one.claims.on_link(INTERFACE, Some(LinkState { mac: OURS, is_usable: true }), now);
         one.members(true, true);
@@ -103,6 +108,10 @@ impl One {
 
     pub(super) fn is_told(&mut self, from: &str, message: Message) {
         let from: Arc<str> = from.into();
+        let message = match message {
+            Message::Released(LAST, addresses) => Message::Released(self.asked, addresses),
+            other => other,
+        };
         for octets in message.encode() {
             self.claims.handle(Input::Payload { from: from.clone(), octets }, self.now);
         }
@@ -141,14 +150,19 @@ impl One {
 
     pub(super) fn did(&mut self) -> Vec<Did> {
         let name = |to: Arc<str>| if &*to == "other" { "other" } else { "third" };
-        let actions = std::iter::from_fn(|| self.claims.poll_action());
+        let actions: Vec<_> = std::iter::from_fn(|| self.claims.poll_action()).collect();
         actions
+            .into_iter()
             .map(|action| match action {
                 Action::Probe { .. } => Did::Probe,
                 Action::Answer { to, .. } => Did::Answer(to),
                 Action::Announce { .. } => Did::Announce,
                 Action::Add { .. } => Did::Add,
                 Action::Remove { .. } => Did::Remove,
+                Action::Send { to, message: Message::Request(number, addresses), .. } => {
+                    self.asked = number;
+                    Did::Send(name(to), Message::Request(LAST, addresses))
+                }
                 Action::Send { to, message, .. } => Did::Send(name(to), message),
                 Action::Report(report) => Did::Report(report),
             })

@@ -4,20 +4,20 @@ use netlink::{Address, AddressFlags, Kind, Lifetime};
 
 use super::{
     super::LinkState,
-    one::{Did, INTERFACE, OTHER, OURS, One, STRANGER, THIRD, ip, ms},
+    one::{Did, INTERFACE, LAST, OTHER, OURS, One, STRANGER, THIRD, ip, ms},
 };
-use crate::claim::{Input, Message, Report, action::AddFailure};
+use crate::claim::{Input, Message, Report, action::AddFailure, message::NO_REQUEST};
 
 const HELD: Did = Did::Report(Report::Held(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))));
 const RELEASED: Did =
     Did::Report(Report::Released(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))));
 
 fn request() -> Message {
-    Message::Request(vec![ip()])
+    Message::Request(LAST, vec![ip()])
 }
 
 fn released() -> Message {
-    Message::Released(vec![ip()])
+    Message::Released(LAST, vec![ip()])
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_member_that_does_not_release_is_asked_again_ever_more_slowly() {
     let mut asked = Vec::new();
     for _ in 0..8 {
         one.hears(OTHER, Kind::Answer);
-        let line = one.timeline(ms(150));
+        let line = one.timeline(ms(300));
         assert!(line.contains(&(0, Did::Send("other", request()))), "{line:?}");
         asked.push(one.now);
         while !one.timeline(ms(1)).iter().any(|(_, did)| *did == Did::Probe) {
@@ -56,7 +56,7 @@ fn a_member_that_does_not_release_is_asked_again_ever_more_slowly() {
         }
     }
     let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(pauses[0] < ms(300) && pauses[6] > ms(900), "{pauses:?}");
+    assert!(pauses[0] < ms(450) && pauses[6] > ms(900), "{pauses:?}");
 }
 
 #[test]
@@ -83,7 +83,8 @@ fn what_a_dead_members_kernel_answers_for_is_left_to_it_and_looked_at_each_secon
 fn a_holder_keeps_the_address_until_the_winner_asks_and_says_when_it_is_gone() {
     let mut one = One::holding();
     one.wants("other");
-    assert_eq!(one.timeline(ms(10_000)), [], "nobody has taken it yet");
+    let offer = [(0, Did::Send("other", Message::Holding(vec![ip()])))];
+    assert_eq!(one.timeline(ms(10_000)), offer, "nobody has taken it yet");
     one.is_told("other", request());
     assert_eq!(one.did(), [Did::Remove, RELEASED]);
     one.is_told("third", Message::Holding(vec![ip()]));
@@ -109,10 +110,65 @@ fn who_was_refused_asks_again_when_the_holder_offers_it() {
     let mut one = One::new();
     one.wants("me");
     one.hears(OTHER, Kind::Answer);
-    one.run_for(ms(151));
+    one.run_for(ms(301));
     one.did();
     one.is_told("other", Message::Holding(vec![ip()]));
     assert_eq!(one.did(), [Did::Send("other", request())]);
+}
+
+#[test]
+fn what_was_released_to_an_earlier_request_is_no_answer_to_this_one() {
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(OTHER, Kind::Answer);
+    one.did();
+    // It offers it, and is asked again.
+    one.is_told("other", Message::Holding(vec![ip()]));
+    // `LAST` is still the first request's number: the test has not seen the second yet.
+    one.is_told("other", released());
+    assert_eq!(one.did(), [Did::Send("other", request())]);
+    one.is_told("other", released());
+    assert_eq!(one.did(), [Did::Add]);
+}
+
+#[test]
+fn who_is_asked_for_what_it_does_not_hold_says_so_and_the_wire_is_asked_again() {
+    let mut one = One::new();
+    one.wants("other");
+    one.is_told("other", request());
+    assert_eq!(one.did(), [Did::Send("other", Message::Released(NO_REQUEST, vec![ip()]))]);
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(OTHER, Kind::Answer);
+    one.did();
+    one.is_told("other", Message::Released(NO_REQUEST, vec![ip()]));
+    assert_eq!(one.timeline(ms(60)), [(0, Did::Probe), (20, Did::Probe), (50, Did::Add)]);
+}
+
+#[test]
+fn a_member_that_answers_for_what_it_says_it_does_not_hold_is_reported_after_three_seconds() {
+    let mut one = One::new();
+    one.wants("me");
+    let start = one.now;
+    let mut did = Vec::new();
+    while one.now < start + ms(4_500) {
+        // As many nodes answer as there are; the first is asked.
+        one.hears(OTHER, Kind::Answer);
+        one.hears(THIRD, Kind::Answer);
+        let now: Vec<_> = one.timeline(ms(10)).into_iter().map(|(_, did)| did).collect();
+        if now.contains(&Did::Send("other", request())) {
+            one.is_told("other", Message::Released(NO_REQUEST, vec![ip()]));
+        }
+        did.extend(now);
+    }
+    let reports: Vec<_> = did.iter().filter(|did| matches!(did, Did::Report(_))).collect();
+    assert_eq!(reports, [&Did::Report(Report::Unheld(ip(), "other".into()))]);
+    assert!(!did.contains(&Did::Add), "it answers");
+    let requests = did.iter().filter(|did| **did == Did::Send("other", request())).count();
+    assert!((4..12).contains(&requests), "ever more slowly: {requests}");
+    let line = one.timeline(ms(6_000));
+    assert!(line.iter().any(|(_, did)| *did == Did::Add), "it answers no more: {line:?}");
+    assert!(line.iter().any(|(_, did)| *did == Did::Report(Report::ConflictEnded(ip()))), "{line:?}");
 }
 
 #[test]
@@ -128,6 +184,7 @@ fn what_is_wanted_no_more_is_removed_at_once_whoever_was_elected() {
     for elected in ["me", "other"] {
         let mut one = One::holding();
         one.wants(elected);
+        one.did();
         one.claims.handle(Input::Wanted(ip(), None), one.now);
         assert_eq!(one.did(), [Did::Remove, RELEASED]);
         one.removed();

@@ -171,8 +171,8 @@ impl Network {
     }
 
     /// A member whose agent runs is known soon enough not to be taken for a stranger.
-    pub(super) fn check_report(&self, node: usize, report: Report) {
-        let Report::Conflict(ip, mac) = report else { return };
+    pub(super) fn check_report(&self, node: usize, report: &Report) {
+        let Report::Conflict(ip, mac) = *report else { return };
         let member = self.nodes.iter().position(|node| node.mac == mac);
         if let Some(member) = member.filter(|it| self.nodes[*it].agent == Agent::Running && self.loss == 0) {
             assert!(

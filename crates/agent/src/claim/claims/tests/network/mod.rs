@@ -483,7 +483,7 @@ impl Network {
                 }
             }
             Action::Report(report) => {
-                self.check_report(number, report);
+                self.check_report(number, &report);
                 self.reports.push((number, report));
             }
         }
