@@ -98,11 +98,15 @@ pub fn parse(slice: &EndpointSlice, node_name: &str) -> Option<SliceInput> {
 }
 
 fn count(endpoint: &Endpoint, node_name: &str) -> Counts {
-    // Absent means ready; absent `serving` means as ready. A Service with publishNotReadyAddresses has ready
-    // endpoints that terminate, so ready comes first.
+    // kube-proxy has no use for one without an address.
+    if endpoint.addresses.is_empty() {
+        return Counts::default();
+    }
+    // As kube-proxy (pkg/proxy/endpointslicecache.go): absent `ready` and absent `serving` mean true. A Service with
+    // publishNotReadyAddresses has ready endpoints that terminate, so ready comes first.
     let conditions = endpoint.conditions.as_ref();
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-    let serving = conditions.and_then(|c| c.serving).unwrap_or(ready);
+    let serving = conditions.and_then(|c| c.serving).unwrap_or(true);
     let terminating = conditions.and_then(|c| c.terminating).unwrap_or(false);
     let is_here = endpoint.node_name.as_deref() == Some(node_name);
     Counts {
@@ -196,7 +200,9 @@ mod tests {
             (json!({"ready": false}), 0, 0),
             (json!({"ready": false, "serving": true, "terminating": true}), 0, 1),
             (json!({"ready": false, "serving": false, "terminating": true}), 0, 0),
-            (json!({"ready": false, "terminating": true}), 0, 0),
+            (json!({"ready": false, "terminating": true}), 0, 1),
+            (json!({"serving": false, "terminating": true}), 1, 0),
+            (json!({"ready": false, "serving": true}), 0, 0),
             // publishNotReadyAddresses
             (json!({"ready": true, "serving": false, "terminating": true}), 1, 0),
             // Serving, not ready, not terminating: no kube-proxy sends to it.
@@ -211,6 +217,52 @@ mod tests {
     fn an_endpoint_without_a_node_is_on_no_node_but_ready() {
         let counts = slice("a", "IPv4", json!([{"addresses": ["10.0.0.1"]}])).1.counts;
         assert_eq!(counts, Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 1 });
+    }
+
+    #[test]
+    fn an_endpoint_without_an_address_is_none() {
+        let counts = slice("a", "IPv4", json!([{"addresses": [], "nodeName": "here"}])).1.counts;
+        assert_eq!(counts, Counts::default());
+    }
+
+    #[test]
+    fn slices_of_no_service_or_with_host_names_say_nothing() {
+        let labels = json!({SERVICE_NAME_LABEL: "web"});
+        for (labels, family, is_read) in
+            [(labels.clone(), "IPv4", true), (json!({}), "IPv4", false), (labels, "FQDN", false)]
+        {
+            let slice: EndpointSlice = serde_json::from_value(json!({
+                "metadata": {"name": "a", "namespace": "default", "labels": labels},
+                "addressType": family,
+                "endpoints": [],
+            }))
+            .unwrap();
+            assert_eq!(parse(&slice, "here").is_some(), is_read, "{family}");
+        }
+    }
+
+    /// The address of a pod that ends is given to a new one before the slice of the old one is written again.
+    #[test]
+    fn an_address_that_a_new_pod_in_another_slice_has_counts_by_its_newest_state_and_on_its_own_node() {
+        let gone = json!({"ready": false, "serving": false, "terminating": true});
+        for (node, conditions, ready, serves) in [
+            ("here", json!({"ready": true}), 1, true),
+            ("there", json!({"ready": true}), 0, false),
+            ("here", json!({"ready": false, "serving": true, "terminating": true}), 0, true),
+        ] {
+            let mut index = EndpointIndex::default();
+            let (old_key, old) = slice("a", "IPv4", json!([endpoint("here", gone.clone())]));
+            let (new_key, new) = slice("b", "IPv4", json!([endpoint(node, conditions.clone())]));
+            let service = old.service.clone();
+            index.apply(old_key.clone(), old);
+            index.apply(new_key, new);
+            for _ in 0..2 {
+                let counts = index.endpoints(&service).ipv4;
+                assert_eq!((counts.ready_here, counts.serves_here()), (ready, serves), "{node} {conditions}");
+                // What is left when the old slice goes, too.
+                index.remove(&old_key);
+            }
+        }
     }
 
     #[test]
