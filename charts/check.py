@@ -29,6 +29,7 @@ GOOD = {
                   "lbnodeagent": {"nodeSelector": {"a": "b"}, "tolerations": []}},
     "heartbeats": {"lbnodeagent": {"heartbeat": {"interval": "1s", "multiplier": 3, "port": 9999, "existingSecret": "ours"}}},
     "restarts": {"lbnodeagent": {"onShutdown": "keep", "drainWait": "500ms", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
+    "for good": {"lbnodeagent": {"onShutdown": "withdraw"}},
     "waits": {"lbnodeagent": {"linger": "1m30s", "kubeProxyWait": "0s", "weightDamping": "500ms"}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
@@ -85,7 +86,7 @@ def agents_environment(values):
     bgp = {"port": 179, "listen": False} | agent.get("bgp", {})
     listen = "true" if bgp["listen"] else "false"
     waits = {"PURELB_LINGER": agent.get("linger", "5s"), "PURELB_KUBE_PROXY_WAIT": agent.get("kubeProxyWait", "2s"), "PURELB_WEIGHT_DAMPING": agent.get("weightDamping", "10s")}
-    return waits | {"PURELB_ON_SHUTDOWN": agent.get("onShutdown", "withdraw"), "PURELB_DRAIN_WAIT": agent.get("drainWait", "2s"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
+    return waits | {"PURELB_DAEMON_SET": "lbnodeagent", "PURELB_ON_SHUTDOWN": agent.get("onShutdown", "auto"), "PURELB_DRAIN_WAIT": agent.get("drainWait", "2s"), "PURELB_GARP_REFRESH": agent.get("garpRefresh", "0s"), "PURELB_BGP_PORT": str(bgp["port"]), "PURELB_BGP_LISTEN": listen}
 
 
 def check(chart, path, name, values):

@@ -45,7 +45,7 @@ readinessProbe:
 {{- $wait := .Values.lbnodeagent.drainWait -}}
 {{- $grace := .Values.lbnodeagent.terminationGracePeriodSeconds -}}
 {{- $ms := ternary (trimSuffix "ms" $wait | int) (mul 1000 (trimSuffix "s" $wait | int)) (hasSuffix "ms" $wait) -}}
-{{- if and (eq .Values.lbnodeagent.onShutdown "withdraw") (gt (int $ms) 0) (gt (add $ms 10000) (mul 1000 (int $grace))) -}}
+{{- if and (ne .Values.lbnodeagent.onShutdown "keep") (gt (int $ms) 0) (gt (add $ms 10000) (mul 1000 (int $grace))) -}}
 {{- fail (printf "lbnodeagent.drainWait is %s, and an agent is killed after lbnodeagent.terminationGracePeriodSeconds, %d: expected at least 10 seconds less" $wait (int $grace)) -}}
 {{- end -}}
 {{- $wait -}}

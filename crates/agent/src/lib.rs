@@ -12,6 +12,7 @@
 pub mod advertising;
 pub mod apply;
 pub mod claim;
+pub mod draining;
 pub mod election;
 pub mod facts;
 pub mod holdings;

@@ -11,8 +11,8 @@ use agent::{
     peers::PeerSet,
     reconcile::{Outputs, Reconciler, Watches},
     replay,
-    settings::{Command, CommandLine, OnShutdown, Settings},
-    shutdown::shut_down,
+    settings::{Command, CommandLine, Settings},
+    shutdown::{Ending, shut_down},
     stores::{Stamped, watch as watch_kind},
     world::Input,
 };
@@ -21,6 +21,7 @@ use api::{BGPPeer, LBNodeAgent, ServiceGroup};
 use bgp::config::SpeakerConfig;
 use clap::Parser;
 use k8s_openapi::api::{
+    apps::v1::DaemonSet,
     core::v1::{Node, Secret, Service},
     discovery::v1::EndpointSlice,
 };
@@ -134,11 +135,11 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     tokio::spawn(announcing::run(client.clone(), node_name.as_str().into(), to_announce));
     let outputs = Outputs { peers, membership, conflicts, announcements, applied_at, events, metrics };
     let watches = on_demand(client, &settings, changes);
-    let (on_shutdown, metrics_address) = (settings.on_shutdown, settings.metrics_address);
+    let metrics_address = settings.metrics_address;
     let drain_wait = settings.drain_wait.0;
     tracing::info!(node = %node_name, "agent started");
     let reconciler = Reconciler::new(settings, inputs, watches, speaker.clone(), claims, outputs)?;
-    let applied = tokio::select! {
+    let (applied, ending) = tokio::select! {
         // With the loop others end that it feeds: it is asked first.
         biased;
         applied = reconciler.run(stop) => applied?,
@@ -154,7 +155,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     };
     let left = async {
         // With its addresses the node stays a member: the agent that follows renews the Lease.
-        if on_shutdown == OnShutdown::Keep {
+        if ending == Ending::Return {
             return neighbourhood.keep();
         }
         // Who has no Lease is no member, and messages of none are not listened to.
@@ -164,7 +165,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
             tracing::warn!("the API server does not answer: the node's Lease stays until it expires");
         }
     };
-    tokio::join!(left, shut_down(on_shutdown, drain_wait, &node_name, &speaker, applied));
+    tokio::join!(left, shut_down(ending, drain_wait, &node_name, &speaker, applied));
     // With the speaker its status ends, and how it ended is the last that is to be read of it.
     if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
         tracing::warn!(
@@ -233,6 +234,15 @@ fn start_watches(client: &Client, settings: &Settings, changes: &mpsc::Sender<St
         Input::Node,
         changes.clone(),
     ));
+    if !settings.daemon_set.is_empty() {
+        tokio::spawn(watch_kind(
+            Api::<DaemonSet>::namespaced(client.clone(), namespace),
+            Config::default().fields(&format!("metadata.name={}", settings.daemon_set)),
+            |daemon_set| Some(inputs::daemon_set::parse(daemon_set)),
+            Input::DaemonSet,
+            changes.clone(),
+        ));
+    }
 }
 
 fn on_demand(client: Client, settings: &Settings, changes: mpsc::Sender<Stamped<Input>>) -> Watches {

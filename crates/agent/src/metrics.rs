@@ -204,6 +204,13 @@ impl Collector for SpeakerCollector {
     }
 }
 
+fn progress(peer: &PeerStatus) -> String {
+    match peer.state {
+        SessionState::Established => format!("{} is not told everything yet", peer.name),
+        state => format!("{} is {state}", peer.name),
+    }
+}
+
 /// Answers the probes of Kubernetes.
 #[derive(Debug)]
 pub struct Health {
@@ -224,12 +231,13 @@ impl Probes for Health {
             return Err("the plan is not applied yet".to_owned());
         };
         let status = self.speaker.watch_status().borrow().clone();
-        let down: Vec<_> =
-            status.peers.iter().filter(|peer| peer.state != SessionState::Established).collect();
+        // End-of-RIB, too: only then has the router the whole table, and the next agent of a rollout may be replaced.
+        let is_told = |peer: &PeerStatus| peer.state == SessionState::Established && peer.end_of_rib_sent;
+        let down: Vec<_> = status.peers.iter().filter(|peer| !is_told(peer)).collect();
         if down.is_empty() || applied_at.elapsed() >= READY_WITHOUT_PEERS {
             return Ok(());
         }
-        let names: Vec<_> = down.iter().map(|peer| format!("{} is {}", peer.name, peer.state)).collect();
+        let names: Vec<_> = down.iter().map(|peer| progress(peer)).collect();
         Err(format!("waiting for sessions: {}", names.join(", ")))
     }
 }

@@ -50,12 +50,16 @@ impl PeerSet {
         PeerSet { everywhere: Arc::new(everywhere), ..self }
     }
 
-    /// The sessions to run, each with the export policy that the classes of the routes make.
-    pub fn configs(&self, advertising: &Advertising, classes: &Classes) -> Vec<PeerConfig> {
+    /// The sessions to run, each with the export policy that the classes of the routes make. `is_leaving`: routes are
+    /// marked as about to go.
+    pub fn configs(&self, advertising: &Advertising, classes: &Classes, is_leaving: bool) -> Vec<PeerConfig> {
         let configs = self.peers.iter().filter_map(|peer| peer.config.as_ref().ok());
-        configs
-            .map(|config| PeerConfig { export: classes.policy(advertising, &config.name), ..config.clone() })
-            .collect()
+        let run = |config: &PeerConfig| PeerConfig {
+            export: classes.policy(advertising, &config.name),
+            graceful_shutdown: config.graceful_shutdown || is_leaving,
+            ..config.clone()
+        };
+        configs.map(run).collect()
     }
 
     /// The same, but a peer whose Secret has not been read goes on as it was: adding a password is a session that comes
@@ -150,11 +154,15 @@ mod tests {
         let specs = [("a", &good), ("b", &double), ("c", &bad), ("d", &other)];
         let set = resolve(&NodeInput::default(), &specs, Surroundings::ANYWHERE);
         let names: Vec<_> = set
-            .configs(&set.advertising(), &Classes::default())
+            .configs(&set.advertising(), &Classes::default(), false)
             .iter()
             .map(|config| config.name.to_string())
             .collect();
         assert_eq!(names, ["a", "d"]);
+        for is_leaving in [true, false] {
+            let configs = set.configs(&set.advertising(), &Classes::default(), is_leaving);
+            assert!(configs.iter().all(|config| config.graceful_shutdown == is_leaving));
+        }
         let refusal = set.peers[1].config.as_ref().unwrap_err();
         assert!(refusal.message.contains("BGPPeer a"), "{refusal}");
     }

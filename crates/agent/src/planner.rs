@@ -55,6 +55,8 @@ pub struct Planner {
     weighings: HashMap<ObjectKey, Weighing>,
     /// What the peers choose routes by.
     advertising: Arc<Advertising>,
+    /// The node leaves, and routers have had time to take other ways.
+    is_withdrawn: bool,
     timing: Timing,
 }
 
@@ -88,6 +90,7 @@ impl Planner {
             gates: HashMap::new(),
             weighings: HashMap::new(),
             advertising: Arc::default(),
+            is_withdrawn: false,
             timing,
         }
     }
@@ -102,6 +105,12 @@ impl Planner {
         let is_other = *self.advertising != advertising;
         self.advertising = Arc::new(advertising);
         is_other
+    }
+
+    /// Whether a node that leaves has no routes any more. Then, and when that ends, every Service has to be planned
+    /// again.
+    pub const fn set_withdrawn(&mut self, is_withdrawn: bool) {
+        self.is_withdrawn = is_withdrawn;
     }
 
     /// The merged plan.
@@ -136,7 +145,8 @@ impl Planner {
         let base = Context {
             groups: world.groups(),
             local: world.local_pools(),
-            is_excluded: world.node().is_some_and(NodeInput::is_excluded),
+            leaving: world.node().and_then(NodeInput::leaving),
+            is_withdrawn: self.is_withdrawn,
             endpoints,
             forwards,
             lingering: &[],

@@ -122,6 +122,7 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
         Surroundings { interface_index: &|_| None, router: &|_| None, ..Surroundings::ANYWHERE };
     let set = peers::resolve(&node, &world.peers(), surroundings).among(world.all_peers());
     planner.set_advertising(set.advertising());
+    planner.set_withdrawn(node.leaving().is_some());
     let mut keys = world.service_keys();
     keys.sort();
     let now = Instant::now();

@@ -45,7 +45,8 @@ pub struct CommandLine {
     /// text or json [env: PURELB_LOG_FORMAT]
     #[arg(long)]
     log_format: Option<String>,
-    /// On SIGTERM: withdraw (for good) or keep (addresses stay, another agent follows) [env: PURELB_ON_SHUTDOWN]
+    /// On SIGTERM: withdraw (for good), keep (addresses stay, another agent follows), or auto, which is what the Node and
+    /// the DaemonSet say [env: PURELB_ON_SHUTDOWN]
     #[arg(long)]
     on_shutdown: Option<String>,
 }
@@ -71,6 +72,8 @@ const MOST_DRAIN_WAIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnShutdown {
+    /// What the Node and the agent's DaemonSet say: see [`crate::shutdown::decide`].
+    Auto,
     /// Routes are marked as about to leave, then sessions end with Cease/Administrative Shutdown and addresses are
     /// removed.
     Withdraw,
@@ -87,6 +90,8 @@ pub struct Settings {
     pub pod_uid: String,
     /// Namespace of our own objects.
     pub namespace: String,
+    /// Name of the DaemonSet in that namespace that this agent is of; empty where it is of none.
+    pub daemon_set: String,
     /// With `PureLB`, Services without a class are ours.
     pub default_announcer: String,
     /// Interface for the addresses of remote pools, where no LBNodeAgent says otherwise.
@@ -135,6 +140,7 @@ impl Settings {
             .set_default("node_name", "")?
             .set_default("pod_uid", "")?
             .set_default("namespace", INSTALL_NAMESPACE)?
+            .set_default("daemon_set", "")?
             .set_default("default_announcer", PURELB)?
             .set_default("dummy_interface", "kube-lb0")?
             .set_default("bgp_port", 179)?
@@ -145,7 +151,7 @@ impl Settings {
             .set_default("linger", "5s")?
             .set_default("kube_proxy_wait", "2s")?
             .set_default("weight_damping", "10s")?
-            .set_default("on_shutdown", "withdraw")?
+            .set_default("on_shutdown", "auto")?
             .set_default("drain_wait", "2s")?
             .set_default("garp_refresh", "0s")?
             .set_default("heartbeat_interval", "100ms")?
@@ -239,7 +245,7 @@ mod tests {
         let settings = load(&[], &[("PURELB_NODE_NAME", "n1")]).unwrap();
         assert_eq!((settings.node_name.as_str(), settings.namespace.as_str()), ("n1", "purelb-system"));
         assert_eq!(settings.metrics_address, "[::]:7472".parse().unwrap());
-        assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Withdraw));
+        assert_eq!((settings.bgp_port, settings.on_shutdown), (179, OnShutdown::Auto));
         assert_eq!(settings.drain_wait, GoDuration::from_secs(2));
         assert!(!settings.bgp_listen, "a CNI may need the port");
         assert!(load(&[], &[("PURELB_NODE_NAME", "n1"), ("PURELB_BGP_LISTEN", "true")]).unwrap().bgp_listen);

@@ -11,6 +11,7 @@ use api::{BGPPeerSpec, LBNodeAgentSpec, PoolType, Refusal, ServiceGroupSpec};
 use crate::{
     facts::subnets::NodeFacts,
     inputs::{
+        daemon_set::{DaemonSetInput, Home},
         endpoints::{EndpointIndex, Endpoints, SliceInput},
         group::{self, Group},
         node::NodeInput,
@@ -33,6 +34,7 @@ pub enum Input {
     LBNodeAgent(Change<LBNodeAgentSpec>),
     BGPPeer(Change<BGPPeerSpec>),
     Node(Change<NodeInput>),
+    DaemonSet(Change<DaemonSetInput>),
     /// Of the watch of one Secret, by its name.
     Secret(String, Change<Password>),
     /// The router that is heard on an interface.
@@ -81,7 +83,12 @@ pub struct World {
     routers: HashMap<String, Ipv6Addr>,
     /// By interface.
     links: HashMap<String, Option<u32>>,
+    /// This one, or none.
+    nodes: Store<NodeInput>,
+    /// As it was seen last.
     node: Option<NodeInput>,
+    /// That of this agent, or none.
+    daemon_sets: Store<DaemonSetInput>,
     local_pools: LocalPools,
     /// Whether the other nodes have been told of.
     are_others_known: bool,
@@ -102,6 +109,10 @@ impl World {
             }
             Input::BGPPeer(change) => Dirty { peers: !self.peers.on(change).is_empty(), ..Dirty::default() },
             Input::Node(change) => self.on_node(change),
+            Input::DaemonSet(change) => {
+                self.daemon_sets.on(change);
+                Dirty::default()
+            }
             Input::Secret(name, change) => self.on_secret(name, change),
             Input::Router(interface, router) => {
                 let before = self.routers.insert(interface, router);
@@ -211,14 +222,19 @@ impl World {
     }
 
     fn on_node(&mut self, change: Change<NodeInput>) -> Dirty {
-        // A deleted Node is still the node that we run on.
-        let Change::Applied(_, node) = change else { return Dirty::default() };
-        let is_changed = self.node.as_ref() != Some(&node);
-        let was_excluded = self.node.as_ref().is_some_and(NodeInput::is_excluded);
-        let all_services = was_excluded != node.is_excluded();
+        let changed = self.nodes.on(change);
+        let seen = changed.first().map(|key| self.nodes.get(key).cloned());
+        let node = match (seen, &self.node) {
+            (Some(Some(node)), _) => node,
+            // A deleted Node is still the node that we run on.
+            (Some(None), Some(last)) => NodeInput { is_deleted: true, ..last.clone() },
+            _ => return Dirty::default(),
+        };
+        let was_leaving = self.node.as_ref().and_then(NodeInput::leaving);
+        let all_services = was_leaving != node.leaving();
         let services = self.local_pools.set_node(&node.name);
         self.node = Some(node);
-        Dirty { services, all_services, peers: is_changed, dummy: is_changed, ..Dirty::default() }
+        Dirty { services, all_services, peers: true, dummy: true, ..Dirty::default() }
     }
 
     fn on_secret(&mut self, name: String, change: Change<Password>) -> Dirty {
@@ -335,6 +351,18 @@ impl World {
         self.node.as_ref()
     }
 
+    /// What this agent's DaemonSet means for the node. What is not listed yet is unknown, what is not in the list is
+    /// deleted.
+    pub fn home(&self) -> Home {
+        let none = BTreeMap::new();
+        let labels = self.node().map_or(&none, |node| &node.labels);
+        match self.daemon_sets.iter().next() {
+            Some((_, daemon_set)) => daemon_set.home(labels),
+            None if self.daemon_sets.is_listed() => Home::Deleted,
+            None => Home::Unknown,
+        }
+    }
+
     /// BGPPeers for this node, by name.
     pub fn peers(&self) -> Vec<(&str, &BGPPeerSpec)> {
         let Some(node) = self.node() else { return Vec::new() };
@@ -386,7 +414,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inputs::{endpoints::Counts, node_agent::LocalInterface};
+    use crate::inputs::{endpoints::Counts, node::Leaving, node_agent::LocalInterface};
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new("default", name)
@@ -513,6 +541,27 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_set_is_unknown_until_it_is_listed_and_deleted_when_it_is_gone() {
+        let mut world = World::default();
+        let key = || ObjectKey::new("purelb-system", "lbnodeagent");
+        let mut on = |change| {
+            assert_eq!(world.on(Input::DaemonSet(change)), Dirty::default());
+            world.home()
+        };
+        let applied =
+            |is_deleted| Change::Applied(key(), DaemonSetInput { is_deleted, ..Default::default() });
+        assert_eq!(on(Change::Listing), Home::Unknown);
+        assert_eq!(on(applied(false)), Home::Here);
+        assert_eq!(on(Change::Listed), Home::Here);
+        assert_eq!(on(applied(true)), Home::Deleted);
+        assert_eq!(on(applied(false)), Home::Here, "made anew");
+        assert_eq!(on(Change::Deleted(key())), Home::Deleted);
+        assert_eq!(on(applied(false)), Home::Here);
+        assert_eq!(on(Change::Listing), Home::Here, "a list in progress says nothing");
+        assert_eq!(on(Change::Listed), Home::Deleted);
+    }
+
+    #[test]
     fn a_secret_is_unknown_then_missing_then_there_and_each_change_dirties_the_peers_once() {
         let mut world = World::default();
         let key = |octets: &[u8]| Password::Key(bgp::md5::Md5Key::new(octets).unwrap());
@@ -533,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_exclude_label_of_the_node_dirties_every_service() {
+    fn only_what_makes_the_node_leave_or_come_back_dirties_every_service() {
         let mut world = World::default();
         let mut node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
         let apply = |world: &mut World, node: &NodeInput| {
@@ -546,7 +595,21 @@ mod tests {
         node.labels.insert(api::names::label::EXCLUDE_FROM_LOAD_BALANCERS.to_owned(), String::new());
         assert!(apply(&mut world, &node).all_services);
         assert_eq!(apply(&mut world, &node), Dirty::default());
-        world.on(Input::Node(Change::Deleted(ObjectKey::new("", "n1"))));
-        assert!(world.node().is_some(), "the node that we run on exists");
+        node.labels.clear();
+        assert!(apply(&mut world, &node).all_services);
+        let leaving = |world: &World| world.node().unwrap().leaving();
+        // Deleted, and missing in a new list, are the same; the node that we run on exists all the same.
+        for gone in [vec![Change::Deleted(ObjectKey::new("", "n1"))], vec![Change::Listing, Change::Listed]] {
+            let mut dirty = Dirty::default();
+            for change in gone {
+                dirty = world.on(Input::Node(change));
+            }
+            assert!(dirty.all_services);
+            assert_eq!(leaving(&world), Some(Leaving::Deleted));
+            assert!(apply(&mut world, &node).all_services);
+            assert_eq!(leaving(&world), None);
+        }
+        world.on(Input::Node(Change::Listing));
+        assert_eq!(leaving(&world), None, "a list in progress says nothing");
     }
 }

@@ -40,6 +40,35 @@ pub fn with_router_of(run: &Run, nodes: u8, asn: u32) -> Result<DataCentre<'_>> 
     Ok(lab)
 }
 
+/// A lab with so many nodes and one router, whose agents are of a DaemonSet as those of the chart are, decide by
+/// themselves how they end, and find this in their environment beside that.
+///
+/// # Errors
+/// When a part does not start.
+pub fn with_daemon_set<'r>(
+    run: &'r Run,
+    nodes: u8,
+    router: (Software, u32),
+    environment: &[(&str, &str)],
+) -> Result<DataCentre<'r>> {
+    let mut plan = Plan::with_nodes(nodes);
+    plan.routers = vec![router];
+    let mut lab = DataCentre::build(run, &plan, Choice::from_environment(None))?;
+    apply_file(&lab, "servicegroups.yaml")?;
+    let host = lab.topology.routers.first().ok_or_else(|| Error::unmet("no router"))?;
+    let peer = peer("router1", router.1, host.addresses.v4.into());
+    lab.cluster.kubectl().apply(&peer.to_string())?;
+    lab.cluster.make_daemon_set()?;
+    for (name, value) in environment {
+        lab.cluster.agent_environment.insert((*name).into(), (*value).into());
+    }
+    lab.start_allocator()?;
+    let names = lab.topology.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+    names.iter().try_for_each(|node| lab.start_agent(node))?;
+    lab.wait_node_statuses(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(lab)
+}
+
 /// A lab with an API server and the allocator, and nobody to announce anything.
 ///
 /// # Errors

@@ -18,6 +18,9 @@ use crate::{
 /// The namespace of our own objects.
 pub const INSTALL_NAMESPACE: &str = "purelb-system";
 
+/// The name of the agents' DaemonSet.
+pub const DAEMON_SET: &str = "lbnodeagent";
+
 /// A control plane with nodes, and the programs under test.
 #[derive(Debug)]
 pub struct Cluster {
@@ -47,7 +50,8 @@ impl Cluster {
             control_plane,
             allocator: None,
             agents: BTreeMap::new(),
-            agent_environment: BTreeMap::new(),
+            // There is no DaemonSet, so that no agent follows one that is asked to end.
+            agent_environment: [("PURELB_ON_SHUTDOWN".into(), "withdraw".into())].into(),
         })
     }
 
@@ -73,6 +77,19 @@ impl Cluster {
         let mut command = self.program(control, "allocator")?;
         command.env("PURELB_POD_NAME", "allocator-0");
         self.allocator = Some(Process::spawn("allocator", command, run.log("allocator"))?);
+        Ok(())
+    }
+
+    /// Makes agents that are started from now on those of a DaemonSet, as the chart's are, which decide by themselves how
+    /// they end.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn make_daemon_set(&mut self) -> Result<()> {
+        self.kubectl().apply(&daemon_set(&json!({})).to_string())?;
+        for (name, value) in [("PURELB_ON_SHUTDOWN", "auto"), ("PURELB_DAEMON_SET", DAEMON_SET)] {
+            self.agent_environment.insert(name.into(), value.into());
+        }
         Ok(())
     }
 
@@ -122,6 +139,24 @@ impl Cluster {
     pub fn agent(&mut self, node: &str) -> Result<&mut Process> {
         self.agents.get_mut(node).ok_or_else(|| Error::unmet(format!("no agent was started on {node}")))
     }
+}
+
+/// The agents' DaemonSet, for nodes with these labels. Nothing acts on it but the agents themselves.
+pub fn daemon_set(node_selector: &Value) -> Value {
+    let labels = json!({ "app": "purelb", "component": "lbnodeagent" });
+    let containers = json!([{ "name": "lbnodeagent", "image": "lbnodeagent" }]);
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": { "name": DAEMON_SET, "namespace": INSTALL_NAMESPACE },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": containers, "nodeSelector": node_selector },
+            },
+        },
+    })
 }
 
 /// Waits until every node has heard all others on so many subnets: before, the first one to hear of an address of a

@@ -22,10 +22,10 @@ const PROBE_PORT: u16 = 4790;
 /// Counts them.
 const TABLE: &str = "table inet traffic";
 
-/// Counts what arrives in a namespace.
+/// Counts what arrives in namespaces.
 #[derive(Debug)]
 pub struct Sink {
-    namespace: Namespace,
+    namespaces: Vec<Namespace>,
 }
 
 /// Packets under way, to one address after the other.
@@ -42,21 +42,27 @@ impl Sink {
     /// # Errors
     /// When the kernel refuses.
     pub fn start(namespace: &Namespace) -> Result<Self> {
+        Self::start_on([namespace])
+    }
+
+    /// Counts what comes to any of these namespaces.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn start_on<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> Result<Self> {
+        let namespaces: Vec<_> = namespaces.into_iter().cloned().collect();
         let rules = [PORT, PROBE_PORT].map(|port| format!("udp dport {port} counter drop")).join("; ");
         let chain = format!("chain input {{ type filter hook input priority 0; {rules}; }}");
         let table = format!("{TABLE} {{\n{chain}\n}}\n");
-        command::run_with_input(namespace.command("nft").args(["-f", "-"]), &table)?;
-        Ok(Self { namespace: namespace.clone() })
+        for namespace in &namespaces {
+            command::run_with_input(namespace.command("nft").args(["-f", "-"]), &table)?;
+        }
+        Ok(Self { namespaces })
     }
 
     /// How many packets have come to a port.
     fn count(&self, port: u16) -> Result<u64> {
-        let mut ask = self.namespace.command("nft");
-        let shown = command::run(ask.args(["list", "table", "inet", "traffic"]))?;
-        // "udp dport 4789 counter packets 12 bytes 480 drop"
-        let label = format!("udp dport {port} counter packets ");
-        let count = shown.split(&label).nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-        count.ok_or_else(|| Error::parse("nft list table", shown))
+        self.namespaces.iter().map(|namespace| count(namespace, port)).sum()
     }
 
     /// Waits until the way from a namespace to every address is there.
@@ -120,6 +126,16 @@ impl Stream {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// How many packets have come to a port in a namespace.
+fn count(namespace: &Namespace, port: u16) -> Result<u64> {
+    let mut ask = namespace.command("nft");
+    let shown = command::run(ask.args(["list", "table", "inet", "traffic"]))?;
+    // "udp dport 4789 counter packets 12 bytes 480 drop"
+    let label = format!("udp dport {port} counter packets ");
+    let count = shown.split(&label).nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    count.ok_or_else(|| Error::parse("nft list table", shown))
 }
 
 fn socket(to: SocketAddr) -> std::io::Result<UdpSocket> {

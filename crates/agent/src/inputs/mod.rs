@@ -4,6 +4,7 @@
 pub mod advertisement;
 pub mod bfd;
 pub mod bgp_peer;
+pub mod daemon_set;
 pub mod endpoints;
 pub mod group;
 pub mod lease;

@@ -20,7 +20,7 @@ pub(super) fn plan_local(service: &ServiceInput, context: &Context<'_>) -> Servi
         }
         let Some(interface) = context.local.interface(*address) else { continue };
         let Some(winner) = context.local.winner(*address) else {
-            reason = if context.is_excluded { Reason::NodeExcluded } else { Reason::NoCandidate };
+            reason = context.leaving.map_or(Reason::NoCandidate, Reason::NodeLeaving);
             continue;
         };
         let other = (!context.local.is_us(winner)).then(|| Arc::clone(winner));
@@ -86,6 +86,7 @@ mod tests {
         inputs::{
             endpoints::Endpoints,
             group::{self, Group},
+            node::Leaving,
             overrides::Overrides,
             service::TrafficPolicy,
         },
@@ -100,7 +101,7 @@ mod tests {
     struct Case {
         groups: HashMap<Arc<str>, Group>,
         pools: LocalPools,
-        is_excluded: bool,
+        leaving: Option<Leaving>,
         before: Vec<LocalAddress>,
         annotations: Vec<(&'static str, &'static str)>,
     }
@@ -116,7 +117,7 @@ mod tests {
             Case {
                 groups: [("onlink".into(), group)].into(),
                 pools,
-                is_excluded: false,
+                leaving: None,
                 before: vec![],
                 annotations: vec![],
             }
@@ -147,7 +148,8 @@ mod tests {
             let context = Context {
                 groups: &self.groups,
                 local: &self.pools,
-                is_excluded: self.is_excluded,
+                leaving: self.leaving,
+                is_withdrawn: false,
                 endpoints: Endpoints::default(),
                 forwards: true,
                 lingering: &[],
@@ -215,13 +217,13 @@ mod tests {
     #[test]
     fn an_excluded_node_keeps_an_address_in_view_for_the_winner_and_lets_go_where_there_is_none() {
         let exclude = |mut case: Case| {
-            case.is_excluded = true;
+            case.leaving = Some(Leaving::Label);
             let interfaces = vec![interface("eth0", 2, &["192.0.2.7/24"])];
             case.pools
                 .set_facts(crate::facts::subnets::NodeFacts { subnets: [].into(), ..facts(interfaces) });
             case.plan(&["192.0.2.50"])
         };
-        assert_eq!(exclude(Case::new()), ServicePlan::skip(Reason::NodeExcluded));
+        assert_eq!(exclude(Case::new()), ServicePlan::skip(Reason::NodeLeaving(Leaving::Label)));
         let plan = exclude(Case::new().others(&["n2"]));
         assert_eq!(plan.local, [local("192.0.2.50/24", Some("n2"))]);
     }

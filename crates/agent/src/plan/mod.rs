@@ -13,7 +13,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::inputs::overrides::Unreadable;
+use crate::inputs::{node::Leaving, overrides::Unreadable};
 use traits::Traits;
 
 /// What one Service wants of this node.
@@ -112,8 +112,8 @@ impl fmt::Display for Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
-    /// The node is labelled so.
-    NodeExcluded,
+    /// The node is to announce nothing.
+    NodeLeaving(Leaving),
     /// Local pool, and another node was elected.
     NotElected {
         /// That node.
@@ -141,15 +141,13 @@ impl fmt::Display for Reason {
             Reason::NotElected { winner } => {
                 return write!(f, "another node of the subnet is elected to announce the address: {winner}");
             }
+            Reason::NodeLeaving(why) => return write!(f, "{why}"),
             Reason::NoSubnet => {
                 "the address is on no subnet of this node's interfaces that LBNodeAgent selects (localInterface, \
                  interfaces), or they have no carrier"
             }
             Reason::NoCandidate => "no node on the address's subnet can announce it",
             Reason::OwnAddress => "the address is this node's own: take it out of the pool",
-            Reason::NodeExcluded => {
-                "the node is labelled node.kubernetes.io/exclude-from-external-load-balancers"
-            }
             Reason::NoLocalEndpoint => "externalTrafficPolicy is Local and no endpoint is ready on this node",
             Reason::EndpointsTerminating => {
                 "externalTrafficPolicy is Local and the last endpoints on this node are terminating"

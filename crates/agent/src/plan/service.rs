@@ -16,6 +16,7 @@ use crate::{
     inputs::{
         endpoints::Endpoints,
         group::Group,
+        node::Leaving,
         overrides::annotation_of,
         service::{ServiceInput, TrafficPolicy},
     },
@@ -29,8 +30,10 @@ pub struct Context<'a> {
     pub groups: &'a HashMap<Arc<str>, Group>,
     /// What addresses of local pools are planned by.
     pub local: &'a LocalPools,
-    /// The node is labelled so that it announces nothing.
-    pub is_excluded: bool,
+    /// Why the node is to announce nothing; its part in local pools ends with that.
+    pub leaving: Option<Leaving>,
+    /// Routers have had time to take other ways: routes go now, and addresses after them.
+    pub is_withdrawn: bool,
     /// Endpoints of the Service; of no meaning with policy Cluster.
     pub endpoints: Endpoints,
     /// Whether the data path behind the address forwards, or nobody can tell.
@@ -50,8 +53,8 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
     if service.pool_type == PoolType::Local {
         return plan_local(service, context);
     }
-    if context.is_excluded {
-        return ServicePlan::skip(Reason::NodeExcluded);
+    if let (true, Some(why)) = (context.is_withdrawn, context.leaving) {
+        return withdraw(service, context, why);
     }
     let mut plan = ServicePlan::skip(Reason::NoLocalEndpoint);
     let mut reason = None;
@@ -68,6 +71,18 @@ pub fn plan_service(service: &ServiceInput, context: &Context<'_>) -> ServicePla
         Some(reason) => Decision::Hold(reason),
         None => Decision::Skip(Reason::NoLocalEndpoint),
     };
+    plan
+}
+
+/// No routes any more, and addresses only for the sake of flows in flight.
+fn withdraw(service: &ServiceInput, context: &Context<'_>, why: Leaving) -> ServicePlan {
+    let reason = Reason::NodeLeaving(why);
+    let mut plan = ServicePlan::skip(reason.clone());
+    let lingering = context.lingering.iter().filter(|held| service.addresses.contains(&held.addr()));
+    plan.addresses.extend(lingering);
+    if !plan.addresses.is_empty() {
+        plan.decision = Decision::Hold(reason);
+    }
     plan
 }
 
@@ -189,7 +204,8 @@ mod tests {
         let mut context = Context {
             groups: &groups,
             local: &local,
-            is_excluded: false,
+            leaving: None,
+            is_withdrawn: false,
             endpoints: Endpoints { ipv4: READY, ipv6: READY },
             forwards: true,
             lingering: &[],
@@ -249,7 +265,8 @@ mod tests {
         let context = Context {
             groups: &groups,
             local: &LocalPools::default(),
-            is_excluded: false,
+            leaving: None,
+            is_withdrawn: false,
             endpoints: Endpoints::default(),
             forwards: true,
             lingering: &lingering,
@@ -290,9 +307,33 @@ mod tests {
     }
 
     #[test]
-    fn an_excluded_node_gets_nothing_and_a_reason() {
-        let remote = service("routed", TrafficPolicy::Cluster, &["192.0.2.1"]);
-        let excluded = plan(&remote, |context| context.is_excluded = true);
-        assert_eq!(excluded, ServicePlan::skip(Reason::NodeExcluded));
+    fn a_node_that_leaves_announces_until_routers_have_had_time_and_its_addresses_outlive_its_routes() {
+        let held = nets(&["192.0.2.1/32", "192.0.2.9/32"]);
+        let why = Leaving::Taint("node.kubernetes.io/out-of-service");
+        let reason = || Reason::NodeLeaving(why);
+        for policy in [TrafficPolicy::Cluster, TrafficPolicy::Local] {
+            let remote = service("routed", policy, &["192.0.2.1"]);
+            let leaving = |is_withdrawn, lingering: &[IpNet]| {
+                let (groups, advertising, local) = (groups(), Advertising::default(), LocalPools::default());
+                let context = Context {
+                    groups: &groups,
+                    local: &local,
+                    leaving: Some(why),
+                    is_withdrawn,
+                    endpoints: Endpoints { ipv4: READY, ipv6: READY },
+                    forwards: true,
+                    lingering,
+                    before: &[],
+                    advertising: &advertising,
+                    weight: Weight::default(),
+                };
+                plan_service(&remote, &context)
+            };
+            assert_eq!(leaving(false, &[]).decision, Decision::Announce);
+            assert_eq!(leaving(true, &[]), ServicePlan::skip(reason()));
+            let lingering = leaving(true, &held);
+            assert_eq!((lingering.routes, lingering.addresses), (vec![], nets(&["192.0.2.1/32"])));
+            assert_eq!(lingering.decision, Decision::Hold(reason()));
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! earlier run left is removed before that.
 
 mod claims;
+mod drain;
 mod latency;
 mod rounds;
 
@@ -37,6 +38,7 @@ use crate::{
         routes::Routes,
     },
     claim,
+    draining::Draining,
     facts::{
         kube_proxy::{Answer, KubeProxy},
         subnets::Membership,
@@ -50,6 +52,7 @@ use crate::{
     plan::{LocalAddress, ServicePlan},
     planner::{Planner, Timing},
     settings::Settings,
+    shutdown::{Ending, decide},
     stores::Stamped,
     world::{Dirty, Input, World},
 };
@@ -144,6 +147,9 @@ pub struct Reconciler {
     /// Services to plan again, by time.
     wakeups: BTreeSet<(Instant, ObjectKey)>,
     phase: Phase,
+    draining: Draining,
+    /// Routes are to be marked, or no longer.
+    marks_dirty: bool,
     peers_dirty: bool,
     dummy_dirty: bool,
     /// Arrivals of what changed routes that are not in the speaker yet.
@@ -193,6 +199,8 @@ impl Reconciler {
             asking: 0,
             wakeups: BTreeSet::new(),
             phase: Phase::Listing,
+            draining: Draining::new(settings.drain_wait.0),
+            marks_dirty: false,
             peers_dirty: false,
             dummy_dirty: false,
             arrivals: Vec::new(),
@@ -203,8 +211,8 @@ impl Reconciler {
         })
     }
 
-    /// Runs until `stop`; returns the interface, for the shutdown.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<Interface> {
+    /// Runs until `stop`; returns the interface, for the shutdown, and how to end.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<(Interface, Ending)> {
         while !stop.is_cancelled() {
             if self.has_work() {
                 self.take_in_what_is_there()?;
@@ -224,10 +232,13 @@ impl Reconciler {
                 () = sleep_until(due.into()) => self.on_time().await,
             }
         }
+        // Why it is to end may have come just before.
+        self.take_in_what_is_there()?;
+        let ending = decide(self.settings.on_shutdown, self.world.node(), self.world.home());
         let named =
             self.secrets.into_values().chain(self.routers.into_values()).chain(self.links.into_values());
         self.slices.into_iter().chain(named).for_each(|watch| watch.abort());
-        Ok(self.interface)
+        Ok((self.interface, ending))
     }
 
     fn has_work(&self) -> bool {
@@ -236,6 +247,7 @@ impl Reconciler {
             Phase::FirstPlan => true,
             Phase::Running => {
                 self.peers_dirty
+                    || self.marks_dirty
                     || self.dummy_dirty
                     || !self.interface.addresses.is_idle()
                     || !self.routes.is_idle()
@@ -250,7 +262,7 @@ impl Reconciler {
         let far = Instant::now() + Duration::from_secs(3600);
         // Which interface it is, an LBNodeAgent may still have to say.
         let interface = self.interface.next_due().filter(|_| self.phase != Phase::Listing);
-        [wakeup, interface].into_iter().flatten().min().unwrap_or(far)
+        [wakeup, interface, self.draining.due()].into_iter().flatten().min().unwrap_or(far)
     }
 
     /// Everything that has arrived already, without waiting.
@@ -280,6 +292,7 @@ impl Reconciler {
                 self.replan(&key, None);
             }
         }
+        self.drain(now);
         if self.phase != Phase::Listing {
             self.interface.on_time(now).await;
         }
@@ -297,8 +310,13 @@ impl Reconciler {
             Input::EndpointSlice(_) => Some((Cause::Endpoints, input.at)),
             _ => None,
         };
+        let home = self.world.home();
         let dirty = self.world.on(input.value);
+        if self.world.home() != home {
+            tracing::info!(home = ?self.world.home(), "this agent's DaemonSet, as it is seen for this node");
+        }
         self.watch_slices_if_needed();
+        self.drain(Instant::now());
         if dirty.peers {
             self.watch_what_peers_name();
         }

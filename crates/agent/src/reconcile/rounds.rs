@@ -62,7 +62,7 @@ impl Reconciler {
             node_uid: node.uid.clone(),
             selection,
             dummy_interface: dummy_interface.to_owned(),
-            is_excluded: node.is_excluded(),
+            is_excluded: node.leaving().is_some(),
             heartbeat_port: self.claims.heartbeat_port,
         });
         self.outputs.membership.send_if_modified(|told| {
@@ -125,7 +125,8 @@ impl Reconciler {
     /// Addresses → routes → withdrawals → removal of addresses.
     async fn round(&mut self, now: Instant) -> anyhow::Result<()> {
         self.tell_claims();
-        let are_peers_new = std::mem::take(&mut self.peers_dirty) && self.resolve_peers();
+        let are_marks_new = std::mem::take(&mut self.marks_dirty);
+        let are_peers_new = (std::mem::take(&mut self.peers_dirty) && self.resolve_peers()) || are_marks_new;
         let batch = self.interface.addresses.take(self.planner.plan(), ROUND);
         if !batch.conflicts.is_empty() {
             self.interface.remove(&batch.conflicts, now).await;
@@ -213,7 +214,8 @@ impl Reconciler {
     }
 
     async fn tell_peers(&mut self) -> anyhow::Result<()> {
-        let configs = self.peers.configs(self.planner.advertising(), self.routes.classes());
+        let is_leaving = self.draining.is_marked();
+        let configs = self.peers.configs(self.planner.advertising(), self.routes.classes(), is_leaving);
         if **self.outputs.peers.borrow() != *self.peers {
             let names: Vec<_> = configs.iter().map(|peer| &*peer.name).collect();
             tracing::info!(peers = ?names, "peers set");

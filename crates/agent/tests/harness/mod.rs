@@ -294,7 +294,8 @@ impl Lab {
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("PURELB_LINGER", "1s")
-            .env("PURELB_DRAIN_WAIT", "200ms");
+            .env("PURELB_DRAIN_WAIT", "200ms")
+            .env("PURELB_ON_SHUTDOWN", "withdraw");
         self.agent = Some(Process(command.spawn().unwrap()));
     }
 
