@@ -72,7 +72,7 @@ impl Site {
             // One session of each family.
             let address = match software {
                 Software::Frr => IpAddr::from(host.addresses.v4),
-                Software::Bird => host.addresses.v6.into(),
+                Software::Bird | Software::GoBgp => host.addresses.v6.into(),
             };
             items.push(json!({
                 "apiVersion": "bgp.purelb.io/v1",

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fs, net::IpAddr};
 
 use e2e::{service, with_daemon_set};
 use lab::{
-    DataCentre, Error, PATIENCE, Result, Run, command, require,
+    DataCentre, Error, PATIENCE, Result, Run, command,
+    pods::Readiness,
+    require,
     router::Software,
     traffic::{Sink, Stream},
     until,
@@ -110,6 +112,40 @@ fn a_node_that_is_drained_and_then_ends_costs_no_packet() {
     assert!(status.success(), "{status}: {}", agent.tail(10));
     lab.wait_on_nodes(address, &["node2"]).unwrap();
     stream.wait_arrived(&sink, 8000).unwrap();
+    let (sent, lost) = stream.finish(&sink).unwrap();
+    assert_eq!(lost, 0, "of {sent} packets");
+}
+
+#[test]
+fn pods_of_a_local_service_that_are_replaced_node_by_node_cost_no_packet() {
+    let run = Run::start().unwrap();
+    let lab = with_daemon_set(&run, 3, (Software::Frr, 65001), &[("PURELB_LINGER", "1s")]).unwrap();
+    let nodes = ["node1", "node2", "node3"];
+    let mut local = service("my-app", &json!({ "purelb.io/service-group": "routed" }));
+    local["spec"]["externalTrafficPolicy"] = json!("Local");
+    lab.cluster.kubectl().apply(&local.to_string()).unwrap();
+    let addresses = lab.wait_addresses("default", "my-app").unwrap();
+    let mut workload = lab.deploy("default", "my-app", &addresses, &nodes).unwrap();
+    lab.wait_routes(&addresses, &nodes).unwrap();
+    let client = lab.topology.client.namespace.clone();
+    // What comes to a node without the address is lost.
+    let sink = Sink::start_on(lab.topology.nodes.iter().map(|node| &node.namespace)).unwrap();
+    sink.wait_reachable(&client, &addresses).unwrap();
+    let stream = Stream::start(&client, &[addresses[0]; 16], &sink).unwrap();
+    for node in nodes {
+        let others: Vec<_> = nodes.into_iter().filter(|other| *other != node).collect();
+        workload.set_readiness(node, Readiness::Draining);
+        workload.publish(lab.cluster.kubectl()).unwrap();
+        lab.wait_routes(&addresses, &others).unwrap();
+        lab.wait_on_nodes(addresses[0], &nodes).unwrap();
+        workload.stop(node).unwrap();
+        workload.publish(lab.cluster.kubectl()).unwrap();
+        lab.wait_on_nodes(addresses[0], &others).unwrap();
+        workload.start(&run, &lab.topology, node).unwrap();
+        workload.publish(lab.cluster.kubectl()).unwrap();
+        lab.wait_routes(&addresses, &nodes).unwrap();
+    }
+    stream.wait_arrived(&sink, 5000).unwrap();
     let (sent, lost) = stream.finish(&sink).unwrap();
     assert_eq!(lost, 0, "of {sent} packets");
 }

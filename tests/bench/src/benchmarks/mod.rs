@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::{context::Context, figure::Sample};
 
+mod agent_upgrade;
 mod allocate_vs_patch;
 mod allocator_restart;
 mod announce_10k;
@@ -65,6 +66,7 @@ pub(crate) const ALL: &[Entry] = &[
     local_handover::ENTRY,
     local_api_outage::ENTRY,
     local_rebalance::ENTRY,
+    agent_upgrade::ENTRY,
     assign_rate::ENTRY,
     ledger_rss::ENTRY,
     allocate_vs_patch::ENTRY,

@@ -1,4 +1,4 @@
-//! Real routers: FRR and BIRD from their packages, started in a machine's namespace with their configuration,
+//! Real routers: FRR, BIRD and GoBGP from their packages, started in a machine's namespace with their configuration,
 //! sockets and logs in the run's folder. No system service is touched.
 //!
 //! What a router knows is asked from the router itself: from its daemon's table ([`Router::next_hops`]) and from
@@ -6,6 +6,7 @@
 
 mod bird;
 mod frr;
+mod gobgp;
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +29,8 @@ pub enum Software {
     Frr,
     /// BIRD 2.
     Bird,
+    /// GoBGP 3: one next hop a prefix.
+    GoBgp,
 }
 
 /// What a router is configured with; the rest stands in `tests/lab/routers/`.
@@ -87,6 +90,7 @@ pub struct Router {
 enum Daemons {
     Frr(frr::Frr),
     Bird(bird::Bird),
+    GoBgp(gobgp::GoBgp),
 }
 
 impl Router {
@@ -100,6 +104,7 @@ impl Router {
         let daemons = match software {
             Software::Frr => Daemons::Frr(frr::Frr::start(run, host, &folder, &config)?),
             Software::Bird => Daemons::Bird(bird::Bird::start(run, host, &folder, &config)?),
+            Software::GoBgp => Daemons::GoBgp(gobgp::GoBgp::start(run, host, &folder, &config)?),
         };
         Ok(Self { host: host.clone(), config, daemons })
     }
@@ -127,14 +132,16 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(frr) => frr.version(),
             Daemons::Bird(bird) => bird.version(),
+            Daemons::GoBgp(gobgp) => gobgp.version(),
         }
     }
 
-    /// A command of the router's own command line: vtysh or birdc.
+    /// A command of the router's own command line: vtysh, birdc or gobgp.
     pub fn cli(&self, words: &str) -> Command {
         match &self.daemons {
             Daemons::Frr(frr) => frr.cli(words),
             Daemons::Bird(bird) => bird.cli(words),
+            Daemons::GoBgp(gobgp) => gobgp.cli(words),
         }
     }
 
@@ -143,6 +150,7 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(_) => frr::route_words(prefix),
             Daemons::Bird(_) => bird::route_words(prefix),
+            Daemons::GoBgp(_) => gobgp::route_words(prefix),
         }
     }
 
@@ -151,6 +159,7 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(_) => frr::SESSIONS_WORDS,
             Daemons::Bird(_) => bird::SESSIONS_WORDS,
+            Daemons::GoBgp(_) => gobgp::SESSIONS_WORDS,
         }
     }
 
@@ -162,6 +171,7 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(frr) => frr.next_hops(prefix),
             Daemons::Bird(bird) => bird.next_hops(prefix),
+            Daemons::GoBgp(gobgp) => gobgp.next_hops(prefix),
         }
     }
 
@@ -173,6 +183,7 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(frr) => frr.sessions(),
             Daemons::Bird(bird) => bird.sessions(),
+            Daemons::GoBgp(gobgp) => gobgp.sessions(),
         }
     }
 
@@ -184,6 +195,7 @@ impl Router {
         match &self.daemons {
             Daemons::Frr(frr) => frr.prefix_count(family),
             Daemons::Bird(bird) => bird.prefix_count(family),
+            Daemons::GoBgp(gobgp) => gobgp.prefix_count(family),
         }
     }
 
@@ -192,6 +204,7 @@ impl Router {
         match &mut self.daemons {
             Daemons::Frr(frr) => frr.processes(),
             Daemons::Bird(bird) => vec![bird.process()],
+            Daemons::GoBgp(gobgp) => vec![gobgp.process()],
         }
     }
 
