@@ -248,6 +248,7 @@ impl Driver {
             match action {
                 Action::Probe { interface, address } => {
                     let sent = self.neighbors.get(&interface).map(|neighbors| neighbors.probe(address));
+                    tracing::debug!(%address, "asks the wire");
                     if !matches!(sent, Some(Ok(()))) {
                         tracing::debug!(%address, ?sent, "a probe was not sent");
                         self.claims.on_not_sent(address, Instant::now());
@@ -265,6 +266,7 @@ impl Driver {
                     }
                 }
                 Action::Send { to, interface, message } => {
+                    tracing::debug!(%to, ?message, "tells");
                     for octets in message.encode() {
                         let outgoing = Outgoing { to: to.clone(), interface, octets };
                         if self.outputs.messages.send(outgoing).is_err() {

@@ -37,16 +37,13 @@ pub struct Listeners {
     pub claims: mpsc::UnboundedSender<claim::Input>,
 }
 
-/// Tells of each change until nobody observes any more, or the claims do not listen: they do longer than the loop, whose
-/// end comes before this node leaves. Nothing is said of other nodes before all Leases have been listed once.
+/// Tells of each change until the claims do not listen any more: they do longer than the loop and whoever observes this
+/// node, whose end comes before it leaves. Nothing is said of other nodes before all Leases have been listed once.
 pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
     let mut told = None;
     loop {
         let news = tokio::select! {
-            changed = sources.facts.changed() => match changed {
-                Ok(()) => sources.facts.borrow_and_update().clone().map(Input::Facts),
-                Err(_) => return,
-            },
+            Ok(()) = sources.facts.changed() => sources.facts.borrow_and_update().clone().map(Input::Facts),
             Ok(()) = sources.roster.changed() => None,
             Ok(()) = sources.liveness.changed() => None,
             Some(Incoming { from, octets }) = sources.incoming.recv() => {
@@ -55,6 +52,7 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
                 }
                 continue;
             }
+            () = listeners.claims.closed() => return,
         };
         if let Some(value) = news {
             // The loop may have ended.

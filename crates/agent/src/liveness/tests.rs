@@ -189,16 +189,39 @@ async fn an_address_that_comes_later_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_says_its_last_word_when_nobody_tells_it_anything_any_more() {
+    let port = free_port();
+    let roster: Arc<Roster> = Arc::new([11, 12].map(|host| member(host, port)).into());
+    let (mut one, mut two) = (node(11, port, &roster), node(12, port, &roster));
+    one.until("they hear each other", |it| it.is_alive("n12") == Some(true)).await;
+    two.until("they hear each other", |it| it.is_alive("n11") == Some(true)).await;
+    // As the agent's end goes: who observes and who plans is gone by then.
+    drop((one.facts, one.roster, one.applied_at));
+    one.heartbeats.leave().await;
+    two.until("the other leaves", |it| it.state(&subnet(), "n11").is_some_and(|state| state.is_leaving))
+        .await;
+    for count in 0..3u8 {
+        one.outgoing.send(Outgoing { to: name(12), interface: 1, octets: vec![count] }).unwrap();
+    }
+    one.heartbeats.leave().await;
+    drop(one.heartbeats);
+    for count in 0..3u8 {
+        let arrived = tokio::time::timeout(PATIENCE, two.incoming.recv()).await.unwrap().unwrap();
+        assert_eq!(arrived, Incoming { from: name(11), octets: vec![count] });
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_thread_is_told() {
-    let one = node(6, free_port(), &Arc::default());
+    let mut one = node(6, free_port(), &Arc::default());
     {
         let mut ended = std::pin::pin!(one.heartbeats.ended());
         assert!(futures::poll!(&mut ended).is_pending());
-        // Nobody tells it of interfaces any more.
-        drop(one.facts);
-        tokio::time::timeout(PATIENCE, ended).await.unwrap();
     }
-    assert!(one.heartbeats.liveness().borrow().subnets().next().is_none());
+    drop(one.heartbeats);
+    let ended = async { while one.liveness.changed().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    assert!(one.liveness.borrow().subnets().next().is_none());
 }
 
 #[test]

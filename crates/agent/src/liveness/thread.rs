@@ -102,25 +102,16 @@ struct Worker {
 }
 
 impl Worker {
-    /// Until the handle is dropped, or those who tell it what is so.
+    /// Until the handle is dropped. Those who tell it what is so may end before: the agent that leaves for good ends them
+    /// first, and needs its messages most then.
     async fn run(mut self) {
         self.sit_down();
         loop {
             let due = self.next_due();
             tokio::select! {
                 (subnet, event) = next(&mut self.seats) => self.on_event(subnet, event),
-                changed = self.channels.facts.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.sit_down();
-                }
-                changed = self.channels.roster.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.set_members();
-                }
+                Ok(()) = self.channels.facts.changed() => self.sit_down(),
+                Ok(()) = self.channels.roster.changed() => self.set_members(),
                 Ok(()) = self.channels.applied_at.changed() => self.set_ready(),
                 Some(message) = self.channels.outgoing.recv() => self.send(&message),
                 asked = self.leaving.recv() => match asked {

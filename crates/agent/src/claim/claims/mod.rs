@@ -164,7 +164,10 @@ impl Claims {
             Input::Interfaces(indexes) => self.context.interfaces = indexes.into_iter().collect(),
             Input::Members(members) => self.set_members(members, now),
             Input::Payload { from, octets } => match Message::decode(&octets) {
-                Ok(message) => self.on_message(&from, &message, now),
+                Ok(message) => {
+                    tracing::debug!(%from, ?message, "is told");
+                    self.on_message(&from, &message, now);
+                }
                 Err(error) => tracing::debug!(%from, %error, "a payload is left out of account"),
             },
             Input::Leave => {
@@ -354,7 +357,9 @@ impl Claims {
         let message = match kind {
             Kind::Request(number) => {
                 // What is asked for together has one number, what is asked for later another.
-                self.context.request = number.wrapping_add(1).max(NO_REQUEST + 1);
+                if number == self.context.request {
+                    self.context.request = number.wrapping_add(1).max(NO_REQUEST + 1);
+                }
                 Message::Request(number, addresses)
             }
             Kind::Released(number) => Message::Released(number, addresses),

@@ -55,8 +55,11 @@ impl Context {
     /// Asks a member to give it up.
     pub(super) fn request(&mut self, claim: &mut Claim, of: Arc<str>, now: Instant) {
         let Some(interface) = claim.interface() else { return };
-        let number = self.request;
-        let has_others = matches!(claim.state, State::Requested { has_others: true, .. });
+        // Asked once more: what it releases because of the first time, which may be on its way, is an answer to both.
+        let (number, has_others) = match &claim.state {
+            State::Requested { of: before, number, has_others } if *before == of => (*number, *has_others),
+            _ => (self.request, false),
+        };
         self.say(&of, interface, Kind::Request(number), claim.address);
         claim.state = State::Requested { of, number, has_others };
         claim.due = Some(now + RELEASE_WAIT);

@@ -122,13 +122,28 @@ fn what_was_released_to_an_earlier_request_is_no_answer_to_this_one() {
     one.wants("me");
     one.hears(OTHER, Kind::Answer);
     one.did();
-    // It offers it, and is asked again.
+    one.run_for(ms(300));
+    // It offers it after that, and is asked anew.
     one.is_told("other", Message::Holding(vec![ip()]));
     // `LAST` is still the first request's number: the test has not seen the second yet.
     one.is_told("other", released());
     assert_eq!(one.did(), [Did::Send("other", request())]);
     one.is_told("other", released());
     assert_eq!(one.did(), [Did::Add]);
+}
+
+#[test]
+fn an_offer_and_a_release_that_cross_a_request_leave_no_doubt() {
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(OTHER, Kind::Answer);
+    one.did();
+    one.is_told("other", Message::Holding(vec![ip()]));
+    one.is_told("other", released());
+    let did = one.did();
+    assert!(did.contains(&Did::Add), "asked a second time, and answered the first: {did:?}");
+    one.is_told("other", Message::Released(NO_REQUEST, vec![ip()]));
+    assert_eq!(one.timeline(ms(200)), [], "what the second time has brought");
 }
 
 #[test]
