@@ -139,6 +139,11 @@ impl Holdings {
         }
     }
 
+    /// How many addresses this node holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Strangers that answer for addresses of ours.
     pub fn conflicts(&self) -> BTreeSet<AddressConflict> {
         let strangers = self.strangers.iter();

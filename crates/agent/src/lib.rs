@@ -33,4 +33,5 @@ pub mod replay;
 pub mod settings;
 pub mod shutdown;
 pub mod stores;
+pub mod takeovers;
 pub mod world;

@@ -17,7 +17,9 @@ use ipnet::IpNet;
 use netlink::Mac;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{claim::Outgoing, facts::subnets::NodeFacts, members::Roster};
+use crate::{
+    claim::Outgoing, facts::subnets::NodeFacts, members::Roster, metrics::local::HeartbeatMetrics,
+};
 
 /// How long the others may take to acknowledge that this node leaves.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -101,6 +103,8 @@ pub struct Channels {
     pub outgoing: mpsc::UnboundedReceiver<Outgoing>,
     /// Payloads of other nodes.
     pub incoming: mpsc::UnboundedSender<Incoming>,
+    /// What is counted.
+    pub metrics: HeartbeatMetrics,
 }
 
 /// The thread, which ends when this is dropped.

@@ -6,7 +6,7 @@ use agent::{
     apply::{announcing, events::Events, node_lease, node_status, peer_status},
     facts::{links, routers, subnets},
     inputs,
-    metrics::{Health, Metrics, SpeakerCollector},
+    metrics::{Health, Metrics, SpeakerCollector, local::LivenessCollector},
     neighbourhood::{Neighbourhood, Observed},
     peers::PeerSet,
     reconcile::{Outputs, Reconciler, Watches},
@@ -95,7 +95,6 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     telemetry::process::register(&mut registry, "lbnodeagent", env!("CARGO_PKG_VERSION"));
     let (applied_at, is_applied) = watch::channel(None);
     let probes = Health { applied_at: is_applied.clone(), speaker: speaker.clone() };
-    let server = telemetry::serve(settings.metrics_address, registry, probes, Some(log));
 
     let (peers, known_peers) = watch::channel(Arc::new(PeerSet::default()));
     let (changes, inputs) = mpsc::channel(QUEUE);
@@ -115,9 +114,12 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
     let (added, known_added) = watch::channel(subnets::Added::new());
     let sources = subnets::Sources { membership: is_member, conflicts: known_conflicts, added: known_added };
     let mut observer = tokio::spawn(subnets::run(sources, facts));
-    let observed = Observed { facts: known_facts.clone(), applied_at: is_applied };
+    let observed =
+        Observed { facts: known_facts.clone(), applied_at: is_applied, metrics: metrics.local.clone() };
     let (mut neighbourhood, claims) =
         Neighbourhood::start(&settings, client.clone(), observed, changes.clone(), added)?;
+    registry.register_collector(Box::new(LivenessCollector(neighbourhood.liveness())));
+    let server = telemetry::serve(settings.metrics_address, registry, probes, Some(log));
     let sources = peer_status::Sources { peers: known_peers, roster: neighbourhood.roster() };
     tokio::spawn(peer_status::run(client.clone(), namespace, node_name.clone(), sources));
     let leave = CancellationToken::new();
@@ -127,6 +129,7 @@ async fn run(settings: Settings, log: LogFilter) -> anyhow::Result<()> {
         node_name.clone(),
         lease_holder(&settings),
         known_facts,
+        metrics.local.clone(),
         leave.clone(),
     ));
 

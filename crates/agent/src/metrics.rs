@@ -1,5 +1,7 @@
 //! What this program counts, and what its probes answer.
 
+pub mod local;
+
 use std::time::{Duration, Instant};
 
 use bgp::{
@@ -20,6 +22,8 @@ use prometheus_client::{
 };
 use telemetry::Probes;
 use tokio::sync::watch;
+
+use self::local::{LocalMetrics, WireMetrics};
 
 /// How long readiness waits for sessions with peers that may be down for reasons of their own.
 const READY_WITHOUT_PEERS: Duration = Duration::from_secs(30);
@@ -44,13 +48,15 @@ pub struct Metrics {
     pub endpoint_to_wire: Histogram,
     /// Events that were not written, for there were too many.
     pub events_dropped: Counter,
+    /// Of local pools.
+    pub local: LocalMetrics,
 }
 
 impl Metrics {
     /// Registers everything under the names that users' dashboards know.
     pub fn register(registry: &mut Registry) -> Metrics {
         let histogram = || Histogram::new(LATENCY_BUCKETS);
-        let metrics = Metrics {
+        let mut metrics = Metrics {
             address_additions: Counter::default(),
             address_withdrawals: Counter::default(),
             address_errors: Counter::default(),
@@ -58,18 +64,27 @@ impl Metrics {
             service_to_wire: histogram(),
             endpoint_to_wire: histogram(),
             events_dropped: Counter::default(),
+            local: LocalMetrics::default(),
         };
+        // Addresses of remote and of local pools are counted together.
+        metrics.local.wire = WireMetrics {
+            additions: metrics.address_additions.clone(),
+            withdrawals: metrics.address_withdrawals.clone(),
+            errors: metrics.address_errors.clone(),
+            ..WireMetrics::default()
+        };
+        metrics.local.register(registry);
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };
         counter(
             "purelb_lbnodeagent_address_additions",
-            "Addresses put on the interface",
+            "Addresses put on interfaces",
             &metrics.address_additions,
         );
         counter(
             "purelb_lbnodeagent_address_withdrawals",
-            "Addresses taken off the interface",
+            "Addresses taken off interfaces",
             &metrics.address_withdrawals,
         );
         counter(
@@ -84,7 +99,7 @@ impl Metrics {
         );
         registry.register(
             "purelb_lbnodeagent_addresses",
-            "Addresses on the interface",
+            "Addresses of remote pools on the dummy interface",
             metrics.addresses.clone(),
         );
         registry.register(

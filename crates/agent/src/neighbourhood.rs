@@ -22,8 +22,9 @@ use crate::{
         nodes::{self, Listeners, Sources},
         subnets::{Added, NodeFacts},
     },
-    liveness::{Channels, Heartbeats},
+    liveness::{Channels, Heartbeats, Liveness},
     members::{self, Roster},
+    metrics::local::LocalMetrics,
     reconcile::Claims,
     settings::Settings,
     stores::Stamped,
@@ -40,6 +41,7 @@ pub struct Neighbourhood {
     driver: Option<JoinHandle<Result<(), DriverError>>>,
     heartbeats: Option<Heartbeats>,
     roster: watch::Receiver<Option<Arc<Roster>>>,
+    liveness: watch::Receiver<Arc<Liveness>>,
 }
 
 /// What it is told.
@@ -49,6 +51,8 @@ pub struct Observed {
     pub facts: watch::Receiver<Option<NodeFacts>>,
     /// When the plan was applied for the first time: since then this node can take addresses.
     pub applied_at: watch::Receiver<Option<Instant>>,
+    /// What is counted.
+    pub metrics: LocalMetrics,
 }
 
 impl Neighbourhood {
@@ -78,12 +82,13 @@ impl Neighbourhood {
             applied_at: observed.applied_at,
             outgoing,
             incoming: payloads,
+            metrics: observed.metrics.heartbeats,
         };
         let heartbeats = config.map(|config| Heartbeats::start(node.clone(), config, channels));
         let heartbeats = heartbeats.transpose().context("starting heartbeats")?;
 
         let (reporter, reports) = mpsc::unbounded_channel();
-        let outputs = claim::Outputs { messages, reports: reporter, added };
+        let outputs = claim::Outputs { messages, reports: reporter, added, metrics: observed.metrics.wire };
         let driver = Driver::open(&node, rand::random(), outputs).context("claiming local addresses")?;
         let (claims, inputs) = mpsc::unbounded_channel();
         let driver = tokio::spawn(driver.run(inputs));
@@ -92,15 +97,21 @@ impl Neighbourhood {
         let silence = || watch::channel(Arc::default()).1;
         let liveness = heartbeats.as_ref().map_or_else(silence, Heartbeats::liveness);
         let roster = known_roster.clone();
-        let sources = Sources { facts: observed.facts, roster: known_roster, liveness, incoming };
+        let sources =
+            Sources { facts: observed.facts, roster: known_roster, liveness: liveness.clone(), incoming };
         tokio::spawn(nodes::tell(node, sources, Listeners { changes, claims: claims.clone() }));
         let ends = Claims { inputs: claims.clone(), reports, heartbeat_port };
-        Ok((Neighbourhood { claims, driver: Some(driver), heartbeats, roster }, ends))
+        Ok((Neighbourhood { claims, driver: Some(driver), heartbeats, roster, liveness }, ends))
     }
 
     /// Which nodes hold a Lease, and whether it is good.
     pub fn roster(&self) -> watch::Receiver<Option<Arc<Roster>>> {
         self.roster.clone()
+    }
+
+    /// Who is heard; for ever empty without heartbeats.
+    pub fn liveness(&self) -> watch::Receiver<Arc<Liveness>> {
+        self.liveness.clone()
     }
 
     /// Waits for ever, unless the claims or the heartbeats fail.

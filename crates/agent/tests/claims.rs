@@ -159,7 +159,12 @@ impl Subnet {
             let driver = Driver::open(
                 &name(number),
                 7,
-                Outputs { messages, reports, added: watch::Sender::default() },
+                Outputs {
+                    messages,
+                    reports,
+                    added: watch::Sender::default(),
+                    metrics: Default::default(),
+                },
             )
             .unwrap();
             tokio::select! {

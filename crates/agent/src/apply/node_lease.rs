@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::subnets::NodeFacts;
+use crate::{facts::subnets::NodeFacts, metrics::local::LocalMetrics};
 
 /// How long the Lease is good without renewal.
 const DURATION: Duration = Duration::from_secs(40);
@@ -46,6 +46,7 @@ pub async fn run(
     node: String,
     holder: String,
     mut facts: watch::Receiver<Option<NodeFacts>>,
+    metrics: LocalMetrics,
     stop: CancellationToken,
 ) {
     let api = Api::namespaced(client, &namespace);
@@ -61,12 +62,16 @@ pub async fn run(
         {
             match publisher.publish(&current).await {
                 Ok(()) => {
+                    metrics.lease_renewals.inc();
+                    metrics.lease_healthy.set(1);
                     written = Some(current);
                     renew_at = Instant::now() + RENEW;
                     (not_before, pause) = (Instant::now() + PACE, PACE);
                     complaint.clear();
                 }
                 Err(error) => {
+                    metrics.lease_renewal_failures.inc();
+                    metrics.lease_healthy.set(0);
                     let error = error.to_string();
                     // Once, not at every attempt.
                     if complaint != error {
@@ -87,6 +92,7 @@ pub async fn run(
             () = due(&mut facts, renew_at, not_before, written.is_some()) => {}
         }
     }
+    metrics.lease_healthy.set(0);
     publisher.remove().await;
 }
 

@@ -12,14 +12,14 @@ use std::{
 
 use futures::{FutureExt, future::select_all};
 use ipnet::IpNet;
-use netlink::{Error, Event, Heard, Link, Mac, Monitor, MonitorError, Neighbors, Netlink};
+use netlink::{Error, Event, Heard, Link, Mac, Monitor, MonitorError, Neighbors, Netlink, Outcome};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant as Moment, sleep_until},
 };
 
 use super::{Action, Claims, Input, LinkState, Outgoing, Report, action::AddFailure};
-use crate::facts::subnets::Added;
+use crate::{facts::subnets::Added, metrics::local::WireMetrics};
 
 /// Additions or removals in one go.
 const BATCH: usize = 64;
@@ -48,6 +48,8 @@ pub struct Outputs {
     pub reports: mpsc::UnboundedSender<Report>,
     /// What this process has put on interfaces, told before the kernel is: not every kernel keeps our mark.
     pub added: watch::Sender<Added>,
+    /// What is counted.
+    pub metrics: WireMetrics,
 }
 
 /// Claims and the sockets that they act through.
@@ -260,7 +262,9 @@ impl Driver {
                 }
                 Action::Announce { interface, address } => {
                     let sent = self.neighbors.get_mut(&interface).map(|it| it.announce(address));
-                    if !matches!(sent, Some(Ok(()))) {
+                    let is_sent = matches!(sent, Some(Ok(())));
+                    self.outputs.metrics.on_announcement(address.is_ipv4(), is_sent);
+                    if !is_sent {
                         tracing::debug!(%address, ?sent, "an announcement was not sent, trying again");
                         self.claims.on_not_announced(address, Instant::now());
                     }
@@ -309,9 +313,14 @@ impl Driver {
                 let prefixes: Vec<_> =
                     self.take_alike(is_like).into_iter().map(|(prefix, _)| prefix).collect();
                 let results = self.netlink.delete_addresses(interface, &prefixes).await;
+                let metrics = &self.outputs.metrics;
                 for (prefix, result) in prefixes.into_iter().zip(results) {
+                    if matches!(result, Ok(Outcome::Changed)) {
+                        metrics.withdrawals.inc();
+                    }
                     let error = result.err();
                     if let Some(error) = &error {
+                        metrics.errors.inc();
                         tracing::warn!(%error, "a local address stays for now, trying again");
                     }
                     self.claims.on_removed(interface, prefix, error.is_none(), Instant::now());
@@ -342,6 +351,7 @@ impl Driver {
             if result.is_err() && new.contains(&(interface, prefix)) {
                 self.outputs.added.send_modify(|added| _ = added.remove(&(interface, prefix)));
             }
+            self.count_addition(prefix, &result);
             let result = result.map(drop).map_err(|error| {
                 if self.complaint.replace(prefix) != Some(prefix) {
                     tracing::warn!(%error, "a local address could not be added, trying again");
@@ -350,6 +360,17 @@ impl Driver {
             });
             self.claims.on_added(interface, prefix, result, Instant::now());
         }
+    }
+
+    /// The same request puts an address on the interface and begins its lifetime anew.
+    fn count_addition(&self, prefix: IpNet, result: &Result<Outcome, Error>) {
+        let metrics = &self.outputs.metrics;
+        match (self.claims.is_held(prefix.addr()), result) {
+            (true, Ok(_)) => metrics.renewals.inc(),
+            (true, Err(_)) => metrics.renewal_errors.inc(),
+            (false, Ok(_)) => metrics.additions.inc(),
+            (false, Err(_)) => metrics.errors.inc(),
+        };
     }
 
     /// Takes those from the front that are alike, up to a batch: what is to be added or removed, and until when.

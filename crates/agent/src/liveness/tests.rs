@@ -78,6 +78,7 @@ fn node_with(config: heartbeat::Config, host: u8, port: u16, roster: &Arc<Roster
         applied_at: is_applied,
         outgoing: to_send,
         incoming: received,
+        metrics: Default::default(),
     };
     let heartbeats = Heartbeats::start(name(host), config, channels).unwrap();
     let liveness = heartbeats.liveness();

@@ -138,7 +138,9 @@ impl Worker {
         self.retry_at = None;
         let facts = self.channels.facts.borrow_and_update().clone();
         let places = facts.as_ref().map(places).unwrap_or_default();
-        self.seats.retain(|subnet, seat| places.get(subnet) == Some(&seat.place));
+        for (subnet, _) in self.seats.extract_if(.., |subnet, seat| places.get(subnet) != Some(&seat.place)) {
+            self.channels.metrics.forget(&subnet);
+        }
         for (subnet, place) in places {
             if self.seats.contains_key(&subnet) {
                 continue;
@@ -153,6 +155,7 @@ impl Worker {
             match Endpoint::open(self.config.clone(), local, rand::random()) {
                 Ok(endpoint) => {
                     tracing::info!(%subnet, address = %place.address, "heartbeats");
+                    let endpoint = endpoint.observed_by(self.channels.metrics.observer(&subnet));
                     self.refused.remove(&place.address);
                     self.seats.insert(subnet, Seat { place, endpoint, founders: None });
                 }

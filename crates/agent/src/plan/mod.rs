@@ -49,6 +49,11 @@ impl ServicePlan {
         }
     }
 
+    /// Whether it has no address of a local pool on a subnet of this node.
+    pub const fn has_no_local(&self) -> bool {
+        self.local.is_empty()
+    }
+
     /// The addresses of local pools that this node is to hold.
     pub fn elected(&self) -> impl Iterator<Item = &LocalAddress> {
         self.local.iter().filter(|local| local.is_elected())

@@ -1,14 +1,29 @@
 //! Local pools: the plan goes to the claims, and what these say goes to events, annotations and the node's Lease.
 
+use std::time::Instant;
+
 use super::Reconciler;
-use crate::{claim::Report, holdings::News};
+use crate::{
+    claim::Report,
+    holdings::News,
+    key::ObjectKey,
+    plan::{LocalAddress, ServicePlan},
+};
 
 impl Reconciler {
     /// What the claims say.
     pub(super) fn on_report(&mut self, report: Report) {
         tracing::info!(?report, "claim");
         if self.holdings.on_report(&report, self.world.local_pools()) {
-            self.outputs.conflicts.send_replace(self.holdings.conflicts());
+            let conflicts = self.holdings.conflicts();
+            self.outputs.metrics.local.conflicts.set(conflicts.len().try_into().unwrap_or(i64::MAX));
+            self.outputs.conflicts.send_replace(conflicts);
+        }
+        self.outputs.metrics.local.held.set(self.holdings.held().try_into().unwrap_or(i64::MAX));
+        if let Report::Held(address) = report
+            && let Some(took) = self.takeovers.end(address, Instant::now())
+        {
+            self.outputs.metrics.local.on_failover(took);
         }
         let (Report::Conflict(address, _) | Report::Unheld(address, _)) = report else { return };
         for key in self.world.local_pools().users(address) {
@@ -18,6 +33,42 @@ impl Reconciler {
                 Report::Unheld(_, member) => self.outputs.events.unheld(key, uid, address, member),
                 _ => {}
             }
+        }
+    }
+
+    /// Who is elected for the addresses of a Service may be another: that is counted.
+    pub(super) fn count_elections(&mut self, key: &ObjectKey, old: &[LocalAddress]) {
+        let plan = self.planner.plan().service(key);
+        let new = plan.map(|plan| plan.local.as_slice()).unwrap_or_default();
+        let (metrics, pools) = (&self.outputs.metrics.local, self.world.local_pools());
+        for local in new {
+            let address = local.addr();
+            let before = old.iter().find(|before| before.addr() == address);
+            if before.map(|before| &before.other) == Some(&local.other) {
+                continue;
+            }
+            if before.is_some() {
+                metrics.on_winner_change(key);
+            }
+            match (&local.other, before.and_then(|before| before.other.as_ref())) {
+                (None, before) => {
+                    metrics.election_wins.inc();
+                    // One that goes on standing for election has only been outdone.
+                    if before.is_some_and(|node| !pools.electorate().contains_key(node)) {
+                        self.takeovers.begin(address, self.arrived_at);
+                    }
+                }
+                (Some(_), None) => {
+                    metrics.election_losses.inc();
+                    self.takeovers.forget(address);
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+        let is_gone = |before: &&LocalAddress| !new.iter().any(|local| local.addr() == before.addr());
+        old.iter().filter(is_gone).for_each(|before| self.takeovers.forget(before.addr()));
+        if plan.is_none_or(ServicePlan::has_no_local) {
+            metrics.forget_service(key);
         }
     }
 

@@ -54,6 +54,7 @@ use crate::{
     settings::Settings,
     shutdown::{Ending, decide},
     stores::Stamped,
+    takeovers::Takeovers,
     world::{Dirty, Input, World},
 };
 
@@ -139,6 +140,9 @@ pub struct Reconciler {
     routes: Routes,
     claims: Claims,
     holdings: Holdings,
+    takeovers: Takeovers,
+    /// When the last change came that was seen.
+    arrived_at: Instant,
     speaker: Handle,
     kube_proxy: KubeProxy,
     forwards: (mpsc::UnboundedSender<ObjectKey>, mpsc::UnboundedReceiver<ObjectKey>),
@@ -193,6 +197,8 @@ impl Reconciler {
             routes: Routes::default(),
             claims,
             holdings: Holdings::default(),
+            takeovers: Takeovers::default(),
+            arrived_at: Instant::now(),
             speaker,
             kube_proxy: KubeProxy::new(wait),
             forwards: mpsc::unbounded_channel(),
@@ -310,10 +316,16 @@ impl Reconciler {
             Input::EndpointSlice(_) => Some((Cause::Endpoints, input.at)),
             _ => None,
         };
+        let is_of_nodes = matches!(&input.value, Input::Facts(_) | Input::Others(_));
+        self.arrived_at = input.at;
         let home = self.world.home();
         let dirty = self.world.on(input.value);
         if self.world.home() != home {
             tracing::info!(home = ?self.world.home(), "this agent's DaemonSet, as it is seen for this node");
+        }
+        if is_of_nodes {
+            let electorate = self.world.local_pools().electorate();
+            self.outputs.metrics.local.set_electorate(&self.settings.node_name, electorate);
         }
         self.watch_slices_if_needed();
         self.drain(Instant::now());
@@ -410,6 +422,7 @@ impl Reconciler {
         let locals = |plan: Option<&ServicePlan>| plan.map_or(Vec::new(), |plan| plan.local.clone());
         let (old_locals, new_locals) = (locals(old), locals(new));
         if old_locals != new_locals {
+            self.count_elections(key, &old_locals);
             let both = old_locals.iter().chain(&new_locals).map(LocalAddress::addr);
             self.holdings.touch(key, both);
         }

@@ -3,7 +3,7 @@
 mod priority;
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Local},
     group::{Event, Group},
     time::Time,
-    wire::MAX_OCTETS,
+    wire::{Dropped, MAX_OCTETS},
 };
 
 /// Heartbeats prove that the segment carries them: no router is to pass one on.
@@ -32,13 +32,32 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 /// How many datagrams are read before the timers have their turn.
 const ROUND: usize = 256;
 
+/// What happens on the socket, for those who count.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// A datagram was taken.
+    Received,
+    /// A datagram was not.
+    Dropped(&'a Dropped),
+    /// A datagram was given to the kernel.
+    Sent,
+    /// Something was due, and its turn came so much later.
+    Late(Duration),
+}
+
 /// A group, its socket and its clock.
-#[derive(Debug)]
 pub struct Endpoint {
     socket: UdpSocket,
     group: Group,
     origin: Instant,
     buffer: Box<[u8]>,
+    observe: Box<dyn FnMut(Observation<'_>) + Send>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("group", &self.group).finish_non_exhaustive()
+    }
 }
 
 /// A number for [`Local::boot`]: the wall clock, in microseconds.
@@ -60,7 +79,14 @@ impl Endpoint {
         let origin = Instant::now();
         let group = Group::new(config, local, Time::ZERO, seed);
         // One more octet than there may be: what fills it is too long.
-        Ok(Endpoint { socket, group, origin, buffer: vec![0; MAX_OCTETS + 1].into() })
+        let buffer = vec![0; MAX_OCTETS + 1].into();
+        Ok(Endpoint { socket, group, origin, buffer, observe: Box::new(|_| {}) })
+    }
+
+    /// The same, and `observe` is told what happens on the socket.
+    #[must_use]
+    pub fn observed_by(self, observe: Box<dyn FnMut(Observation<'_>) + Send>) -> Endpoint {
+        Endpoint { observe, ..self }
     }
 
     /// The address and port that it is bound to.
@@ -90,7 +116,8 @@ impl Endpoint {
             // Datagrams before timers: one that waited while we were late is no silence.
             self.receive();
             let now = self.now();
-            if self.group.poll_timeout().is_some_and(|at| at <= now) {
+            if let Some(at) = self.group.poll_timeout().filter(|at| *at <= now) {
+                (self.observe)(Observation::Late(now.since(at)));
                 self.group.handle_timeout(now);
             }
         }
@@ -125,8 +152,12 @@ impl Endpoint {
             };
             let now = self.now();
             let octets = self.buffer.get(..length).unwrap_or_default();
-            if let Err(reason) = self.group.handle_datagram(from, octets, now) {
-                tracing::trace!(group = self.group.local().group, %from, %reason, "heartbeat dropped");
+            match self.group.handle_datagram(from, octets, now) {
+                Ok(()) => (self.observe)(Observation::Received),
+                Err(reason) => {
+                    tracing::trace!(group = self.group.local().group, %from, %reason, "heartbeat dropped");
+                    (self.observe)(Observation::Dropped(&reason));
+                }
             }
         }
     }
@@ -134,8 +165,11 @@ impl Endpoint {
     /// Straight to the kernel. What does not fit into its buffer is lost, as it may be on the way.
     fn send(&mut self) {
         while let Some((to, octets)) = self.group.poll_transmit() {
-            if let Err(error) = SockRef::from(&self.socket).send_to(&octets, &to.into()) {
-                tracing::trace!(group = self.group.local().group, %to, %error, "heartbeat not sent");
+            match SockRef::from(&self.socket).send_to(&octets, &to.into()) {
+                Ok(_) => (self.observe)(Observation::Sent),
+                Err(error) => {
+                    tracing::trace!(group = self.group.local().group, %to, %error, "heartbeat not sent");
+                }
             }
         }
     }

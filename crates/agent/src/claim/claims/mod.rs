@@ -401,6 +401,11 @@ impl Claims {
         self.claims.values().filter(|claim| claim.is_told).map(|claim| claim.address)
     }
 
+    /// Whether an address is on the interface: adding it only begins its lifetime anew.
+    pub fn is_held(&self, address: IpAddr) -> bool {
+        self.claims.get(&address).is_some_and(|claim| matches!(claim.state, State::Held(_)))
+    }
+
     fn addresses(&self) -> Vec<IpAddr> {
         let mut addresses: Vec<_> = self.claims.keys().copied().collect();
         addresses.sort_unstable();
