@@ -16,6 +16,7 @@ use api::names::{ALLOCATOR_LEASE, label};
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, runtime::watcher::Config};
+use netlink::Mac;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -36,6 +37,8 @@ pub struct Member {
     pub subnets: BTreeSet<IpNet>,
     /// Where it hears heartbeats, one address a subnet; none where it has no key for them.
     pub heartbeats: BTreeSet<SocketAddr>,
+    /// Ethernet addresses that it may answer with there.
+    pub macs: BTreeSet<Mac>,
     /// Whether the Lease is good.
     pub is_live: bool,
 }
@@ -118,9 +121,9 @@ impl Members {
     /// Who is there; `None` before the first list is complete.
     pub fn roster(&self) -> Option<Roster> {
         let member = |tracked: &Tracked| {
-            let MemberLease { node, subnets, heartbeats, duration, .. } = tracked.lease.clone();
+            let MemberLease { node, subnets, heartbeats, macs, duration, .. } = tracked.lease.clone();
             let is_live = self.heard.is_none_or(|heard| heard < tracked.since + duration);
-            (node, Member { subnets, heartbeats, is_live })
+            (node, Member { subnets, heartbeats, macs, is_live })
         };
         self.listing.is_complete().then(|| self.leases.values().map(member).collect())
     }
@@ -157,6 +160,7 @@ mod tests {
                 node: node.into(),
                 subnets: ["192.0.2.0/24".parse().unwrap()].into(),
                 heartbeats: BTreeSet::new(),
+                macs: BTreeSet::new(),
                 renewed: Some(MicroTime(renewed)),
                 duration: Duration::from_secs(40),
             };

@@ -69,6 +69,8 @@ pub mod annotation {
     pub const SUBNETS: &str = "purelb.io/subnets";
     /// On a node's Lease: where the node hears heartbeats. See [`crate::node_lease`].
     pub const HEARTBEAT: &str = "purelb.io/heartbeat";
+    /// On a node's Lease: the Ethernet addresses that the node answers with. See [`crate::node_lease`].
+    pub const LINK_LAYER_ADDRESSES: &str = "purelb.io/link-layer-addresses";
     /// On a node's Lease: addresses of ours for which a stranger answers on the node's wire. See
     /// [`crate::node_lease`].
     pub const ADDRESS_CONFLICTS: &str = "purelb.io/address-conflicts";

@@ -1,8 +1,9 @@
 //! What a node agent's Lease says beside that the node lives: the annotations `purelb.io/subnets`,
-//! `purelb.io/heartbeat` and `purelb.io/address-conflicts`.
+//! `purelb.io/heartbeat`, `purelb.io/link-layer-addresses` and `purelb.io/address-conflicts`.
 //!
 //! Subnets: CIDRs, comma-separated, `192.0.2.0/24,fd00:1::/64`. Heartbeat: where the node hears heartbeats, one
-//! `ADDRESS:PORT` a subnet, comma-separated, `192.0.2.7:7473,[fd00:1::7]:7473`. Conflicts: entries
+//! `ADDRESS:PORT` a subnet, comma-separated, `192.0.2.7:7473,[fd00:1::7]:7473`. Link-layer addresses: those of the
+//! node's interfaces, comma-separated, `02:00:5e:10:00:01,02:00:5e:10:00:02`. Conflicts: entries
 //! `ADDRESS,LINK-LAYER-ADDRESS`, separated by blanks, `192.0.2.10,02:00:5e:10:00:01 fd00:1::5,02:00:5e:10:00:02`. All
 //! are written sorted, so that equal meaning is equal text.
 
@@ -139,6 +140,20 @@ pub fn format_heartbeats(addresses: &BTreeSet<SocketAddr>) -> Option<String> {
     (!addresses.is_empty()).then(|| join(addresses, ","))
 }
 
+/// Reads `purelb.io/link-layer-addresses`. An empty text is an empty set.
+///
+/// # Errors
+///
+/// The first entry that is no Ethernet address.
+pub fn parse_link_layer_addresses(text: &str) -> Result<BTreeSet<LinkLayerAddress>, LeaseError> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
+}
+
+/// Writes `purelb.io/link-layer-addresses`; `None`: there is none, so the annotation is to be removed.
+pub fn format_link_layer_addresses(addresses: &BTreeSet<LinkLayerAddress>) -> Option<String> {
+    (!addresses.is_empty()).then(|| join(addresses, ","))
+}
+
 /// Reads `purelb.io/address-conflicts`. An empty text is an empty set.
 ///
 /// # Errors
@@ -192,6 +207,15 @@ mod tests {
         for text in ["192.0.2.7", "fd00:1::7:7473x", "192.0.2.7:7473 192.0.2.8:7473", "banana:1"] {
             assert!(matches!(parse_heartbeats(text), Err(LeaseError::Heartbeat(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn link_layer_addresses_are_read_as_they_are_written() {
+        let addresses = parse_link_layer_addresses(" 02:00:5E:10:00:0a,02:00:5e:10:00:01,").unwrap();
+        let text = "02:00:5e:10:00:01,02:00:5e:10:00:0a";
+        assert_eq!(format_link_layer_addresses(&addresses).as_deref(), Some(text));
+        assert_eq!(format_link_layer_addresses(&BTreeSet::new()), None);
+        assert!(parse_link_layer_addresses("02:00:5e:10:00:01 02:00:5e:10:00:02").is_err());
     }
 
     #[test]

@@ -10,8 +10,11 @@
 use std::time::Duration;
 
 use api::{
+    LinkLayerAddress,
     names::{annotation, label},
-    node_lease::{format_conflicts, format_heartbeats, format_subnets, name_of},
+    node_lease::{
+        format_conflicts, format_heartbeats, format_link_layer_addresses, format_subnets, name_of,
+    },
 };
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -234,8 +237,10 @@ fn lease(base: Lease, node: &str, holder: &str, facts: &NodeFacts, now: Timestam
     metadata.labels.get_or_insert_default().insert(label::APP.to_owned(), label::APP_VALUE.to_owned());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::SUBNETS.to_owned(), format_subnets(&facts.subnets));
+    let macs = facts.macs.iter().map(|mac| LinkLayerAddress(mac.0)).collect();
     for (name, text) in [
         (annotation::HEARTBEAT, format_heartbeats(&facts.heartbeats)),
+        (annotation::LINK_LAYER_ADDRESSES, format_link_layer_addresses(&macs)),
         (annotation::ADDRESS_CONFLICTS, format_conflicts(&facts.conflicts)),
     ] {
         match text {
@@ -270,6 +275,8 @@ fn lease(base: Lease, node: &str, holder: &str, facts: &NodeFacts, now: Timestam
 mod tests {
     use std::collections::BTreeSet;
 
+    use netlink::Mac;
+
     use super::*;
 
     fn facts(subnets: &str, conflicts: &str) -> NodeFacts {
@@ -278,6 +285,7 @@ mod tests {
             subnets: api::node_lease::parse_subnets(subnets).unwrap(),
             heartbeats: BTreeSet::new(),
             interfaces: Vec::new(),
+            macs: [Mac([2, 0, 0, 0, 0, 7])].into(),
             conflicts: api::node_lease::parse_conflicts(conflicts).unwrap(),
         }
     }
@@ -298,6 +306,7 @@ mod tests {
         assert_eq!(lease.metadata.labels.as_ref().unwrap()["app"], "purelb");
         assert_eq!(annotation_of(&lease, annotation::SUBNETS), Some("192.0.2.0/24"));
         assert_eq!(annotation_of(&lease, annotation::ADDRESS_CONFLICTS), Some(conflict));
+        assert_eq!(annotation_of(&lease, annotation::LINK_LAYER_ADDRESSES), Some("02:00:00:00:00:07"));
         let owner = &lease.metadata.owner_references.as_ref().unwrap()[0];
         assert_eq!((owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()), ("Node", "n1", "u"));
         let spec = lease.spec.unwrap();

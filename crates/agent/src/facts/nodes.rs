@@ -90,16 +90,42 @@ fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
     others
 }
 
-/// The other nodes as the claims have to know them, in the order of their names.
+/// The other nodes as the claims have to know them, in the order of their names. Whose Ethernet address it is that
+/// answers, Leases say, so that it is known without heartbeats, too, of a node that is dead when this agent starts, and of
+/// one with another key.
 fn members(own: &str, roster: &Roster, liveness: &Liveness) -> Vec<Member> {
     let member = |(node, registered): (&Arc<str>, &members::Member)| {
         let heard = liveness.is_alive(node);
+        let macs: BTreeSet<_> = registered.macs.iter().copied().chain(liveness.macs(node)).collect();
         Member {
             name: node.clone(),
-            macs: liveness.macs(node),
+            macs: macs.into_iter().collect(),
             is_alive: heard.unwrap_or(registered.is_live),
             takes_messages: heard == Some(true),
         }
     };
     roster.iter().filter(|(node, _)| &***node != own).map(member).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink::Mac;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_not_heard_is_known_by_the_addresses_on_its_lease() {
+        let macs = [Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 9])];
+        let registered = |is_live| members::Member {
+            subnets: ["192.0.2.0/24".parse().unwrap()].into(),
+            heartbeats: BTreeSet::new(),
+            macs: macs.into(),
+            is_live,
+        };
+        let roster = [("n1".into(), registered(true)), ("n2".into(), registered(false))].into();
+        let members = members("n1", &roster, &Liveness::default());
+        let expected =
+            Member { name: "n2".into(), macs: macs.to_vec(), is_alive: false, takes_messages: false };
+        assert_eq!(members, [expected]);
+    }
 }

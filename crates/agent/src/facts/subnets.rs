@@ -62,6 +62,8 @@ pub struct NodeFacts {
     pub heartbeats: BTreeSet<SocketAddr>,
     /// The interfaces of local addresses, by name.
     pub interfaces: Vec<LocalInterface>,
+    /// Ethernet addresses that this node may answer with on its subnets.
+    pub macs: BTreeSet<Mac>,
     /// Addresses of ours for which strangers answer there.
     pub conflicts: BTreeSet<AddressConflict>,
 }
@@ -113,7 +115,7 @@ pub async fn run(mut sources: Sources, facts: watch::Sender<Option<NodeFacts>>) 
                 Ok(view) => {
                     wait = observer.follow(&view);
                     let conflicts = sources.conflicts.borrow_and_update().clone();
-                    tell(&facts, node_facts(&member, view.interfaces, conflicts));
+                    tell(&facts, node_facts(&member, view, conflicts));
                 }
                 // Unknown is not gone: what was said stays.
                 Err(error) => {
@@ -238,11 +240,8 @@ fn tell(facts: &watch::Sender<Option<NodeFacts>>, now: NodeFacts) {
     });
 }
 
-fn node_facts(
-    member: &Membership,
-    interfaces: Vec<LocalInterface>,
-    conflicts: BTreeSet<AddressConflict>,
-) -> NodeFacts {
+fn node_facts(member: &Membership, view: View, conflicts: BTreeSet<AddressConflict>) -> NodeFacts {
+    let View { interfaces, macs, .. } = view;
     let mut served = BTreeMap::new();
     if !member.is_excluded {
         served.extend(interfaces.iter().flat_map(|interface| interface.subnets.clone()));
@@ -255,6 +254,7 @@ fn node_facts(
         heartbeats: member.heartbeat_port.into_iter().flat_map(heartbeat).collect(),
         subnets: served.keys().copied().collect(),
         interfaces,
+        macs,
         conflicts,
     }
 }

@@ -1,13 +1,14 @@
-//! Node agents' Leases: on which subnets a node is, and where it hears heartbeats.
+//! Node agents' Leases: on which subnets a node is, where it hears heartbeats, and which Ethernet addresses it has.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     names::annotation,
-    node_lease::{node_of, parse_heartbeats, parse_subnets},
+    node_lease::{node_of, parse_heartbeats, parse_link_layer_addresses, parse_subnets},
 };
 use ipnet::IpNet;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use netlink::Mac;
 
 /// A node agent's Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct MemberLease {
     pub subnets: BTreeSet<IpNet>,
     /// Where it hears heartbeats, one address a subnet.
     pub heartbeats: BTreeSet<SocketAddr>,
+    /// What it may answer with there; none where an older agent runs.
+    pub macs: BTreeSet<Mac>,
     /// `renewTime`, of a clock that is not ours.
     pub renewed: Option<MicroTime>,
     /// How long the Lease is good without renewal.
@@ -32,15 +35,19 @@ pub fn parse(lease: &Lease) -> Option<MemberLease> {
     let subnets = parse_subnets(annotations.get(annotation::SUBNETS)?);
     let heartbeats = annotations.get(annotation::HEARTBEAT).map(|text| parse_heartbeats(text));
     let heartbeats = heartbeats.unwrap_or_else(|| Ok(BTreeSet::new()));
+    let macs = annotations.get(annotation::LINK_LAYER_ADDRESSES).map(|text| parse_link_layer_addresses(text));
+    let macs = macs.unwrap_or_else(|| Ok(BTreeSet::new()));
     let spec = lease.spec.as_ref()?;
     spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
-    for error in [subnets.as_ref().err(), heartbeats.as_ref().err()].into_iter().flatten() {
+    let errors = [subnets.as_ref().err(), heartbeats.as_ref().err(), macs.as_ref().err()];
+    for error in errors.into_iter().flatten() {
         tracing::warn!(node, %error, "a part of the node's Lease cannot be read");
     }
     Some(MemberLease {
         node: node.into(),
         subnets: subnets.unwrap_or_default(),
         heartbeats: heartbeats.unwrap_or_default(),
+        macs: macs.unwrap_or_default().into_iter().map(|mac| Mac(mac.0)).collect(),
         renewed: spec.renew_time.clone(),
         duration: Duration::from_secs(spec.lease_duration_seconds?.try_into().ok()?),
     })
@@ -56,6 +63,7 @@ mod tests {
         let mut lease = json!({
             "metadata": {"name": "purelb-n1", "annotations": {
                 "purelb.io/subnets": "192.0.2.0/24", "purelb.io/heartbeat": "192.0.2.7:7473",
+                "purelb.io/link-layer-addresses": "02:00:00:00:00:07,02:00:00:00:00:08",
             }},
             "spec": {"holderIdentity": "n1_pod", "leaseDurationSeconds": 40},
         });
@@ -69,9 +77,10 @@ mod tests {
         assert_eq!((&*lease.node, lease.duration), ("n1", Duration::from_secs(40)));
         assert_eq!(lease.subnets, ["192.0.2.0/24".parse().unwrap()].into());
         assert_eq!(lease.heartbeats, ["192.0.2.7:7473".parse().unwrap()].into());
+        assert_eq!(lease.macs, [7, 8].map(|last| Mac([2, 0, 0, 0, 0, last])).into());
         let silent =
             object(|l| l["metadata"]["annotations"] = json!({"purelb.io/subnets": "192.0.2.0/24"})).unwrap();
-        assert!(silent.heartbeats.is_empty(), "an agent without key has no heartbeats");
+        assert!(silent.heartbeats.is_empty() && silent.macs.is_empty(), "an agent without key has no heartbeats");
     }
 
     #[test]

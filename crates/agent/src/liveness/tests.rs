@@ -42,13 +42,14 @@ fn facts(host: u8, port: u16) -> NodeFacts {
         subnets: [subnet()].into(),
         heartbeats: [address(host, port)].into(),
         interfaces: vec![interface],
+        macs: BTreeSet::new(),
         conflicts: BTreeSet::new(),
     }
 }
 
 fn member(host: u8, port: u16) -> (Arc<str>, Member) {
     let heartbeats = [address(host, port)].into();
-    (name(host), Member { subnets: [subnet()].into(), heartbeats, is_live: true })
+    (name(host), Member { subnets: [subnet()].into(), heartbeats, macs: BTreeSet::new(), is_live: true })
 }
 
 /// A node, and everything that its thread is told.

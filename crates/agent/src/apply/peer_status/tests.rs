@@ -24,8 +24,8 @@ fn status(peer: &BGPPeer, nodes: &[BGPNodeStatus]) -> BGPPeerStatus {
 fn status_at(second: i64, peer: &BGPPeer, nodes: &[BGPNodeStatus], live: &[&str]) -> BGPPeerStatus {
     let mut roster = Roster::new();
     for (node, is_live) in live.iter().map(|node| (*node, true)).chain([("silent", false)]) {
-        let (subnets, heartbeats) = Default::default();
-        roster.insert(node.into(), Member { subnets, heartbeats, is_live });
+        let (subnets, heartbeats, macs) = Default::default();
+        roster.insert(node.into(), Member { subnets, heartbeats, macs, is_live });
     }
     let now = Timestamp::from_second(second).unwrap();
     peer_status(peer, nodes.iter(), &NodeInput::default(), &roster, now)

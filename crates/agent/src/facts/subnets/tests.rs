@@ -81,7 +81,7 @@ fn subnets(member: &Membership, links: &[Link], addresses: &[Address]) -> String
 }
 
 fn told(member: &Membership, view: View) -> String {
-    api::node_lease::format_subnets(&node_facts(member, view.interfaces, BTreeSet::new()).subnets)
+    api::node_lease::format_subnets(&node_facts(member, view, BTreeSet::new()).subnets)
 }
 
 #[test]
@@ -118,6 +118,20 @@ fn an_interface_that_cannot_be_announced_on_gives_none() {
 }
 
 #[test]
+fn a_node_is_known_by_the_ethernet_addresses_of_its_interfaces_and_of_its_hardware() {
+    let (mut links, addresses) = host();
+    let mac = |last| Some(Mac([2, 0, 0, 0, 0, last]));
+    for (link, last) in links.iter_mut().zip(1..) {
+        link.hardware_address = mac(last);
+        link.kind = Some("veth".to_owned());
+    }
+    // The selected one is none, another is.
+    links[2].kind = None;
+    let view = view(&member(Local::Default, &[]), &links, &addresses);
+    assert_eq!(view.macs, [mac(2), mac(3)].into_iter().flatten().collect());
+}
+
+#[test]
 fn addresses_of_ours_and_duplicates_make_no_subnet() {
     let (links, _) = host();
     let marked = Address { protocol: Some(PROTOCOL), ..address(2, "192.0.2.50/24") };
@@ -139,12 +153,13 @@ fn an_interface_without_carrier_is_watched_and_one_asked_for_by_name_is_waited_f
 fn an_excluded_node_offers_no_subnet_but_is_heard_until_others_have_what_it_holds() {
     let (links, addresses) = host();
     let mut member = member(Local::Default, &[]);
-    let view = || view(&member, &links, &addresses).interfaces;
-    let (interfaces, with) = (view(), node_facts(&member, view(), BTreeSet::new()));
+    let view = || view(&member, &links, &addresses);
+    let (interfaces, with) = (view().interfaces, node_facts(&member, view(), BTreeSet::new()));
     let heartbeats = api::node_lease::format_heartbeats(&with.heartbeats);
     assert_eq!(heartbeats.as_deref(), Some("192.0.2.7:7473,[fd00:1::7]:7473"), "the first of each subnet");
+    let seen = view();
     member.is_excluded = true;
-    let without = node_facts(&member, interfaces.clone(), BTreeSet::new());
+    let without = node_facts(&member, seen, BTreeSet::new());
     assert_eq!((without.subnets.len(), without.heartbeats), (0, with.heartbeats));
     assert_eq!(without.interfaces, interfaces);
     let own = ["192.0.2.7", "192.0.2.8", "fd00:1::7", "10.9.9.9"].map(|address| address.parse().unwrap());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netlink::{Address, DefaultRoute, Link};
+use netlink::{Address, DefaultRoute, Link, Mac};
 use regex::Regex;
 
 use super::{LocalInterface, Membership};
@@ -34,6 +34,9 @@ pub(super) struct View {
     /// Name and index of those to watch; one that is not there has none.
     pub(super) watched: BTreeMap<String, u32>,
     pub(super) interfaces: Vec<LocalInterface>,
+    /// Ethernet addresses that this node may answer with there: those of the interfaces, and of its hardware, since Linux
+    /// answers on each link for all addresses of the machine.
+    pub(super) macs: BTreeSet<Mac>,
     /// When it is another view though the kernel lists the same.
     pub(super) until: Option<Instant>,
 }
@@ -78,6 +81,9 @@ impl Seen {
             view.until = [view.until, self.interrupted_until(link.index, now)].into_iter().flatten().min();
         }
         view.interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+        let hardware = listing.links.iter().filter(|link| link.kind.is_none() && !link.is_loopback);
+        let selected = view.interfaces.iter().filter_map(|interface| interface.mac);
+        view.macs = hardware.filter_map(|link| link.hardware_address).chain(selected).collect();
         self.interfaces.clone_from(&view.interfaces);
         view
     }
