@@ -188,6 +188,7 @@ pub(crate) mod tests {
             subnets: interfaces.iter().flat_map(|it| it.subnets.keys().copied()).collect(),
             heartbeats: BTreeSet::new(),
             interfaces,
+            agent: None,
             macs: BTreeSet::new(),
             conflicts: BTreeSet::new(),
         }

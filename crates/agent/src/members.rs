@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::names::{ALLOCATOR_LEASE, label};
+use api::{
+    NodeAgentUse,
+    names::{ALLOCATOR_LEASE, label},
+};
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, runtime::watcher::Config};
@@ -39,6 +42,8 @@ pub struct Member {
     pub heartbeats: BTreeSet<SocketAddr>,
     /// Ethernet addresses that it may answer with there.
     pub macs: BTreeSet<Mac>,
+    /// The LBNodeAgent for it, and what of that cannot be used there.
+    pub agent: Option<NodeAgentUse>,
     /// Whether the Lease is good.
     pub is_live: bool,
 }
@@ -121,9 +126,9 @@ impl Members {
     /// Who is there; `None` before the first list is complete.
     pub fn roster(&self) -> Option<Roster> {
         let member = |tracked: &Tracked| {
-            let MemberLease { node, subnets, heartbeats, macs, duration, .. } = tracked.lease.clone();
+            let MemberLease { node, subnets, heartbeats, macs, agent, duration, .. } = tracked.lease.clone();
             let is_live = self.heard.is_none_or(|heard| heard < tracked.since + duration);
-            (node, Member { subnets, heartbeats, macs, is_live })
+            (node, Member { subnets, heartbeats, macs, agent, is_live })
         };
         self.listing.is_complete().then(|| self.leases.values().map(member).collect())
     }
@@ -161,6 +166,7 @@ mod tests {
                 subnets: ["192.0.2.0/24".parse().unwrap()].into(),
                 heartbeats: BTreeSet::new(),
                 macs: BTreeSet::new(),
+                agent: None,
                 renewed: Some(MicroTime(renewed)),
                 duration: Duration::from_secs(40),
             };

@@ -94,6 +94,7 @@ fn nodes(items: &[Value], settings: &Settings) -> anyhow::Result<(Electorate, No
         subnets: own,
         heartbeats: BTreeSet::new(),
         interfaces: vec![interface],
+        agent: None,
         macs: BTreeSet::new(),
         conflicts: BTreeSet::new(),
     };

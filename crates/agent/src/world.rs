@@ -389,7 +389,7 @@ impl World {
     /// Which interfaces there are for addresses and how these are put there, and the refusal of the LBNodeAgent that
     /// says otherwise: then the last one that was good holds.
     pub fn agent_config(&mut self, default_interface: &str) -> (AgentConfig, Option<Refusal>) {
-        let config = match self.node_agent().map(|spec| node_agent::parse(spec, default_interface)) {
+        let config = match self.node_agent().map(|(_, spec)| node_agent::parse(spec, default_interface)) {
             Some(Ok(config)) => config,
             Some(Err(refusal)) => {
                 let without = || AgentConfig::without_local(default_interface);
@@ -404,10 +404,10 @@ impl World {
     }
 
     /// The LBNodeAgent for this node.
-    fn node_agent(&self) -> Option<&LBNodeAgentSpec> {
+    pub fn node_agent(&self) -> Option<(&ObjectKey, &LBNodeAgentSpec)> {
         let none = BTreeMap::new();
         let labels = self.node().map_or(&none, |node| &node.labels);
-        node_agent::select(self.agents.iter(), labels).map(|(_, spec)| spec)
+        node_agent::select(self.agents.iter(), labels)
     }
 }
 

@@ -40,6 +40,10 @@ pub mod reason {
     pub const PROVIDER_ANSWERS: &str = "Answers";
     /// The IPAM provider cannot be reached or is not well.
     pub const PROVIDER_UNAVAILABLE: &str = "Unavailable";
+    /// Every node that it is for can use the interfaces that it selects.
+    pub const INTERFACES_USABLE: &str = "InterfacesUsable";
+    /// A node cannot use an interface that it selects.
+    pub const INTERFACE_NOT_USABLE: &str = "InterfaceNotUsable";
     /// No node matches.
     pub const NO_NODES: &str = "NoNodes";
 }

@@ -41,6 +41,12 @@ use crate::duration::GoDuration;
         description = "Whether the object is understood and used"
     ),
     printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether nodes can use the interfaces that it selects"
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].message",
@@ -174,7 +180,9 @@ pub struct InterfaceAddressConfig {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LBNodeAgentStatus {
-    /// Accepted: whether the object is understood and used, with the reason when it is not.
+    /// Accepted: whether the object is understood and used, with the reason when it is not. Ready: whether the nodes that
+    /// it is for can use the interfaces that it selects for addresses of local pools, with the nodes and what is wrong
+    /// where they cannot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -71,6 +71,9 @@ pub mod annotation {
     pub const HEARTBEAT: &str = "purelb.io/heartbeat";
     /// On a node's Lease: the Ethernet addresses that the node answers with. See [`crate::node_lease`].
     pub const LINK_LAYER_ADDRESSES: &str = "purelb.io/link-layer-addresses";
+    /// On a node's Lease: the LBNodeAgent that is for the node, and what of it cannot be used there. See
+    /// [`crate::node_agent_use`].
+    pub const NODE_AGENT: &str = "purelb.io/node-agent";
     /// On a node's Lease: addresses of ours for which a stranger answers on the node's wire. See
     /// [`crate::node_lease`].
     pub const ADDRESS_CONFLICTS: &str = "purelb.io/address-conflicts";
@@ -100,6 +103,8 @@ pub mod event {
     pub const LOCAL_OVERRIDDEN: &str = "LocalOverridden";
     /// Configuration that works, but hardly as meant, or that is refused.
     pub const CONFIGURATION_WARNING: &str = "ConfigurationWarning";
+    /// An object is refused; the message says what would be accepted.
+    pub const CONFIG_ERROR: &str = "ConfigError";
     /// A node announces an address.
     pub const ANNOUNCING: &str = "Announcing";
     /// A node no longer announces an address.

@@ -38,7 +38,7 @@ const QUEUE: usize = 256;
 /// Pause between two.
 const PACE: Duration = Duration::from_millis(50);
 /// Who tells, as the API server is told.
-const CONTROLLER: &str = "purelb.io/lbnodeagent";
+pub(crate) const CONTROLLER: &str = "purelb.io/lbnodeagent";
 /// Longest note that the API server takes, in octets.
 const NOTE_LIMIT: usize = 1024;
 

@@ -239,6 +239,7 @@ fn lease(base: Lease, node: &str, holder: &str, facts: &NodeFacts, now: Timestam
     annotations.insert(annotation::SUBNETS.to_owned(), format_subnets(&facts.subnets));
     let macs = facts.macs.iter().map(|mac| LinkLayerAddress(mac.0)).collect();
     for (name, text) in [
+        (annotation::NODE_AGENT, facts.agent.as_ref().map(ToString::to_string)),
         (annotation::HEARTBEAT, format_heartbeats(&facts.heartbeats)),
         (annotation::LINK_LAYER_ADDRESSES, format_link_layer_addresses(&macs)),
         (annotation::ADDRESS_CONFLICTS, format_conflicts(&facts.conflicts)),
@@ -285,6 +286,7 @@ mod tests {
             subnets: api::node_lease::parse_subnets(subnets).unwrap(),
             heartbeats: BTreeSet::new(),
             interfaces: Vec::new(),
+            agent: Some(api::NodeAgentUse { name: "default".to_owned(), unfit: BTreeSet::new() }),
             macs: [Mac([2, 0, 0, 0, 0, 7])].into(),
             conflicts: api::node_lease::parse_conflicts(conflicts).unwrap(),
         }
@@ -307,6 +309,7 @@ mod tests {
         assert_eq!(annotation_of(&lease, annotation::SUBNETS), Some("192.0.2.0/24"));
         assert_eq!(annotation_of(&lease, annotation::ADDRESS_CONFLICTS), Some(conflict));
         assert_eq!(annotation_of(&lease, annotation::LINK_LAYER_ADDRESSES), Some("02:00:00:00:00:07"));
+        assert_eq!(annotation_of(&lease, annotation::NODE_AGENT), Some("default"));
         let owner = &lease.metadata.owner_references.as_ref().unwrap()[0];
         assert_eq!((owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()), ("Node", "n1", "u"));
         let spec = lease.spec.unwrap();

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
-    BGPNodeStatus, BGPPeer, BGPPeerStatus, LBNodeAgent, LBNodeAgentStatus, NodePeerStatus, Refusal,
+    BGPNodeStatus, BGPPeer, BGPPeerStatus, LBNodeAgent, NodePeerStatus, Refusal,
     bgp_node_status::SessionState,
     condition::{self, reason},
 };
@@ -33,7 +33,7 @@ use crate::{
         advertisement,
         bgp_peer::{self, Surroundings},
         node::NodeInput,
-        node_agent, secret,
+        secret,
     },
     lease::SharedLease,
     members::Roster,
@@ -48,6 +48,7 @@ const PACE: Duration = Duration::from_secs(1);
 /// How many nodes a message names.
 const NAMED: usize = 10;
 
+mod agents;
 #[cfg(test)]
 mod tests;
 
@@ -177,9 +178,13 @@ async fn write_all(client: &Client, namespace: &str, view: &View, node: &NodeInp
         }
     }
     for (name, agent) in &view.agents {
-        let wanted = agent_status(agent, now);
+        let wanted = agents::status(agent, roster, now);
         if agent.status.as_ref() != Some(&wanted) {
-            is_done &= write::<LBNodeAgent>(client, namespace, name, &wanted).await;
+            let is_written = write::<LBNodeAgent>(client, namespace, name, &wanted).await;
+            if is_written {
+                agents::tell(client, &node.name, agent, &wanted).await;
+            }
+            is_done &= is_written;
         }
     }
     is_done
@@ -319,9 +324,3 @@ fn refusal_of(session: &NodePeerStatus) -> Option<Refusal> {
     Some(Refusal { reason, path: path.to_owned(), message: message.to_owned() })
 }
 
-fn agent_status(agent: &LBNodeAgent, now: Timestamp) -> LBNodeAgentStatus {
-    let result = node_agent::parse(&agent.spec, "").map(drop);
-    let mut conditions = agent.status.clone().unwrap_or_default().conditions;
-    condition::set(&mut conditions, accepted(result, agent.metadata.generation), now);
-    LBNodeAgentStatus { conditions }
-}

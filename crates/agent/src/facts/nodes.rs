@@ -120,6 +120,7 @@ mod tests {
             subnets: ["192.0.2.0/24".parse().unwrap()].into(),
             heartbeats: BTreeSet::new(),
             macs: macs.into(),
+            agent: None,
             is_live,
         };
         let roster = [("n1".into(), registered(true)), ("n2".into(), registered(false))].into();

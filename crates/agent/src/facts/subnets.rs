@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod tests;
+mod unfit;
 mod view;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::AddressConflict;
+use api::{AddressConflict, NodeAgentUse};
 use ipnet::IpNet;
 use netlink::{DefaultRoute, Error, Event, Mac, Monitor, MonitorError, Netlink};
 use tokio::sync::watch;
@@ -45,6 +46,8 @@ pub struct Membership {
     pub selection: Selection,
     /// The interface of remote addresses: never one of them.
     pub dummy_interface: String,
+    /// The LBNodeAgent that says so, if one does.
+    pub agent: Option<String>,
     /// Whether the node is labelled so that it announces nothing: then it offers no subnet.
     pub is_excluded: bool,
     /// Where heartbeats are heard; `None` without a key for them.
@@ -62,6 +65,8 @@ pub struct NodeFacts {
     pub heartbeats: BTreeSet<SocketAddr>,
     /// The interfaces of local addresses, by name.
     pub interfaces: Vec<LocalInterface>,
+    /// The LBNodeAgent for this node, and what of it cannot be used here.
+    pub agent: Option<NodeAgentUse>,
     /// Ethernet addresses that this node may answer with on its subnets.
     pub macs: BTreeSet<Mac>,
     /// Addresses of ours for which strangers answer there.
@@ -241,7 +246,7 @@ fn tell(facts: &watch::Sender<Option<NodeFacts>>, now: NodeFacts) {
 }
 
 fn node_facts(member: &Membership, view: View, conflicts: BTreeSet<AddressConflict>) -> NodeFacts {
-    let View { interfaces, macs, .. } = view;
+    let View { interfaces, macs, unfit, .. } = view;
     let mut served = BTreeMap::new();
     if !member.is_excluded {
         served.extend(interfaces.iter().flat_map(|interface| interface.subnets.clone()));
@@ -254,6 +259,7 @@ fn node_facts(member: &Membership, view: View, conflicts: BTreeSet<AddressConfli
         heartbeats: member.heartbeat_port.into_iter().flat_map(heartbeat).collect(),
         subnets: served.keys().copied().collect(),
         interfaces,
+        agent: member.agent.clone().map(|name| NodeAgentUse { name, unfit }),
         macs,
         conflicts,
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
+    NodeAgentUse,
     names::annotation,
     node_lease::{node_of, parse_heartbeats, parse_link_layer_addresses, parse_subnets},
 };
@@ -21,6 +22,8 @@ pub struct MemberLease {
     pub heartbeats: BTreeSet<SocketAddr>,
     /// What it may answer with there; none where an older agent runs.
     pub macs: BTreeSet<Mac>,
+    /// The LBNodeAgent for it, and what of that cannot be used there.
+    pub agent: Option<NodeAgentUse>,
     /// `renewTime`, of a clock that is not ours.
     pub renewed: Option<MicroTime>,
     /// How long the Lease is good without renewal.
@@ -48,6 +51,7 @@ pub fn parse(lease: &Lease) -> Option<MemberLease> {
         subnets: subnets.unwrap_or_default(),
         heartbeats: heartbeats.unwrap_or_default(),
         macs: macs.unwrap_or_default().into_iter().map(|mac| Mac(mac.0)).collect(),
+        agent: annotations.get(annotation::NODE_AGENT).and_then(|text| NodeAgentUse::parse(text)),
         renewed: spec.renew_time.clone(),
         duration: Duration::from_secs(spec.lease_duration_seconds?.try_into().ok()?),
     })
@@ -63,6 +67,7 @@ mod tests {
         let mut lease = json!({
             "metadata": {"name": "purelb-n1", "annotations": {
                 "purelb.io/subnets": "192.0.2.0/24", "purelb.io/heartbeat": "192.0.2.7:7473",
+                "purelb.io/node-agent": "default eth7:absent",
                 "purelb.io/link-layer-addresses": "02:00:00:00:00:07,02:00:00:00:00:08",
             }},
             "spec": {"holderIdentity": "n1_pod", "leaseDurationSeconds": 40},
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!(lease.subnets, ["192.0.2.0/24".parse().unwrap()].into());
         assert_eq!(lease.heartbeats, ["192.0.2.7:7473".parse().unwrap()].into());
         assert_eq!(lease.macs, [7, 8].map(|last| Mac([2, 0, 0, 0, 0, last])).into());
+        assert_eq!(lease.agent.unwrap().to_string(), "default eth7:absent");
         let silent =
             object(|l| l["metadata"]["annotations"] = json!({"purelb.io/subnets": "192.0.2.0/24"})).unwrap();
         assert!(silent.heartbeats.is_empty() && silent.macs.is_empty(), "an agent without key has no heartbeats");

@@ -42,6 +42,7 @@ fn facts(host: u8, port: u16) -> NodeFacts {
         subnets: [subnet()].into(),
         heartbeats: [address(host, port)].into(),
         interfaces: vec![interface],
+        agent: None,
         macs: BTreeSet::new(),
         conflicts: BTreeSet::new(),
     }
@@ -49,7 +50,7 @@ fn facts(host: u8, port: u16) -> NodeFacts {
 
 fn member(host: u8, port: u16) -> (Arc<str>, Member) {
     let heartbeats = [address(host, port)].into();
-    (name(host), Member { subnets: [subnet()].into(), heartbeats, macs: BTreeSet::new(), is_live: true })
+    (name(host), Member { subnets: [subnet()].into(), heartbeats, macs: BTreeSet::new(), agent: None, is_live: true })
 }
 
 /// A node, and everything that its thread is told.

@@ -62,6 +62,7 @@ impl Reconciler {
             node_uid: node.uid.clone(),
             selection,
             dummy_interface: dummy_interface.to_owned(),
+            agent: self.world.node_agent().map(|(key, _)| key.name().to_owned()),
             is_excluded: node.leaving().is_some(),
             heartbeat_port: self.claims.heartbeat_port,
         });

@@ -24,8 +24,8 @@ fn status(peer: &BGPPeer, nodes: &[BGPNodeStatus]) -> BGPPeerStatus {
 fn status_at(second: i64, peer: &BGPPeer, nodes: &[BGPNodeStatus], live: &[&str]) -> BGPPeerStatus {
     let mut roster = Roster::new();
     for (node, is_live) in live.iter().map(|node| (*node, true)).chain([("silent", false)]) {
-        let (subnets, heartbeats, macs) = Default::default();
-        roster.insert(node.into(), Member { subnets, heartbeats, macs, is_live });
+        let (subnets, heartbeats, macs, agent) = Default::default();
+        roster.insert(node.into(), Member { subnets, heartbeats, macs, agent, is_live });
     }
     let now = Timestamp::from_second(second).unwrap();
     peer_status(peer, nodes.iter(), &NodeInput::default(), &roster, now)
@@ -104,13 +104,6 @@ fn what_every_node_refuses_is_not_accepted() {
     assert!(accepted.message.contains("BGPPeer tor0"), "{accepted:?}");
     let accepted = &status(&peer, &[refusing, node("b", SessionState::Active)]).conditions[0];
     assert_eq!(accepted.status, "True", "b has a session");
-}
-
-#[test]
-fn an_agent_object_that_is_refused_says_which_field() {
-    let spec = serde_norway::from_str("local: {localInterface: 'eth['}").unwrap();
-    let status = agent_status(&LBNodeAgent::new("x", spec), Timestamp::UNIX_EPOCH);
-    assert!(status.conditions[0].message.contains("spec.local.localInterface"));
 }
 
 #[test]

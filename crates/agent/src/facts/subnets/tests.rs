@@ -42,6 +42,7 @@ fn member(local: Local, more: &[&str]) -> Membership {
         node_uid: "u".to_owned(),
         selection: Selection { local, more: more.iter().map(|name| (*name).to_owned()).collect() },
         dummy_interface: "kube-lb0".to_owned(),
+        agent: Some("default".to_owned()),
         is_excluded: false,
         heartbeat_port: Some(7473),
     }
@@ -115,6 +116,37 @@ fn an_interface_that_cannot_be_announced_on_gives_none() {
         break_it(&mut links[1]);
         assert_eq!(subnets(&member(Local::Default, &[]), &links, &addresses), "", "{number}");
     }
+}
+
+#[test]
+fn what_is_selected_in_vain_is_said_with_the_reason() {
+    type Break = fn(&mut Link);
+    let cases: [(Local, &[&str], Break, &str); 13] = [
+        (Local::Default, &["eth1"], |_| {}, ""),
+        (Local::Default, &["eth7"], |_| {}, " eth7:absent"),
+        (Local::Default, &["lo", "kube-lb0"], |_| {}, " kube-lb0:dummy lo:loopback"),
+        (Local::Default, &[], |link| link.controller = Some(9), " eth0:port"),
+        (matching("eth0"), &[], |link| link.is_noarp = true, " eth0:noarp"),
+        (matching("eth0"), &["eth0"], |link| link.hardware_address = None, " eth0:no-ethernet"),
+        (Local::Default, &[], |link| link.is_up = false, " eth0:no-carrier"),
+        (matching("eth0"), &[], |link| link.index = 77, " eth0:no-subnet"),
+        (Local::Default, &[], |link| link.index = 77, ""),
+        (matching("eth[0-9]+"), &[], |link| link.has_carrier = false, ""),
+        (matching("wlan.*"), &["eth1"], |_| {}, " :no-match"),
+        (matching("lo|kube-.*"), &[], |_| {}, " kube-lb0:dummy lo:loopback"),
+        (Local::Unknown, &[], |_| {}, ""),
+    ];
+    for (local, more, break_it, expected) in cases {
+        let (mut links, addresses) = host();
+        links.iter_mut().for_each(|link| link.hardware_address = Some(Mac([2, 0, 0, 0, 0, 1])));
+        break_it(&mut links[1]);
+        let member = member(local, more);
+        let facts = node_facts(&member, view(&member, &links, &addresses), BTreeSet::new());
+        assert_eq!(facts.agent.unwrap().to_string(), format!("default{expected}"), "{:?}", member.selection);
+    }
+    let member = member(Local::Default, &[]);
+    let facts = node_facts(&member, view(&member, &[], &[]), BTreeSet::new());
+    assert_eq!(facts.agent.unwrap().to_string(), "default :no-default-route");
 }
 
 #[test]

@@ -7,11 +7,15 @@ use std::{
     time::Instant,
 };
 
+use api::UnfitInterface;
 use ipnet::IpNet;
 use netlink::{Address, DefaultRoute, Link, Mac};
 use regex::Regex;
 
-use super::{LocalInterface, Membership};
+use super::{
+    LocalInterface, Membership,
+    unfit::{self, obstacle},
+};
 use crate::{claim::CARRIER_WAIT, inputs::node_agent::LocalInterface as Local};
 
 /// Addresses that this process has put on interfaces, by their indexes.
@@ -37,6 +41,8 @@ pub(super) struct View {
     /// Ethernet addresses that this node may answer with there: those of the interfaces, and of its hardware, since Linux
     /// answers on each link for all addresses of the machine.
     pub(super) macs: BTreeSet<Mac>,
+    /// What was selected in vain.
+    pub(super) unfit: BTreeSet<UnfitInterface>,
     /// When it is another view though the kernel lists the same.
     pub(super) until: Option<Instant>,
 }
@@ -61,16 +67,13 @@ impl Seen {
             Local::Default | Local::Unknown => None,
             Local::Matching(pattern) => Regex::new(&anchored(pattern)).ok(),
         };
+        let by_default = self.by_default;
+        let is_local = |link: &Link| match &pattern {
+            None => by_default == Some(link.index),
+            Some(pattern) => pattern.is_match(&link.name),
+        };
         let is_selected = |link: &&Link| {
-            let is_local = match &pattern {
-                None => self.by_default == Some(link.index),
-                Some(pattern) => pattern.is_match(&link.name),
-            };
-            // A port of a bridge or a bond has no addresses of its own; on a link without ARP nobody is asked.
-            let can_announce = !link.is_loopback && !link.is_noarp && link.controller.is_none();
-            (is_local || selection.more.contains(&link.name))
-                && can_announce
-                && link.name != member.dummy_interface
+            (is_local(link) || selection.more.contains(&link.name)) && obstacle(link, member).is_none()
         };
         let mut view = View::default();
         // Those that are asked for by name are waited for.
@@ -85,6 +88,7 @@ impl Seen {
         let selected = view.interfaces.iter().filter_map(|interface| interface.mac);
         view.macs = hardware.filter_map(|link| link.hardware_address).chain(selected).collect();
         self.interfaces.clone_from(&view.interfaces);
+        view.unfit = unfit::unfit(member, &listing.links, &view.interfaces, is_local);
         view
     }
 
@@ -139,7 +143,7 @@ impl Seen {
     }
 }
 
-const fn can_carry(link: &Link) -> bool {
+pub(super) const fn can_carry(link: &Link) -> bool {
     link.is_up && link.has_carrier
 }
 
