@@ -17,9 +17,7 @@ use ipnet::IpNet;
 use netlink::Mac;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{
-    claim::Outgoing, facts::subnets::NodeFacts, members::Roster, metrics::local::HeartbeatMetrics,
-};
+use crate::{claim::Outgoing, facts::subnets::NodeFacts, members::Roster, metrics::local::HeartbeatMetrics};
 
 /// How long the others may take to acknowledge that this node leaves.
 const LAST_WORDS: Duration = Duration::from_millis(500);

@@ -23,7 +23,7 @@ use prometheus_client::{
 use telemetry::Probes;
 use tokio::sync::watch;
 
-use self::local::{LocalMetrics, WireMetrics};
+use self::local::LocalMetrics;
 
 /// How long readiness waits for sessions with peers that may be down for reasons of their own.
 const READY_WITHOUT_PEERS: Duration = Duration::from_secs(30);
@@ -67,12 +67,10 @@ impl Metrics {
             local: LocalMetrics::default(),
         };
         // Addresses of remote and of local pools are counted together.
-        metrics.local.wire = WireMetrics {
-            additions: metrics.address_additions.clone(),
-            withdrawals: metrics.address_withdrawals.clone(),
-            errors: metrics.address_errors.clone(),
-            ..WireMetrics::default()
-        };
+        let wire = &mut metrics.local.wire;
+        wire.additions = metrics.address_additions.clone();
+        wire.withdrawals = metrics.address_withdrawals.clone();
+        wire.errors = metrics.address_errors.clone();
         metrics.local.register(registry);
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());

@@ -159,12 +159,7 @@ impl Subnet {
             let driver = Driver::open(
                 &name(number),
                 7,
-                Outputs {
-                    messages,
-                    reports,
-                    added: watch::Sender::default(),
-                    metrics: Default::default(),
-                },
+                Outputs { messages, reports, added: watch::Sender::default(), metrics: Default::default() },
             )
             .unwrap();
             tokio::select! {

@@ -46,7 +46,11 @@ impl Unfit {
         (Unfit::NoCarrier, "no-carrier", "is down or has no carrier"),
         (Unfit::NoSubnet, "no-subnet", "has no address of the node's own with a subnet around it"),
         (Unfit::NoMatch, "no-match", "no interface matches localInterface"),
-        (Unfit::NoDefaultRoute, "no-default-route", "localInterface is default, and there is no default route"),
+        (
+            Unfit::NoDefaultRoute,
+            "no-default-route",
+            "localInterface is default, and there is no default route",
+        ),
     ];
 
     /// The word for it.

@@ -47,7 +47,8 @@ fn an_election_a_failover_and_the_heartbeats_are_counted_and_a_series_goes_with_
     let victim = wait_holder(&lab, addresses[0]);
     let subnet = u32::from(lab.topology.nodes[0].addresses.v4) & 0xffff_ff00;
     let subnet = Ipv4Addr::from(subnet);
-    let members = |standing| format!("purelb_heartbeat_members{{subnet=\"{subnet}/24\",standing=\"{standing}\"}}");
+    let members =
+        |standing| format!("purelb_heartbeat_members{{subnet=\"{subnet}/24\",standing=\"{standing}\"}}");
     let (alive, dead) = (members("alive"), members("dead"));
     let received = format!("purelb_heartbeat_received_total{{subnet=\"{subnet}/24\"}}");
     wait_metrics(

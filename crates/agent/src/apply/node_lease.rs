@@ -12,9 +12,7 @@ use std::time::Duration;
 use api::{
     LinkLayerAddress,
     names::{annotation, label},
-    node_lease::{
-        format_conflicts, format_heartbeats, format_link_layer_addresses, format_subnets, name_of,
-    },
+    node_lease::{format_conflicts, format_heartbeats, format_link_layer_addresses, format_subnets, name_of},
 };
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},

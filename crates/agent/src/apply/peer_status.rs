@@ -323,4 +323,3 @@ fn refusal_of(session: &NodePeerStatus) -> Option<Refusal> {
     let reason = if secret::is_about_secret(path) { reason::SECRET_NOT_USABLE } else { reason::INVALID };
     Some(Refusal { reason, path: path.to_owned(), message: message.to_owned() })
 }
-

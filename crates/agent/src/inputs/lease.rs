@@ -86,7 +86,10 @@ mod tests {
         assert_eq!(lease.agent.unwrap().to_string(), "default eth7:absent");
         let silent =
             object(|l| l["metadata"]["annotations"] = json!({"purelb.io/subnets": "192.0.2.0/24"})).unwrap();
-        assert!(silent.heartbeats.is_empty() && silent.macs.is_empty(), "an agent without key has no heartbeats");
+        assert!(
+            silent.heartbeats.is_empty() && silent.macs.is_empty(),
+            "an agent without key has no heartbeats"
+        );
     }
 
     #[test]

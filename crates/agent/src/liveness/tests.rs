@@ -50,7 +50,10 @@ fn facts(host: u8, port: u16) -> NodeFacts {
 
 fn member(host: u8, port: u16) -> (Arc<str>, Member) {
     let heartbeats = [address(host, port)].into();
-    (name(host), Member { subnets: [subnet()].into(), heartbeats, macs: BTreeSet::new(), agent: None, is_live: true })
+    (
+        name(host),
+        Member { subnets: [subnet()].into(), heartbeats, macs: BTreeSet::new(), agent: None, is_live: true },
+    )
 }
 
 /// A node, and everything that its thread is told.

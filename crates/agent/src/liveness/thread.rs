@@ -138,9 +138,13 @@ impl Worker {
         self.retry_at = None;
         let facts = self.channels.facts.borrow_and_update().clone();
         let places = facts.as_ref().map(places).unwrap_or_default();
-        for (subnet, _) in self.seats.extract_if(.., |subnet, seat| places.get(subnet) != Some(&seat.place)) {
-            self.channels.metrics.forget(&subnet);
-        }
+        self.seats.retain(|subnet, seat| {
+            let is_kept = places.get(subnet) == Some(&seat.place);
+            if !is_kept {
+                self.channels.metrics.forget(subnet);
+            }
+            is_kept
+        });
         for (subnet, place) in places {
             if self.seats.contains_key(&subnet) {
                 continue;

@@ -140,13 +140,24 @@ impl Default for HeartbeatMetrics {
 impl LocalMetrics {
     /// Registers everything but what is counted of remote pools, too.
     pub(super) fn register(&self, registry: &mut Registry) {
-        let mut gauge =
-            |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("purelb_election_lease_healthy", "1 while this node's Lease is renewed", &self.lease_healthy);
         gauge("purelb_election_member_count", "Nodes that stand for election", &self.member_count);
-        gauge("purelb_election_subnet_count", "Subnets of all nodes that stand for election", &self.subnet_count);
-        gauge("purelb_election_local_subnet_count", "Subnets that this node serves", &self.local_subnet_count);
-        gauge("purelb_lbnodeagent_local_addresses", "Addresses of local pools that this node holds", &self.held);
+        gauge(
+            "purelb_election_subnet_count",
+            "Subnets of all nodes that stand for election",
+            &self.subnet_count,
+        );
+        gauge(
+            "purelb_election_local_subnet_count",
+            "Subnets that this node serves",
+            &self.local_subnet_count,
+        );
+        gauge(
+            "purelb_lbnodeagent_local_addresses",
+            "Addresses of local pools that this node holds",
+            &self.held,
+        );
         gauge(
             "purelb_lbnodeagent_address_conflicts",
             "Addresses of local pools for which a machine answers that is none of our nodes",
@@ -171,14 +182,22 @@ impl LocalMetrics {
             &self.election_losses,
         );
         let wire = &self.wire;
-        counter("purelb_lbnodeagent_address_renewals", "Lifetimes of local addresses begun anew", &wire.renewals);
+        counter(
+            "purelb_lbnodeagent_address_renewals",
+            "Lifetimes of local addresses begun anew",
+            &wire.renewals,
+        );
         counter(
             "purelb_lbnodeagent_address_renewal_errors",
             "Renewals of local addresses that the kernel refused",
             &wire.renewal_errors,
         );
         counter("purelb_lbnodeagent_garp_sent", "Gratuitous ARP packets sent", &wire.garp_sent);
-        counter("purelb_lbnodeagent_garp_errors", "Gratuitous ARPs that could not be sent", &wire.garp_errors);
+        counter(
+            "purelb_lbnodeagent_garp_errors",
+            "Gratuitous ARPs that could not be sent",
+            &wire.garp_errors,
+        );
         counter("purelb_lbnodeagent_na_sent", "Unsolicited Neighbor Advertisements sent", &wire.na_sent);
         counter(
             "purelb_lbnodeagent_na_errors",
@@ -284,8 +303,18 @@ impl HeartbeatMetrics {
     }
 }
 
-const REASONS: [&str; 10] =
-    ["malformed", "version", "group", "unknown_member", "source", "tag", "parts", "other_process", "old_process", "replayed"];
+const REASONS: [&str; 10] = [
+    "malformed",
+    "version",
+    "group",
+    "unknown_member",
+    "source",
+    "tag",
+    "parts",
+    "other_process",
+    "old_process",
+    "replayed",
+];
 
 /// A word for why a datagram was dropped.
 const fn word(why: &Dropped) -> &'static str {

@@ -129,25 +129,32 @@ mod tests {
             let (status, reason, message) = ready_of(&status);
             (status == "True", reason.to_owned(), message.to_owned())
         };
-        let all = [("n1", "default", true), ("n2", "racks eth7:absent", true), ("n3", "default :no-match", false)];
+        let all =
+            [("n1", "default", true), ("n2", "racks eth7:absent", true), ("n3", "default :no-match", false)];
         assert_eq!(ready(&all), (true, "InterfacesUsable".to_owned(), "used by 1 node".to_owned()));
         assert_eq!(ready(&all[1..]).1, "NoNodes");
         let (is_ready, reason, message) =
             ready(&[("n1", "default eth1:port eth7:absent", true), ("n2", "default", true)]);
         assert_eq!((is_ready, reason.as_str()), (false, "InterfaceNotUsable"));
-        assert!(message.starts_with("of no use for local addresses on 1 node: n1: eth1 is a port of"), "{message}");
+        assert!(
+            message.starts_with("of no use for local addresses on 1 node: n1: eth1 is a port of"),
+            "{message}"
+        );
         assert!(message.ends_with("eth7 does not exist"), "{message}");
         let many: Vec<_> = (0..13).map(|n| format!("n{n:02}")).collect();
         let many: Vec<_> = many.iter().map(|node| (node.as_str(), "default eth7:absent", true)).collect();
         let (.., message) = ready(&many);
-        assert!(message.contains("on 13 nodes: n00: eth7") && message.ends_with("; and on 3 more"), "{message}");
+        assert!(
+            message.contains("on 13 nodes: n00: eth7") && message.ends_with("; and on 3 more"),
+            "{message}"
+        );
     }
 
     #[test]
     fn what_is_wrong_is_told_once_and_again_when_it_is_something_else() {
         let fine = roster(&[("n1", "default", true)]);
         let mut object = agent("local: {localInterface: 'eth['}");
-        let mut news_of = |object: &mut LBNodeAgent, roster: &Roster| {
+        let news_of = |object: &mut LBNodeAgent, roster: &Roster| {
             let now = status(object, roster, at(1));
             let before = object.status.replace(now.clone()).unwrap_or_default();
             news(&before.conditions, &now.conditions)
