@@ -112,6 +112,8 @@ fn of_accepted(group: &Group, engine: &Engine) -> ServiceGroupStatus {
         reservations: engine.reservations_of(group).map(reserved).collect(),
         conflicts: conflicts(group, live),
         external_services: Vec::new(),
+        external_socket: None,
+        former_providers: Vec::new(),
         conditions: Vec::new(),
     }
 }

@@ -16,6 +16,9 @@ pub const ADDRESS_CONFLICT: &str = "AddressConflict";
 /// The IPAM provider of an external group answers.
 pub const PROVIDER_READY: &str = "ProviderReady";
 
+/// IPAM providers that an external group has had before have back what they gave.
+pub const FORMER_PROVIDERS_SETTLED: &str = "FormerProvidersSettled";
+
 /// Reasons of conditions.
 pub mod reason {
     /// All is well.
@@ -44,6 +47,12 @@ pub mod reason {
     pub const INTERFACES_USABLE: &str = "InterfacesUsable";
     /// A node cannot use an interface that it selects.
     pub const INTERFACE_NOT_USABLE: &str = "InterfaceNotUsable";
+    /// Nothing is left to be released.
+    pub const SETTLED: &str = "Settled";
+    /// Releases are owed.
+    pub const OWED: &str = "Owed";
+    /// Services use what will have to be released.
+    pub const IN_USE: &str = "InUse";
     /// No node matches.
     pub const NO_NODES: &str = "NoNodes";
 }

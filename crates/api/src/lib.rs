@@ -36,4 +36,6 @@ pub use node_lease::{AddressConflict, LinkLayerAddress};
 pub use pool::{Aggregation, Pool};
 pub use refusal::Refusal;
 pub use selector::selector_matches;
-pub use service_group::{ReservedAddress, ServiceGroup, ServiceGroupSpec, ServiceGroupStatus};
+pub use service_group::{
+    FormerProvider, FormerlyServed, ReservedAddress, ServiceGroup, ServiceGroupSpec, ServiceGroupStatus,
+};

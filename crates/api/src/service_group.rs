@@ -296,9 +296,18 @@ pub struct ServiceGroupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub external_services: Vec<String>,
+    /// External groups: the socket of the IPAM provider that the names in externalServices belong to. Written by the
+    /// allocator with them; no need to edit it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_socket: Option<String>,
+    /// IPAM providers that spec.external.socket has named before and that may still have given addresses to
+    /// Services. They are released there when the Services need them no more, and the entry goes when nothing is
+    /// left. An entry that is removed is forgotten with the releases that are owed there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_providers: Vec<FormerProvider>,
     /// Accepted: whether the group is understood and used, with the reason when it is not. AddressConflict: whether
     /// strangers answer for addresses of the group. ProviderReady: whether the IPAM provider of an external group
-    /// answers.
+    /// answers. FormerProvidersSettled: whether those it has had before have all their addresses back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -314,6 +323,26 @@ pub struct GroupConflict {
     pub node: String,
     /// Who answers.
     pub link_layer_address: String,
+}
+
+/// An IPAM provider that an external group had before.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct FormerProvider {
+    /// Path of its socket.
+    pub socket: String,
+    /// To whom it may have given addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<FormerlyServed>,
+}
+
+/// A Service to which an IPAM provider may have given addresses.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+pub struct FormerlyServed {
+    /// Namespace and name of the Service, as my-namespace/my-app.
+    pub service: String,
+    /// What it has surely been given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
 }
 
 /// An address that waits for its Service to come back.

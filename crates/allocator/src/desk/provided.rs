@@ -44,6 +44,17 @@ impl Desk {
         account.next(self.is_settled(service).then_some(&kept), is_recorded)
     }
 
+    /// The same at a provider that the group has had before: what else the Service has of the group, it has from
+    /// another.
+    pub fn next_action_at_former(&self, service: &ServiceKey, group: &str, account: &mut Account) -> Action {
+        if self.entries.get(service).is_none() {
+            account.decided();
+        }
+        let published = self.published(service, group).iter().copied().chain(self.may_publish(service));
+        let kept: Vec<IpAddr> = published.filter(|address| account.given().contains(address)).collect();
+        account.next(self.is_settled(service).then_some(&kept), true)
+    }
+
     /// Whether what is known of a Service is what there is: it is decided about, no write is under way, none came
     /// too late.
     fn is_settled(&self, service: &ServiceKey) -> bool {

@@ -67,6 +67,18 @@ impl Account {
         Account { unknown: true, created: i64::MIN, ..Account::default() }
     }
 
+    /// The group has another provider now: here nothing is asked any more. What the Service publishes of the group has
+    /// been given. What it wants and has not got, to be asked of the other one.
+    pub fn retire(&mut self, published: &[IpAddr]) -> Option<Ask> {
+        self.given.extend(published);
+        self.ask.take()
+    }
+
+    /// Whether there may be something that has to be given back some day.
+    pub fn may_hold(&self) -> bool {
+        self.in_flight || self.unknown || self.in_doubt || !self.given.is_empty() || self.is_unconfirmed()
+    }
+
     /// The Service wants something; what it wanted before is of no matter any more.
     pub fn wants(&mut self, ask: Ask) {
         self.ask = Some(ask);
@@ -134,11 +146,6 @@ impl Account {
             self.answered = true;
         }
         is_wanted
-    }
-
-    /// Somebody was asked who is not the group's provider any more.
-    pub fn on_lost(&mut self) {
-        self.in_flight = false;
     }
 
     /// The answer to a release. Whether somebody else may have what was released: where that is only what a refusal

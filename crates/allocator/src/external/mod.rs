@@ -1,7 +1,8 @@
 //! Groups whose addresses an IPAM provider hands out: a sidecar that serves `purelb.ipam.v1` on a Unix socket.
 //!
 //! The decision stays pure: it reads what the provider has answered and says what it would ask ([`ask`]). What
-//! the provider may have given to whom, and which call comes next, is in [`account`]; whether it answers at all in
+//! the provider may have given to whom, and which call comes next, is in [`account`], and in [`books`] for the
+//! providers that a group has had before, too; whether it answers at all in
 //! [`provider`]; [`answer`] judges what it says; [`client`] is the one place that speaks gRPC; [`status`] is what
 //! the group's status tells. The loop that carries calls and answers is `reconcile::external`.
 //!
@@ -10,6 +11,8 @@
 //!   `status.externalServices` of the group; it goes when the provider has confirmed that it holds nothing for that
 //!   Service any more. So a crash at any point, and a deletion while no allocator runs, leave a name from which the
 //!   next term goes on releasing.
+//! - When `socket` names another provider, what the one before has given stands in `status.formerProviders` before the
+//!   new one is asked, and is released there as soon as no Service publishes it.
 //! - Calls for one Service and group follow each other; a release whose fate is unknown is confirmed before
 //!   anything is asked for anew. So no release takes away what was given after it.
 //! - An address is released only when no status of ours shows it and no write is under way that may.
@@ -20,6 +23,7 @@
 pub mod account;
 pub mod answer;
 pub mod ask;
+pub mod books;
 pub mod client;
 pub mod provider;
 pub mod status;
@@ -28,6 +32,7 @@ mod tests;
 
 pub use account::{Account, Action};
 pub use ask::{Answer, Ask, Provided, Want};
+pub use books::{Accounts, Books};
 
 use api::PoolType;
 

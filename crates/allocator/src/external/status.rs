@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::{
     ServiceGroupStatus,
-    condition::{self, PROVIDER_READY, reason},
+    condition::{self, FORMER_PROVIDERS_SETTLED, PROVIDER_READY, reason},
 };
 use ipam::StatsResponse;
 use k8s_openapi::jiff::Timestamp;
@@ -69,6 +69,66 @@ pub fn fill(status: &mut ServiceGroupStatus, known: Known<'_>, generation: Optio
         ),
     };
     condition::set(&mut status.conditions, ready, now);
+}
+
+/// What is known of a provider that a group has had before.
+#[derive(Clone, Copy, Debug)]
+pub struct Former<'a> {
+    /// Where it is.
+    pub socket: &'a str,
+    /// How many Services it may have given something to.
+    pub served: usize,
+    /// How many of them use it.
+    pub in_use: usize,
+    /// Why it does not answer.
+    pub failure: Option<&'a str>,
+}
+
+impl Former<'_> {
+    fn owed(&self) -> usize {
+        self.served - self.in_use
+    }
+
+    fn in_words(&self) -> String {
+        let mut parts = vec![format!("Services that use addresses from there: {}", self.in_use)];
+        parts.push(format!("Services whose addresses have to be released there: {}", self.owed()));
+        if let Some(why) = self.failure {
+            parts.push(format!(
+                "it does not serve: {why}; start it, or, where it never comes back, remove its entry from \
+                 status.formerProviders"
+            ));
+        }
+        format!("{}: {}", self.socket, parts.join(", "))
+    }
+}
+
+/// Puts what is owed to former providers into the status. Absent until there is the first one.
+pub fn fill_former(
+    status: &mut ServiceGroupStatus,
+    former: &[Former<'_>],
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let settled =
+        |is_so, reason, message| condition::new(FORMER_PROVIDERS_SETTLED, is_so, reason, message, generation);
+    let condition = if former.is_empty() {
+        if !status.conditions.iter().any(|condition| condition.type_ == FORMER_PROVIDERS_SETTLED) {
+            return;
+        }
+        settled(
+            true,
+            reason::SETTLED,
+            "the IPAM providers that the group has had before have all back".to_owned(),
+        )
+    } else {
+        let reason = match former {
+            _ if former.iter().any(|one| one.failure.is_some()) => reason::PROVIDER_UNAVAILABLE,
+            _ if former.iter().any(|one| one.owed() > 0) => reason::OWED,
+            _ => reason::IN_USE,
+        };
+        settled(false, reason, former.iter().map(Former::in_words).collect::<Vec<_>>().join("; "))
+    };
+    condition::set(&mut status.conditions, condition, now);
 }
 
 fn shown(text: &str) -> String {

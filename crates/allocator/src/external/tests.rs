@@ -214,15 +214,6 @@ fn who_is_refused_asks_again_after_five_minutes_while_the_provider_answers() {
 }
 
 #[test]
-fn an_answer_of_a_provider_that_the_group_has_left_is_asked_for_anew() {
-    let mut account = Account::default();
-    account.wants(v4());
-    account.on_sent();
-    account.on_lost();
-    assert_eq!(account.next(Some(&[]), true), Action::Allocate(v4()));
-}
-
-#[test]
 fn the_decision_asks_and_goes_on_with_the_answer() {
     let mut engine = Engine::default();
     engine.set_groups(groups(&[("default", EXTERNAL)]));

@@ -79,9 +79,13 @@ impl Term {
         let is_judged = entry.record.object == record.object;
         let is_same = is_judged && entry.record.generation == record.generation;
         let has_other_status = entry.record.status != record.status;
-        entry.record = record;
+        let old = std::mem::replace(&mut entry.record, record);
+        let is_others = has_other_status && !entry.in_flight;
         if !is_same || has_other_status {
             entry.touch();
+        }
+        if is_others && let Some(new) = self.groups.get(&name).map(|entry| entry.record.status.clone()) {
+            self.forget_former(&name, &old.status, &new);
         }
         if !is_judged {
             self.judge_groups();

@@ -153,11 +153,16 @@ impl Cluster {
 
     /// The sidecar of a group, with these ranges.
     pub(crate) fn sidecar(&self, name: &str, ranges: &str) -> Sidecar {
+        self.sidecar_at(name, name, ranges)
+    }
+
+    /// The same for a group of another name than the socket.
+    pub(crate) fn sidecar_at(&self, socket: &str, name: &str, ranges: &str) -> Sidecar {
         let child = Command::new(env!("CARGO_BIN_EXE_ipam-file"))
             .arg("--socket")
-            .arg(self.socket(name))
+            .arg(self.socket(socket))
             .arg("--store")
-            .arg(self.store(name))
+            .arg(self.store(socket))
             .arg("--pool")
             .arg(format!("{name}={ranges}"))
             .stderr(Stdio::inherit())
@@ -175,6 +180,11 @@ impl Cluster {
     }
 
     pub(crate) async fn books_are(&self, name: &str, expected: &[(&str, &str)]) {
+        self.books_at_are(name, name, expected).await;
+    }
+
+    /// The same of the sidecar at this socket.
+    pub(crate) async fn books_at_are(&self, socket: &str, name: &str, expected: &[(&str, &str)]) {
         let expected: Vec<(String, String)> =
             expected.iter().map(|(ip, service)| ((*ip).to_owned(), format!("default/{service}"))).collect();
         let mut last = Vec::new();
@@ -182,7 +192,7 @@ impl Cluster {
         while last != expected {
             assert!(Instant::now() < deadline, "the books have {last:?}, expected {expected:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
-            last = self.books(name);
+            last = books(&self.store(socket), name);
         }
     }
 
@@ -263,6 +273,29 @@ impl Cluster {
             status.conditions.iter().any(|c| c.type_ == "ProviderReady" && c.status == ready)
         })
         .await;
+    }
+
+    /// Waits until the group says this of the providers that it has had before.
+    pub(crate) async fn former_is(&self, group: &str, reason: &str, part: &str) {
+        self.status(group, &format!("FormerProvidersSettled: {reason}, {part}"), |status| {
+            let condition = status.conditions.iter().find(|c| c.type_ == "FormerProvidersSettled");
+            condition.is_some_and(|c| {
+                let expected = if reason == "Settled" { "True" } else { "False" };
+                c.reason == reason && c.status == expected && c.message.contains(part)
+            })
+        })
+        .await;
+    }
+
+    /// The group names the provider at this socket from now on.
+    pub(crate) async fn move_group(&self, group: &str, socket: &str) {
+        let external = json!({"provider": "file", "socket": self.socket(socket), "announce": "remote"});
+        self.edit_group(group, json!({"spec": {"external": external}})).await;
+    }
+
+    pub(crate) async fn patch_group_status(&self, group: &str, status: Value) {
+        let patch = Patch::Merge(json!({"status": status}));
+        self.groups().patch_status(group, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// An allocator with short times.

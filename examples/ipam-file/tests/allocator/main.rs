@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cluster;
+mod former;
 mod hostile;
 
 use cluster::Cluster;
@@ -263,18 +264,14 @@ async fn a_group_that_leaves_a_dead_socket_and_comes_back_to_it_is_served() {
     cluster.external("ext").await;
     cluster.provider_is("ext", "False").await;
     // Elsewhere, where nobody is either, until the first socket would have been probed again.
-    let external = |name| {
-        let socket = cluster.socket(name);
-        json!({"spec": {"external": {"provider": "file", "socket": socket, "announce": "remote"}}})
-    };
-    cluster.edit_group("ext", external("other")).await;
+    cluster.move_group("ext", "other").await;
     let calls = format!(
         "purelb_allocator_sidecar_rpc_total{{socket=\"{}\",method=\"Stats\"",
         cluster.socket("other").display()
     );
     cluster::within("the other is probed", async || (allocator.count(&calls) >= 4).then_some(())).await;
     let _sidecar = cluster.sidecar("ext", DUAL);
-    cluster.edit_group("ext", external("ext")).await;
+    cluster.move_group("ext", "ext").await;
     cluster.plain("web", "ext").await;
     cluster.has("web", &["198.51.100.0"]).await;
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     external::{
-        Answer, Ask,
+        Account, Answer, Ask,
         account::Released,
         answer,
         client::{Allocated, is_answer},
@@ -44,6 +44,7 @@ impl Term {
         self.count(&socket, method, status, started);
         let failure = status.filter(|status| !is_answer(status)).map(answer::text);
         if let Some(entry) = self.external.groups.get_mut(&group)
+            && entry.books.is_at(&socket)
             && !std::mem::replace(&mut entry.is_tried, true)
         {
             self.touch_group(&group);
@@ -59,7 +60,7 @@ impl Term {
             }
             CallResult::Release(service, released, answer) => {
                 self.on_provider(&socket, failure);
-                self.on_released(&group, &service, released, answer);
+                self.on_released(&group, &socket, &service, released, answer);
             }
         }
     }
@@ -85,13 +86,13 @@ impl Term {
     /// Everybody who is about to ask is told at once.
     fn on_provider_gone(&mut self, path: &Word, why: &str) {
         tracing::warn!(socket = %path, why, "the IPAM provider does not serve");
+        self.touch_concerned(path);
         for name in self.external.groups_of(path) {
-            self.touch_group(&name);
             let Some(group) = self.external.groups.get_mut(&name) else { continue };
             let Some(external) = group.external.clone() else { continue };
             let problem = answer::unwell(&name, &external, why);
             let mut refused = Vec::new();
-            for (service, account) in &mut group.accounts {
+            for (service, account) in group.books.current_mut() {
                 if let Some(ask) = account.pending().cloned() {
                     account.wants_nothing();
                     refused.push((account.created, service.clone(), ask));
@@ -105,20 +106,22 @@ impl Term {
         }
     }
 
+    /// The status of groups that have this provider, or had it, says something else.
+    fn touch_concerned(&mut self, path: &Word) {
+        for name in self.external.concerned_by(path) {
+            self.touch_group(&name);
+        }
+    }
+
     fn on_allocated(&mut self, service: &ServiceKey, socket: &Word, ask: Ask, allocated: Allocated) {
         let is_fate_known = allocated.status.as_ref().is_none_or(is_answer);
         let held: Vec<IpAddr> = self.desk.published(service, &ask.group).to_vec();
         let Some(group) = self.external.groups.get_mut(&ask.group) else { return };
-        let (Some(external), Some(account)) = (group.external.as_ref(), group.accounts.get_mut(service))
-        else {
+        let is_current = group.books.is_at(socket);
+        let Some(external) = group.external.as_ref() else { return };
+        let Some(account) = group.books.at_mut(socket).and_then(|accounts| accounts.get_mut(service)) else {
             return;
         };
-        if external.socket != *socket {
-            // The group has another provider now, and that one has to be asked.
-            account.on_lost();
-            self.external.touch(service);
-            return;
-        }
         let mut problem = allocated.status.as_ref().map(|status| answer::problem(&ask, external, status));
         let mut given = Vec::new();
         if problem.is_none() || !allocated.ips.is_empty() {
@@ -133,10 +136,13 @@ impl Term {
             }
         }
         if !given.is_empty() {
-            tracing::info!(%service, group = %ask.group, addresses = ?given, "given by the IPAM provider");
+            tracing::info!(%service, group = %ask.group, %socket, addresses = ?given, "given by the IPAM provider");
+        }
+        if !given.is_empty() && is_current {
             group.stats_due = group.stats_due.map(|due| due.min(Instant::now() + STATS_SOON));
         }
         let answer = Answer { ask, given, problem };
+        // Where the group has another provider now, that one is asked; what this one has given goes back.
         let is_wanted = account.on_answer(&answer, is_fate_known);
         self.external.touch(service);
         if is_wanted {
@@ -147,27 +153,35 @@ impl Term {
     fn on_released(
         &mut self,
         name: &Word,
+        socket: &Word,
         service: &ServiceKey,
         released: Released,
         answer: Result<(), Status>,
     ) {
         let Some(group) = self.external.groups.get_mut(name) else { return };
-        let Some(account) = group.accounts.get_mut(service) else { return };
+        let is_current = group.books.is_at(socket);
+        let Some(account) = group.books.at_mut(socket).and_then(|accounts| accounts.get_mut(service)) else {
+            return;
+        };
         let is_freed = account.on_released(released, answer.is_ok());
         match answer {
             Ok(()) => {
-                tracing::info!(%service, group = %name, ?released, "released at the IPAM provider");
+                tracing::info!(%service, group = %name, %socket, ?released, "released at the IPAM provider");
                 // After the poll whoever waits for room asks again; where nothing was freed that would never end.
+                let is_freed = is_freed && is_current;
                 let soon = is_freed.then(|| Instant::now() + STATS_SOON);
                 group.stats_due = group.stats_due.map(|due| soon.map_or(due, |soon| due.min(soon)));
                 self.external.touch(service);
+                if !is_current {
+                    self.touch_group(name);
+                }
                 if is_freed {
                     self.wake_for_room(name);
                 }
             }
             Err(status) => {
                 let why = answer::text(&status);
-                tracing::warn!(%service, group = %name, ?released, why, "not released at the IPAM provider yet");
+                tracing::warn!(%service, group = %name, %socket, ?released, why, "not released at the IPAM provider yet");
                 let pause = FIRST_PAUSE.saturating_mul(1 << account.failures().min(6)).min(LAST_PAUSE);
                 let pause = pause.mul_f64(rand::random_range(0.5..1.0));
                 let service = service.clone();
@@ -182,9 +196,7 @@ impl Term {
     /// The pause of an account is over.
     pub(in crate::reconcile) fn on_account(&mut self, service: &ServiceKey) {
         for group in self.external.groups.values_mut() {
-            if let Some(account) = group.accounts.get_mut(service) {
-                account.resume();
-            }
+            group.books.of(service).for_each(Account::resume);
         }
         self.external.touch(service);
     }
@@ -197,18 +209,12 @@ impl Term {
         failure: Option<String>,
     ) {
         let now = Instant::now();
-        if let Some(group) = self.external.groups.get_mut(name)
-            && group.external.as_ref().is_none_or(|external| external.socket != *path)
-        {
-            // The group has another provider now, and that one has to be asked.
-            (group.stats_in_flight, group.stats_due) = (false, Some(now));
-        }
         let Some(Socket { provider, .. }) = self.external.sockets.get_mut(path) else { return };
         let was_answering = provider.failure().is_none();
         let is_back = provider.on_stats(failure.clone(), now, rand::random_range(0.5..1.0));
         let retries_refused = provider.retries_refused(now);
         if let Some(group) = self.external.groups.get_mut(name)
-            && group.external.as_ref().is_some_and(|external| external.socket == *path)
+            && group.books.is_at(path)
         {
             group.stats_in_flight = false;
             group.stats_due = Some(now + STATS_INTERVAL.mul_f64(rand::random_range(0.75..1.0)));
@@ -236,8 +242,8 @@ impl Term {
     /// Everybody who waits for this provider, or for it to change its mind, oldest first.
     fn wake_for_provider(&mut self, path: &Word) {
         let mut woken = Vec::new();
+        self.touch_concerned(path);
         for name in self.external.groups_of(path) {
-            self.touch_group(&name);
             let waiting = self.desk.engine().waiting();
             woken.extend(waiting.on(&Wait::Provider(name.clone())));
             woken.extend(waiting.on(&Wait::Group(name)));

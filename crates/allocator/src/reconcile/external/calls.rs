@@ -18,15 +18,14 @@ impl Call {
 }
 
 impl Term {
-    /// Begins the next call for a Service at a group's provider.
-    pub(super) fn begin(&mut self, name: &Word, service: &ServiceKey) {
-        let action = self.next_action(name, service);
+    /// Begins the next call for a Service at a provider that a group has or had.
+    pub(super) fn begin(&mut self, path: &Word, name: &Word, service: &ServiceKey) {
+        let action = self.next_action(name, path, service);
         let Some(group) = self.external.groups.get_mut(name) else { return };
-        let Some(socket) = group.external.as_ref().and_then(|e| self.external.sockets.get_mut(&e.socket))
-        else {
+        let Some(socket) = self.external.sockets.get_mut(path) else { return };
+        let Some(account) = group.books.at_mut(path).and_then(|accounts| accounts.get_mut(service)) else {
             return;
         };
-        let Some(account) = group.accounts.get_mut(service) else { return };
         let (client, name, service, started) =
             (socket.client.clone(), name.clone(), service.clone(), Instant::now());
         match action {
@@ -61,10 +60,12 @@ impl Term {
         let mut due: Vec<(Word, Client)> = Vec::new();
         let sockets: Vec<Word> = self.external.sockets.keys().cloned().collect();
         for path in sockets {
-            let names = self.external.groups_of(&path);
+            let (names, concerned) = (self.external.groups_of(&path), self.external.concerned_by(&path));
             let Some(socket) = self.external.sockets.get_mut(&path) else { continue };
-            if socket.provider.begins_probe(now) {
-                due.extend(names.first().map(|name| (name.clone(), socket.client.clone())));
+            let is_probed = std::mem::take(&mut socket.is_probe_due) && socket.provider.failure().is_none();
+            if is_probed || socket.provider.begins_probe(now) {
+                let name = names.first().or(concerned.first());
+                due.extend(name.map(|name| (name.clone(), socket.client.clone())));
             } else if socket.provider.failure().is_none() {
                 let is_due = |name: &&Word| {
                     self.external.groups.get(*name).is_some_and(|group| {
@@ -77,7 +78,9 @@ impl Term {
             }
         }
         for (name, client) in due {
-            if let Some(group) = self.external.groups.get_mut(&name) {
+            if let Some(group) = self.external.groups.get_mut(&name)
+                && group.books.is_at(client.socket())
+            {
                 group.stats_in_flight = true;
                 group.stats_due = None;
             }

@@ -8,9 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 use super::super::Term;
 use crate::{
     external::{
+        Account,
         provider::Provider,
-        status::{self, Known},
+        status::{self, Former, Known},
     },
+    inputs::ServiceKey,
     metrics::PoolLabels,
 };
 
@@ -23,11 +25,24 @@ impl Term {
         generation: Option<i64>,
     ) {
         let Some(group) = self.external.groups.get_mut(name) else { return };
-        status.external_services = group.accounts.keys().map(|key| key.as_str().to_owned()).collect();
-        group.sent = Some(group.accounts.keys().cloned().collect());
+        group.books.record(status);
+        group.sent = Some(group.books.current().keys().cloned().collect());
+        let (desk, sockets) = (&self.desk, &self.external.sockets);
+        let former = group.books.former().iter().map(|(path, accounts)| {
+            let uses = |service: &ServiceKey, account: &Account| {
+                desk.published(service, name).iter().any(|address| account.given().contains(address))
+            };
+            Former {
+                socket: path,
+                in_use: accounts.iter().filter(|(service, account)| uses(service, account)).count(),
+                served: accounts.len(),
+                failure: sockets.get(path).and_then(|socket| socket.provider.failure()),
+            }
+        });
+        status::fill_former(status, &former.collect::<Vec<_>>(), generation, Timestamp::now());
         let Some(external) = group.external.as_ref().filter(|_| group.is_accepted) else { return };
         let (mut held, mut namespaces) = ([BTreeSet::new(), BTreeSet::new()], BTreeSet::new());
-        for service in group.accounts.keys() {
+        for service in group.books.current().keys() {
             for address in self.desk.published(service, name) {
                 held[usize::from(address.is_ipv6())].insert(*address);
                 namespaces.insert(service.namespace().to_owned());
@@ -62,7 +77,7 @@ impl Term {
         self.external.touched.extend(sent.difference(&group.recorded).cloned());
         group.recorded = sent;
         // Names that have come meanwhile are written down with the next status.
-        if group.accounts.keys().any(|service| !group.recorded.contains(service)) {
+        if group.books.current().keys().any(|service| !group.recorded.contains(service)) {
             self.touch_group_now(name);
         }
     }
