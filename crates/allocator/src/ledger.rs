@@ -5,9 +5,10 @@
 //! of one more holder. The ledger itself records what is published, even where that is a conflict, because it is
 //! the truth; the decision resolves it.
 
-use std::{mem, net::IpAddr};
+use std::{collections::HashMap, mem, net::IpAddr};
 
 use api::AddressRange;
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::{
@@ -42,9 +43,6 @@ pub struct Holder {
     addresses: Addresses,
     /// So many of them, the first ones, are known to be published; the others may be by a write of ours.
     published: u32,
-    /// When it was edited so that it no longer goes with another on an address of its own, counted in such edits; 0:
-    /// never since the books were made.
-    edited: u32,
 }
 
 /// Where a Service is in the books, if it is: good until the next change of them.
@@ -60,7 +58,6 @@ impl Holder {
             ports: service.facts.ports.clone(),
             addresses: Addresses::new(),
             published: 0,
-            edited: 0,
         }
     }
 
@@ -96,8 +93,9 @@ pub struct Ledger {
     by_service: HashTable<(u32, Slot)>,
     by_address: Holders,
     by_sharing_key: SharingKeys,
-    /// How many edits there were that made two holders of an address incompatible.
-    edits: u32,
+    /// The version of a Service that shares at which it has come to an address, or was edited so that it no longer
+    /// goes with another there, whichever was last; absent where the books do not know.
+    settled: HashMap<Slot, u64, RandomState>,
 }
 
 /// Why a Service cannot have an address.
@@ -139,6 +137,11 @@ impl Ledger {
         self.slots.get_mut(seat.0? as usize)?.as_mut()
     }
 
+    /// Who is there.
+    pub fn service_at(&self, seat: Seat) -> Option<&ServiceKey> {
+        self.at(seat).map(|holder| &holder.service)
+    }
+
     /// What a Service holds.
     pub fn held_by(&self, service: &ServiceKey) -> &[IpAddr] {
         self.held_at(self.seat(service))
@@ -155,11 +158,35 @@ impl Ledger {
         published.unwrap_or_default()
     }
 
-    /// What the Service that is there holds is known to be published.
-    pub fn confirm(&mut self, seat: Seat) {
-        if let Some(holder) = self.at_mut(seat) {
-            holder.published = u32::try_from(holder.addresses.len()).unwrap_or(u32::MAX);
+    /// What the Service that is there holds is known to be published. Of what our own write has published, by which
+    /// `written` version of the Service. Whether it shares and has come to something.
+    pub fn confirm(&mut self, seat: Seat, written: Option<&str>) -> bool {
+        let Some(holder) = self.at_mut(seat) else { return false };
+        let published = u32::try_from(holder.addresses.len()).unwrap_or(u32::MAX);
+        let has_come = mem::replace(&mut holder.published, published) < published;
+        let shares = has_come && holder.sharing_key.is_some();
+        if shares && let (Some(slot), Some(version)) = (seat.0, written) {
+            self.settle(slot, version);
         }
+        shares
+    }
+
+    /// Whoever has come or was edited last has to leave first.
+    fn settle(&mut self, slot: Slot, version: &str) {
+        if let Ok(version) = version.parse::<u64>() {
+            let latest = self.settled.entry(slot).or_default();
+            *latest = version.max(*latest);
+        }
+    }
+
+    /// Who shares an address with the Service that is there, and cannot stay beside it.
+    pub fn parted_from(&self, seat: Seat) -> impl Iterator<Item = &Holder> {
+        let holder = self.at(seat);
+        let addresses = holder.map_or(&[][..], |holder| &holder.addresses);
+        let others = addresses.iter().flat_map(|address| self.holders(*address));
+        others.filter(move |other| {
+            holder.is_some_and(|own| own.service != other.service && are_apart(own.terms(), other.terms()))
+        })
     }
 
     /// Every Service that holds something.
@@ -236,19 +263,31 @@ impl Ledger {
 
     /// Who makes a Service leave an address that both hold: one with one of its ports, or one without any sharing key
     /// where it has none either. Ports that do not collide and a key on either side tell of sharing that was agreed to
-    /// and that nobody is thrown out of. Of the two the one leaves whose edit has made them incompatible; where the
-    /// books do not know of one, as after a restart, the younger.
+    /// and that nobody is thrown out of. Of the two the one leaves who came to the address, or was edited so that they
+    /// do not go together, after the other, by the versions of their Services; before anybody else one who is not
+    /// known to be there yet; where the books do not know, as after a restart, the younger.
     pub fn must_yield_to(&self, address: IpAddr, service: &Service) -> Option<&Holder> {
-        let mut others = self.holders(address).filter(|holder| holder.service != service.key);
-        others.find(|other| {
-            let facts = &service.facts;
-            if !are_apart((&facts.requests.sharing_key, &facts.ports), other.terms()) {
-                return false;
-            }
-            let own = self.holders(address).find(|holder| holder.service == service.key);
-            let edited = own.map_or(0, |own| own.edited);
-            (other.edited, other.created, &other.service) < (edited, service.created, &service.key)
-        })
+        let slots = self.by_address.at(address);
+        if slots.len() < 2 {
+            return None;
+        }
+        let facts = &service.facts;
+        let terms = (&facts.requests.sharing_key, &facts.ports);
+        let own = slots.iter().find(|slot| is_of(&self.slots, **slot, &service.key));
+        let own = (own.map_or(0, |slot| self.rank(*slot, address)), service.created, &service.key);
+        let others = slots.iter().filter_map(|slot| Some((*slot, self.at(Seat(Some(*slot)))?)));
+        let mut others = others.filter(|(_, other)| other.service != service.key);
+        let found = others.find(|(slot, other)| {
+            are_apart(terms, other.terms())
+                && (self.rank(*slot, address), other.created, &other.service) < own
+        });
+        found.map(|(_, other)| other)
+    }
+
+    /// When the holder there has settled on the address.
+    fn rank(&self, slot: Slot, address: IpAddr) -> u64 {
+        let is_published = self.published_at(Seat(Some(slot))).contains(&address);
+        if is_published { self.settled.get(&slot).copied().unwrap_or_default() } else { u64::MAX }
     }
 
     /// Brings what is known of a holder up to date. Whether that changed anything; of a Service that holds nothing
@@ -265,13 +304,8 @@ impl Ledger {
         }
         let old = mem::replace(holder, Holder::new(service));
         (holder.addresses, holder.published) = (old.addresses.clone(), old.published);
-        holder.edited = old.edited;
         if self.makes_incompatible(slot, &old) {
-            self.edits = self.edits.saturating_add(1);
-            let edits = self.edits;
-            if let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
-                holder.edited = edits;
-            }
+            self.settle(slot, &service.resource_version);
         }
         if old.sharing_key != service.facts.requests.sharing_key {
             for address in self.held_by(&service.key).to_vec() {
@@ -377,6 +411,9 @@ impl Ledger {
         let is_it = |(known, slot): &(u32, Slot)| *known == hash && is_of(slots, *slot, service);
         let ((_, slot), _) = by_service.find_entry(spread(hash), is_it).ok()?.remove();
         let holder = mem::take(self.slots.get_mut(slot as usize)?)?;
+        if !self.settled.is_empty() {
+            self.settled.remove(&slot);
+        }
         self.vacant.push(slot);
         Some((slot, holder))
     }

@@ -179,6 +179,7 @@ impl Desk {
         entry.failures = 0;
         entry.written = Some(now.into());
         let again = mem::take(&mut entry.again);
+        let version = after.as_ref().map_or(&order.version, |after| &after.resource_version).clone();
         let is_left = after.is_none() && !is_older(&order.version, &entry.service.resource_version);
         if let Some(after) = after
             && !is_older(&after.resource_version, &entry.service.resource_version)
@@ -192,7 +193,7 @@ impl Desk {
             self.forget(&key);
             return;
         }
-        let woken = self.engine.sync(&latest);
+        let woken = self.engine.sync_written(&latest, &version);
         self.touch(&latest.facts.ingress);
         if again {
             self.dirty.push(key);

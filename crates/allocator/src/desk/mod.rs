@@ -244,6 +244,8 @@ impl Desk {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.in_flight {
             entry.again |= is_changed;
+            let woken = if is_changed { self.engine.on_edited(&service) } else { Vec::new() };
+            self.wake(woken, seen);
             return;
         }
         let was_behind = entry.behind.is_some();

@@ -143,14 +143,25 @@ impl Engine {
     /// Brings the ledger up to date with what a Service publishes. Who may be cured by it, and who else is on its
     /// addresses and may have to leave.
     pub fn sync(&mut self, service: &Service) -> Vec<ServiceKey> {
+        self.sync_written(service, &service.resource_version)
+    }
+
+    /// The same where it is known which version has come of our write.
+    pub fn sync_written(&mut self, service: &Service, version: &str) -> Vec<ServiceKey> {
         let mut freed = self.end_reservations_of(service);
         let seat = self.ledger.seat(&service.key);
         // What our own write has published was reserved before.
         if self.ledger.is_in_step(seat, service) {
-            self.ledger.confirm(seat);
-            return self.cured_by_leaving(&freed, &freed);
+            let mut woken = self.cured_by_leaving(&freed, &freed);
+            if self.ledger.confirm(seat, Some(version)) {
+                woken.extend(self.parted_from(seat));
+            }
+            return woken;
         }
         let published: Addresses = self.ledger.published_at(seat).iter().copied().collect();
+        let held = self.ledger.held_at(seat);
+        let mut shown = service.facts.ingress.iter();
+        let is_written = shown.any(|address| held.contains(address) && !published.contains(address));
         let mut woken = Vec::new();
         let old_key = self.ledger.sharing_key_of(&service.key).cloned();
         let is_updated = self.ledger.update(service);
@@ -175,7 +186,10 @@ impl Engine {
                 empty.iter().copied().filter(|address| published.contains(address)).collect();
             freed.extend(self.reserve_for(&service.key, &left));
         }
-        self.ledger.confirm(self.ledger.seat(&service.key));
+        let seat = self.ledger.seat(&service.key);
+        if self.ledger.confirm(seat, is_written.then_some(version)) {
+            woken.extend(self.parted_from(seat));
+        }
         freed.extend(self.not_reserved(empty));
         if is_changed || !left.is_empty() {
             let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
@@ -184,6 +198,34 @@ impl Engine {
         let left: Vec<IpAddr> = left.into_iter().chain(freed.iter().copied()).collect();
         woken.extend(self.cured_by_leaving(&left, &freed));
         woken
+    }
+
+    /// An owner has edited a Service that a write of ours is under way for: whose edit was the later one has to be
+    /// known. Who may be cured by it, and who else is on its addresses and may have to leave.
+    pub fn on_edited(&mut self, service: &Service) -> Vec<ServiceKey> {
+        let old_key = self.ledger.sharing_key_of(&service.key).cloned();
+        if !self.ledger.update(service) {
+            return Vec::new();
+        }
+        let mut woken = Vec::new();
+        for address in self.ledger.held_by(&service.key) {
+            let others = self.ledger.holders(*address).map(|holder| &holder.service);
+            woken.extend(others.filter(|other| **other != service.key).cloned());
+            woken.extend(self.waiting.on(&Wait::Address(*address)));
+        }
+        let keys = old_key.into_iter().chain(service.facts.requests.sharing_key.clone());
+        woken.extend(self.on_keys(&service.key, keys));
+        woken
+    }
+
+    /// Who cannot stay together with the Service that is there, and that one.
+    fn parted_from(&self, seat: Seat) -> Vec<ServiceKey> {
+        let mut parted: Vec<ServiceKey> =
+            self.ledger.parted_from(seat).map(|holder| holder.service.clone()).collect();
+        if !parted.is_empty() {
+            parted.extend(self.ledger.service_at(seat).cloned());
+        }
+        parted
     }
 
     /// The Service comes to the addresses, or what is known of it there is brought up to date. Whether that changed

@@ -31,9 +31,11 @@ pub(super) struct History {
     moment: u64,
     /// When a Service came to an address that it has.
     gained: BTreeMap<(usize, IpAddr), u64>,
-    /// When an owner last changed with whom the Service may share.
-    edited: BTreeMap<usize, u64>,
-    /// When the allocator was told everything at once, and not what came first.
+    /// When an owner last made a Service such that it does not go with another on an address of its own.
+    parted: BTreeMap<usize, u64>,
+    /// When the allocator was last told of a Service how it is, and not what came first.
+    looked: BTreeMap<usize, u64>,
+    /// The same of all.
     listed: u64,
     violations: Vec<String>,
 }
@@ -91,7 +93,7 @@ fn others<'a>(
 impl History {
     pub(super) fn on_deleted(&mut self, name: usize) {
         self.versions.remove(&name);
-        self.edited.remove(&name);
+        self.parted.remove(&name);
         self.gained.retain(|(owner, _), _| *owner != name);
     }
 
@@ -100,13 +102,22 @@ impl History {
         self.listed = self.moment;
     }
 
+    /// The same of one Service.
+    pub(super) fn on_looked(&mut self, name: usize) {
+        self.looked.insert(name, self.moment);
+    }
+
     /// The owner has stored the last version.
     pub(super) fn on_edited(&mut self, name: usize) {
         let Some([.., old, new]) = self.versions.get(&name).map(Vec::as_slice) else { return };
-        let terms =
-            |service: &Service| (service.facts.requests.sharing_key.clone(), service.facts.ports.clone());
-        if terms(old) != terms(new) {
-            self.edited.insert(name, self.moment);
+        let others = self.versions.iter().filter(|(other, _)| **other != name);
+        let mut others = others.filter_map(|(_, versions)| versions.last());
+        let is_parted = others.any(|other| {
+            let is_there = new.facts.ingress.iter().any(|address| other.facts.ingress.contains(address));
+            is_there && are_apart(new, other) && !are_apart(old, other)
+        });
+        if is_parted {
+            self.parted.insert(name, self.moment);
         }
     }
 
@@ -170,15 +181,13 @@ impl History {
         for address in held.iter().filter(|address| !ingress.contains(address)) {
             let apart: Vec<&Other<'_>> =
                 there(address).filter(|other| other.versions.iter().any(|v| are_apart(v, service))).collect();
-            if !is_given_up(order, *address) && apart.is_empty() {
-                self.violations.push(format!("s{name} loses {address}, which its owner did not give up"));
+            if is_given_up(order, *address) {
+                continue;
             }
-            if !is_given_up(order, *address)
-                && self.is_innocent(name, *address)
-                && !apart.is_empty()
-                && apart.iter().all(|other| self.is_guilty(other.name, name, *address))
-            {
-                self.violations.push(format!("s{name} loses {address} through the edit of another"));
+            if apart.is_empty() {
+                self.violations.push(format!("s{name} loses {address}, which its owner did not give up"));
+            } else if apart.iter().all(|other| self.is_later(other.name, name, *address)) {
+                self.violations.push(format!("s{name} loses {address} through what another did after it"));
             }
         }
         for address in ingress.iter().filter(|address| !held.contains(address)) {
@@ -192,17 +201,18 @@ impl History {
         }
     }
 
-    /// Whether the Service has been on the address for as long as it says with whom it may share what it says now.
-    fn is_innocent(&self, name: usize, address: IpAddr) -> bool {
-        let gained = self.gained.get(&(name, address));
-        gained.is_some_and(|gained| self.edited.get(&name).is_none_or(|edited| edited < gained))
-    }
-
-    /// Whether it is surely the edit of this Service that has parted it from another on the address.
-    fn is_guilty(&self, name: usize, other: usize, address: IpAddr) -> bool {
-        let gained = [name, other].map(|name| self.gained.get(&(name, address)));
-        let edited = self.edited.get(&name).copied().unwrap_or_default();
-        edited > self.listed && gained.iter().all(|gained| gained.is_some_and(|gained| edited > *gained))
+    /// Whether one has surely come to the address, or was edited so that it does not go with others there, after the
+    /// other: by what is stored, as far as the allocator was told of it in this order.
+    fn is_later(&self, name: usize, other: usize, address: IpAddr) -> bool {
+        let settled = |name: usize| {
+            let gained = self.gained.get(&(name, address)).copied();
+            Some(gained?.max(self.parted.get(&name).copied().unwrap_or_default()))
+        };
+        let told = |name: usize| self.looked.get(&name).copied().unwrap_or_default();
+        let unsure = self.listed.max(told(name)).max(told(other));
+        // Who has not come yet is later than everybody.
+        let later = settled(name).unwrap_or(u64::MAX);
+        later > unsure && settled(other).is_some_and(|earlier| earlier < later)
     }
 
     fn has_published(&self, service: &ServiceKey, address: IpAddr) -> bool {

@@ -113,6 +113,16 @@ fn a_wake_up_during_a_write_is_not_forgotten() {
 }
 
 #[test]
+fn who_comes_to_a_shared_address_after_an_edit_there_leaves_it_and_not_who_was_there() {
+    let (shared, edit) = (Spec { key: Some("k"), ..PLAIN }, Share(0, Some("k"), 3));
+    let beside = [Apply(1, Spec { ports: 2, ..shared }), Watch(9), Decide];
+    let written = [Send(1, Answered), Answer(1), Watch(9)];
+    for between in [&[][..], &[Watch(9), Decide][..], &[Watch(9), Decide, Touch(0), Watch(9), Decide]] {
+        check(&[&served(0, shared), &beside, &[edit.clone()], between, &written]);
+    }
+}
+
+#[test]
 fn whoever_shares_an_address_keeps_it_when_an_older_one_takes_its_port() {
     let shared = Spec { key: Some("k"), ..PLAIN };
     check(&[

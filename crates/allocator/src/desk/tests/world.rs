@@ -338,6 +338,7 @@ impl World {
         self.provider.wake(&mut self.desk);
         if let Some(key) = self.looks.pop_front() {
             let found = self.read.get(&name(&key)).cloned().map(Arc::new);
+            self.history.on_looked(name(&key));
             self.desk.on_looked(&key, found, Instant::now());
         }
     }
