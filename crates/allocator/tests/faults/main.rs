@@ -1,27 +1,34 @@
-//! One story of a few Services, told again and again, each time with another fault at another request: the end is
-//! always the same, and no version of any Service that ever was published gives an address to two owners.
+//! One story of a few Services, told again and again, each time with another fault at another request to the API
+//! server or at another call of the IPAM provider: the end is always the same, and no version of any Service that ever
+//! was published gives an address to two owners.
 //!
 //! `PURELB_ALL_FAULTS=1` tries every fault at every request, `PURELB_ALL_FAULTS='Refuse(429), "services/status", 6'`
 //! those that a failure has named; without it, every twenty-third is tried.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
+mod provider;
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+};
 
 use apiserver::{Action, Fault, Matcher, Server};
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use provider::{Ill, METHODS, Provider};
 use support::{AGENT, Allocator, Cluster, within};
 
 const RESOURCES: [&str; 5] = ["services/status", "services", "servicegroups/status", "leases", "events"];
 
-/// How many stories are told at once: most of each is waiting.
-const AT_ONCE: usize = 8;
+/// How many stories are told at once: most of each is waiting, and more would have to wait for each other.
+const AT_ONCE: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -49,18 +56,41 @@ const KINDS: [Kind; 10] = [
     Kind::EndWatches(true),
 ];
 
+/// At which request what goes wrong.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Of the API server: a kind, a resource, how many requests before it.
+    Api(Kind, &'static str, u32),
+    /// Of the IPAM provider: what befalls which call, how many of that method before it.
+    Ipam(Ill, &'static str, u32),
+}
+
+impl Place {
+    fn is_crash(self) -> bool {
+        let is_api = matches!(self, Place::Api(Kind::CrashBefore | Kind::CrashAfter, ..));
+        is_api || matches!(self, Place::Ipam(Ill::CrashBefore | Ill::CrashAfter, ..))
+    }
+}
+
 /// A story with its fault.
 struct Story {
     cluster: Cluster,
+    provider: Provider,
     allocator: Option<Allocator>,
-    kind: Option<Kind>,
+    /// The fault whose consequences are still to come.
+    place: Option<Place>,
     what: String,
 }
 
 impl Story {
-    async fn begin(fault: Option<(Kind, &str, u32)>) -> Story {
+    async fn begin(place: Option<Place>) -> Story {
         let cluster = Cluster::start().await;
-        if let Some((kind, resource, skip)) = fault {
+        let ill = match place {
+            Some(Place::Ipam(ill, method, skip)) => Some((ill, method, skip)),
+            _ => None,
+        };
+        let provider = Provider::start(ill);
+        if let Some(Place::Api(kind, resource, skip)) = place {
             let action = match kind {
                 Kind::CrashBefore => Action::Hang,
                 Kind::CrashAfter => Action::Mute,
@@ -73,26 +103,29 @@ impl Story {
             cluster.server.faults().add(Fault { matcher, action, times: Some(1), skip });
         }
         let allocator = Some(cluster.allocator("first").await);
-        Story { cluster, allocator, kind: fault.map(|(kind, ..)| kind), what: format!("{fault:?}") }
+        Story { cluster, provider, allocator, place, what: format!("{place:?}") }
     }
 
     /// What follows from the fault once it has struck.
     async fn follow_up(&mut self) {
         let faults = self.cluster.server.faults();
-        if self.kind.is_none() || !faults.in_force().is_empty() {
-            return;
-        }
-        match self.kind.take() {
-            Some(Kind::CrashBefore | Kind::CrashAfter) => {
-                if let Some(killed) = self.allocator.take() {
-                    killed.task.abort();
-                    drop(killed);
-                }
-                self.expire_lease().await;
-                self.allocator = Some(self.cluster.allocator("second").await);
+        let has_struck = match self.place {
+            None => false,
+            Some(Place::Api(..)) => faults.in_force().is_empty(),
+            Some(Place::Ipam(..)) => self.provider.has_struck(),
+        };
+        let Some(place) = self.place.take_if(|_| has_struck) else { return };
+        if place.is_crash() {
+            if let Some(killed) = self.allocator.take() {
+                killed.task.abort();
+                drop(killed);
             }
-            Some(Kind::EndWatches(true)) => faults.expire_watches(Matcher::all()),
-            Some(Kind::EndWatches(false)) => faults.close_watches(Matcher::all()),
+            self.expire_lease().await;
+            self.allocator = Some(self.cluster.allocator("second").await);
+        }
+        match place {
+            Place::Api(Kind::EndWatches(true), ..) => faults.expire_watches(Matcher::all()),
+            Place::Api(Kind::EndWatches(false), ..) => faults.close_watches(Matcher::all()),
             _ => {}
         }
     }
@@ -117,37 +150,55 @@ impl Story {
         .await;
     }
 
-    async fn tell(mut self) -> Server {
+    async fn tell(mut self) -> (Server, Provider) {
         let shared = json!({"purelb.io/allow-shared-ip": "k"});
         let local = json!({"externalTrafficPolicy": "Local"});
         let dual = json!({"ipFamilyPolicy": "PreferDualStack"});
+        let of = |group: &str| json!({"purelb.io/service-group": group});
         let onlink =
             json!({"local": {"v4pool": {"pool": "198.51.100.1-198.51.100.2", "subnet": "198.51.100.0/29"}}});
+        let socket = self.provider.socket();
         let cluster = &self.cluster;
         cluster.group("onlink", onlink).await;
+        cluster
+            .group("ext", json!({"external": {"provider": "p", "socket": socket, "announce": "remote"}}))
+            .await;
         cluster.service("b", json!({"purelb.io/addresses": "192.0.2.7"}), json!({})).await;
-        cluster.service("local", json!({"purelb.io/service-group": "onlink"}), local.clone()).await;
-        self.published(&[("b", "192.0.2.7"), ("local", "198.51.100.1")]).await;
+        cluster.service("e", of("ext"), json!({})).await;
+        cluster.service("local", of("onlink"), local.clone()).await;
+        let three = [("b", "192.0.2.7"), ("e", provider::ADDRESS), ("local", "198.51.100.1")];
+        self.published(&three).await;
         let cluster = &self.cluster;
         cluster.service("s1", shared.clone(), local).await;
-        self.published(&[("b", "192.0.2.7"), ("local", "198.51.100.1"), ("s1", "192.0.2.0")]).await;
+        // It waits for what the other has.
+        cluster.service("f", of("ext"), json!({})).await;
+        self.published(&[&three[..], &[("s1", "192.0.2.0")]].concat()).await;
         let cluster = &self.cluster;
         cluster.service("s2", shared, json!({"ports": [{"port": 81}]})).await;
         cluster.service("w", json!({"purelb.io/addresses": "192.0.2.7"}), json!({})).await;
-        let four = [("b", "192.0.2.7"), ("local", "198.51.100.1"), ("s1", "192.0.2.0"), ("s2", "192.0.2.0")];
-        self.published(&four).await;
+        let five = [&three[..], &[("s1", "192.0.2.0"), ("s2", "192.0.2.0")]].concat();
+        self.published(&five).await;
         self.cluster.service("d", json!({}), dual).await;
-        self.published(&[&four[..], &[("d", "192.0.2.1 fd00:1::")]].concat()).await;
-        // A move, from which another one profits; one that leaves a shared address; a one-shot; a release.
+        self.published(&[&five[..], &[("d", "192.0.2.1 fd00:1::")]].concat()).await;
+        // A move, from which another one profits; one that leaves a shared address; a one-shot; a release; a move away
+        // from the provider.
         let cluster = &self.cluster;
         cluster.patch("b", json!({"metadata": {"annotations": {"purelb.io/addresses": "192.0.2.9"}}})).await;
         cluster.patch("d", json!({"metadata": {"annotations": {"purelb.io/re-evaluate": "true"}}})).await;
         cluster.services().delete("s1", &DeleteParams::default()).await.unwrap();
         cluster.patch("local", json!({"spec": {"type": "ClusterIP"}})).await;
-        let end = [("b", "192.0.2.9"), ("d", "192.0.2.1 fd00:1::"), ("s2", "192.0.2.0"), ("w", "192.0.2.7")];
+        cluster.patch("e", json!({"metadata": {"annotations": of("default")}})).await;
+        let end = [
+            ("b", "192.0.2.9"),
+            ("d", "192.0.2.1 fd00:1::"),
+            ("e", "192.0.2.2"),
+            ("f", provider::ADDRESS),
+            ("s2", "192.0.2.0"),
+            ("w", "192.0.2.7"),
+        ];
         self.published(&end).await;
         self.check_end().await;
-        self.cluster.server
+        (self.cluster.server, self.provider)
     }
 
     /// Annotations and figures are as if nothing had happened.
@@ -171,7 +222,9 @@ impl Story {
             let default = groups.get("default").await.ok()?.status?;
             let onlink = groups.get("onlink").await.ok()?.status?;
             let counts = (default.allocated_ipv4, default.allocated_ipv6, onlink.allocated_ipv4);
-            (counts == (4, 1, 0)).then_some(())
+            let recorded = groups.get("ext").await.ok()?.status?.external_services;
+            let is_settled = recorded == ["default/f"] && self.provider.holder().as_deref() == Some("default/f");
+            (counts == (5, 1, 0) && is_settled).then_some(())
         })
         .await;
     }
@@ -198,28 +251,39 @@ fn check_history(server: &Server, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_at_every_request_leads_to_the_same_end() {
-    let server = Story::begin(None).await.tell().await;
+    let (server, provider) = Story::begin(None).await.tell().await;
     check_history(&server, "without a fault");
     let writes = |resource| server.counters().total(&Matcher::verb("write").on(resource).from_client(AGENT));
     let wanted = std::env::var("PURELB_ALL_FAULTS").ok();
-    let mut faults = Vec::new();
+    let mut places = Vec::new();
     for resource in RESOURCES {
         let count = u32::try_from(writes(resource)).unwrap().min(24);
-        faults.extend((0..count).flat_map(|skip| KINDS.map(|kind| (kind, resource, skip))));
+        places.extend((0..count).flat_map(|skip| KINDS.map(|kind| Place::Api(kind, resource, skip))));
     }
-    let is_wanted = |number: usize, fault: &(Kind, &str, u32)| match wanted.as_deref() {
+    for method in METHODS {
+        let count = provider.calls(method).min(4);
+        assert!(count > 0, "{method} is never called");
+        places.extend((0..count).flat_map(|skip| Ill::ALL.map(|ill| Place::Ipam(ill, method, skip))));
+    }
+    let is_wanted = |number: usize, place: &Place| match wanted.as_deref() {
         None => number.is_multiple_of(23),
         Some("1") => true,
-        Some(part) => format!("{fault:?}").contains(part),
+        Some(part) => format!("{place:?}").contains(part),
     };
-    let chosen = faults.into_iter().enumerate().filter(|(number, fault)| is_wanted(*number, fault));
-    let stories = chosen.map(|(_, fault)| async move {
-        let what = format!("{fault:?}");
-        let server = Story::begin(Some(fault)).await.tell().await;
-        check_history(&server, &what);
+    let chosen = places.into_iter().enumerate().filter(|(number, place)| is_wanted(*number, place));
+    // A story that goes wrong is named, and the others are told to their ends.
+    let stories = chosen.map(|(_, place)| async move {
+        let story = async {
+            let (server, _provider) = Story::begin(Some(place)).await.tell().await;
+            check_history(&server, &format!("{place:?}"));
+        };
+        AssertUnwindSafe(story).catch_unwind().await.err().map(|_| place)
     });
-    let told = stream::iter(stories).buffer_unordered(AT_ONCE).count().await;
+    let results: Vec<_> = stream::iter(stories).buffer_unordered(AT_ONCE).collect().await;
+    let told = results.len();
+    let failed: Vec<_> = results.into_iter().flatten().collect();
     println!("{told} stories with a fault");
+    assert!(failed.is_empty(), "{} of {told} stories went wrong: {failed:?}", failed.len());
     let is_some = if wanted.is_none() { told > 10 } else { told > 0 };
     assert!(is_some, "only {told} stories");
 }
