@@ -174,6 +174,12 @@ impl Account {
         }
     }
 
+    /// A release has not even been sent. It is tried again after a pause, unless it is not to be by then.
+    pub fn on_unsent(&mut self) {
+        (self.in_flight, self.is_paused) = (false, true);
+        self.failures = self.failures.saturating_add(1);
+    }
+
     /// Whether a release may still take effect.
     pub fn is_unconfirmed(&self) -> bool {
         self.unconfirmed.is_some()

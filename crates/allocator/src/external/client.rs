@@ -1,6 +1,13 @@
 //! The one place that speaks gRPC: calls over a Unix socket, each with a deadline.
 
-use std::{error::Error, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use ipam::{
@@ -132,6 +139,17 @@ pub fn is_answer(status: &Status) -> bool {
     super::answer::meaning(status.code()) != super::answer::Meaning::Unwell
 }
 
+/// Whether the call has surely not been sent: there was nobody to connect to.
+pub fn is_unsent(status: &Status) -> bool {
+    status.source().is_some_and(|error| refusal_of_connection(error).is_some())
+}
+
+fn refusal_of_connection(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let kind = error.downcast_ref::<io::Error>()?.kind();
+    // Not PermissionDenied: so a gate says that closes in the middle of a call.
+    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused).then_some(kind)
+}
+
 async fn within<Q, A, F: Future<Output = Result<tonic::Response<A>, Status>>>(
     request: Q,
     call: impl FnOnce(Request<Q>) -> F,
@@ -149,9 +167,10 @@ async fn within<Q, A, F: Future<Output = Result<tonic::Response<A>, Status>>>(
 /// What never reached the provider says what stood in the way instead of "transport error".
 fn plain(status: Status) -> Status {
     let mut source = status.source();
-    let mut innermost = None;
+    let (mut innermost, mut refusal) = (None, None);
     while let Some(error) = source {
         innermost = Some(error.to_string());
+        refusal = refusal.or(refusal_of_connection(error));
         source = error.source();
     }
     let is_timer = status.message() == "Timeout expired";
@@ -160,7 +179,13 @@ fn plain(status: Status) -> Status {
             Status::deadline_exceeded(format!("no answer within {DEADLINE:?}"))
         }
         // Only what this side has made has a source; whatever the code, the provider has not said it.
-        (_, Some(text)) => Status::unavailable(text),
+        (_, Some(text)) => {
+            let mut unavailable = Status::unavailable(text);
+            if let Some(kind) = refusal {
+                unavailable.set_source(Arc::new(io::Error::from(kind)));
+            }
+            unavailable
+        }
         (_, None) => status,
     }
 }

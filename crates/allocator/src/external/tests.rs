@@ -10,7 +10,7 @@ use super::{
     Account, Action, Answer, Ask, External, Want,
     account::Released,
     answer::{self, Meaning, check, meaning},
-    client::Client,
+    client::{Client, is_unsent},
     provider::{CONCURRENCY, Provider},
 };
 use crate::{
@@ -68,6 +68,34 @@ fn a_release_whose_fate_is_unknown_is_confirmed_before_anything_is_asked() {
     account.on_sent();
     account.on_released(Released::All, true);
     assert_eq!(account.next(Some(&[]), true), Action::Allocate(v4()));
+}
+
+#[test]
+fn a_release_that_was_not_sent_stands_in_nobodys_way() {
+    let mut account = Account::publishing(1, &ips("198.51.100.1"));
+    account.on_sent();
+    account.on_unsent();
+    assert!(!account.is_unconfirmed());
+    assert_eq!(account.next(Some(&[]), true), Action::Wait, "a pause");
+    account.resume();
+    assert_eq!(account.next(Some(&[]), true), Action::Release(Released::All));
+    account.wants(v4());
+    assert_eq!(account.next(Some(&[]), true), Action::Allocate(v4()));
+}
+
+#[tokio::test]
+async fn a_call_to_a_socket_that_nobody_serves_is_known_not_to_be_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, stale) = (dir.path().join("missing"), dir.path().join("stale"));
+    drop(UnixListener::bind(&stale).unwrap());
+    let fence = nobodys_fence();
+    for path in [missing, stale] {
+        let client = Client::new(&path.to_str().unwrap().into(), fence.gate().clone());
+        let status = client.release("ext", "ns/web", Released::All).await.unwrap_err();
+        assert!(is_unsent(&status), "{status:?}");
+    }
+    let heard = Status::unavailable("said by the provider");
+    assert!(!is_unsent(&heard));
 }
 
 #[test]
@@ -237,13 +265,18 @@ fn the_decision_asks_and_goes_on_with_the_answer() {
     assert_eq!(asked.want, Want::Addresses(ips("198.51.100.9").to_vec()));
 }
 
-#[tokio::test]
-async fn without_the_right_to_write_not_one_octet_reaches_a_provider() {
+/// A fence that nobody may pass.
+fn nobodys_fence() -> fence::Fence {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let settings = Settings::load(&Arguments::default()).unwrap();
     let client = kube::Client::try_from(config.clone()).unwrap();
     let (_candidate, tenure) = Candidate::new(client, &settings, "nobody's".to_owned());
-    let (_transport, fence) = fence::transport(&config, tenure, Duration::from_secs(1)).unwrap();
+    fence::transport(&config, tenure, Duration::from_secs(1)).unwrap().1
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_not_one_octet_reaches_a_provider() {
+    let fence = nobodys_fence();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ipam.sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -223,7 +223,8 @@ impl Story {
             let onlink = groups.get("onlink").await.ok()?.status?;
             let counts = (default.allocated_ipv4, default.allocated_ipv6, onlink.allocated_ipv4);
             let recorded = groups.get("ext").await.ok()?.status?.external_services;
-            let is_settled = recorded == ["default/f"] && self.provider.holder().as_deref() == Some("default/f");
+            let is_settled =
+                recorded == ["default/f"] && self.provider.holder().as_deref() == Some("default/f");
             (counts == (5, 1, 0) && is_settled).then_some(())
         })
         .await;

@@ -40,14 +40,8 @@ pub(crate) enum Ill {
 }
 
 impl Ill {
-    pub(crate) const ALL: [Ill; 6] = [
-        Ill::CrashBefore,
-        Ill::CrashAfter,
-        Ill::Error,
-        Ill::ErrorAfter,
-        Ill::Deadline,
-        Ill::DeadlineAfter,
-    ];
+    pub(crate) const ALL: [Ill; 6] =
+        [Ill::CrashBefore, Ill::CrashAfter, Ill::Error, Ill::ErrorAfter, Ill::Deadline, Ill::DeadlineAfter];
 }
 
 /// Serves until it is dropped.

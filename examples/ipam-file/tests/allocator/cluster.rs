@@ -174,11 +174,8 @@ impl Cluster {
         self.dir.path().join(format!("{name}.json"))
     }
 
-    /// What the sidecar of a group has written down: address and Service, in the order of the addresses.
-    pub(crate) fn books(&self, name: &str) -> Vec<(String, String)> {
-        books(&self.store(name), name)
-    }
-
+    /// Waits until the sidecar of a group has written down just this: address and Service, in the order of the
+    /// addresses.
     pub(crate) async fn books_are(&self, name: &str, expected: &[(&str, &str)]) {
         self.books_at_are(name, name, expected).await;
     }

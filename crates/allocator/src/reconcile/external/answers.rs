@@ -18,7 +18,7 @@ use crate::{
         Account, Answer, Ask,
         account::Released,
         answer,
-        client::{Allocated, is_answer},
+        client::{Allocated, is_answer, is_unsent},
     },
     inputs::{ServiceKey, Word},
     metrics::{CallLabels, MethodLabels},
@@ -163,7 +163,13 @@ impl Term {
         let Some(account) = group.books.at_mut(socket).and_then(|accounts| accounts.get_mut(service)) else {
             return;
         };
-        let is_freed = account.on_released(released, answer.is_ok());
+        let is_freed = match &answer {
+            Err(status) if is_unsent(status) => {
+                account.on_unsent();
+                false
+            }
+            answer => account.on_released(released, answer.is_ok()),
+        };
         match answer {
             Ok(()) => {
                 tracing::info!(%service, group = %name, %socket, ?released, "released at the IPAM provider");
