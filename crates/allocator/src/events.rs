@@ -259,7 +259,9 @@ fn in_words(note: &Note) -> (EventType, &'static str, String) {
             event::ADDRESS_ASSIGNED,
             format!("{} from ServiceGroup {group}", list(addresses)),
         ),
-        Note::Released(addresses) => (EventType::Normal, event::ADDRESS_RELEASED, list(addresses)),
+        Note::Released(addresses, why) => {
+            (EventType::Normal, event::ADDRESS_RELEASED, format!("{}: {why}", list(addresses)))
+        }
         Note::Warning(text) => (EventType::Warning, event::CONFIGURATION_WARNING, text.clone()),
     }
 }

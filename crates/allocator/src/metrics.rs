@@ -25,7 +25,7 @@ pub struct PoolLabels {
 /// Labels of rejections.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RejectionLabels {
-    /// The ServiceGroup that it is about; empty where none is, or none of that name is there.
+    /// The ServiceGroup that it is about; `<none>` where none is named, `<unknown>` where none of that name is there.
     pub pool: String,
     /// A word for why.
     pub reason: String,

@@ -58,17 +58,17 @@ pub fn named<'a>(name: &str, groups: &'a Groups) -> Result<&'a Arc<Group>, Probl
     let wait = Some(Wait::Group(name.into()));
     if let Some(refusal) = groups.refusal(name) {
         let message = format!("ServiceGroup {name} is refused: {refusal}");
-        return Err(Problem { reason: "group_refused", message, wait });
+        return Err(Problem { reason: "no_usable_pool", message, wait });
     }
     let known = match groups.names().as_slice() {
         [] => "there is none yet".to_owned(),
         names => format!("there is {}", names.join(", ")),
     };
     let message = format!(
-        "there is no ServiceGroup {name}: create it, or name another with the annotation {} ({known})",
+        "unknown pool: there is no ServiceGroup {name}: create it, or name another with the annotation {} ({known})",
         annotation::SERVICE_GROUP
     );
-    Err(Problem { reason: "group_missing", message, wait })
+    Err(Problem { reason: "unknown_pool", message, wait })
 }
 
 /// The group of this name where Services of the namespace may use it, or what is wrong with that.
@@ -101,12 +101,13 @@ fn permitted(
     let is_bounded = |listed: &&Word| groups.claims(listed).is_some_and(|claims| claims.is_bounded);
     let message = match claims.filter(|claims| claims.is_bounded) {
         _ if group.scope.is_enforced && !group.scope.lists(namespace) => format!(
-            "ServiceGroup {name} serves only Services of the namespaces that it lists (enforceNamespaces), and \
+            "namespace denied: ServiceGroup {name} serves only Services of the namespaces that it lists \
+             (enforceNamespaces), and \
              {namespace} is not one of them: name another group with the annotation {}, or add the namespace to it",
             annotation::SERVICE_GROUP
         ),
         Some(claims) if !claims.has(name) => format!(
-            "the namespace {namespace} may use only its own ServiceGroups (enforceNamespaces), and {name} is none of \
+            "namespace denied: the namespace {namespace} may use only its own ServiceGroups (enforceNamespaces), and {name} is none of \
              them: expected {}",
             joined(claims.groups())
         ),
@@ -116,7 +117,7 @@ fn permitted(
             Some(listed) => {
                 wait = Wait::either(wait, Some(boundary(listed)));
                 format!(
-                    "ServiceGroup {name} serves only Services of the namespaces that it lists, since another group \
+                    "namespace denied: ServiceGroup {name} serves only Services of the namespaces that it lists, since another group \
                      makes {listed} a boundary (enforceNamespaces), and {namespace} is not one of them: name another \
                      group with the annotation {}, or add the namespace to this one",
                     annotation::SERVICE_GROUP
@@ -124,7 +125,7 @@ fn permitted(
             }
         },
     };
-    Err(Problem { reason: "namespace_refused", message, wait })
+    Err(Problem { reason: "namespace_denied", message, wait })
 }
 
 fn joined<'a>(names: impl Iterator<Item = &'a Word>) -> String {
@@ -156,14 +157,14 @@ pub fn by_name<'a>(service: &Service, groups: &'a Groups) -> Result<Choice<'a>, 
     }
     let listed = joined(claims.groups());
     let several = format!(
-        "several ServiceGroups list the namespace {namespace} ({listed}), and not exactly one of them has \
-         namespaceDefault"
+        "several ServiceGroups list the namespace {namespace} ({listed}), and {} namespaceDefault",
+        if claims.is_any_marked() { "more than one sets" } else { "none sets" }
     );
     let mend = format!("mark one, or name one with the annotation {}", annotation::SERVICE_GROUP);
     if claims.is_bounded && !claims.has(DEFAULT_SERVICE_GROUP) {
         let wait = Some(Wait::Boundary(namespace.into(), DEFAULT_SERVICE_GROUP.into()));
         let message = format!("{several}; the namespace may use no other: {mend}");
-        return Err(Problem { reason: "namespace_ambiguous", message, wait });
+        return Err(Problem { reason: "ambiguous_namespace_default", message, wait });
     }
     let warning = format!("{several}, so {DEFAULT_SERVICE_GROUP} is used: {mend}");
     Ok(Choice { group: usable(DEFAULT_SERVICE_GROUP)?, warning: Some(warning) })

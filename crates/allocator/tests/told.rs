@@ -55,8 +55,12 @@ async fn what_is_released_is_told_whether_the_service_moves_or_ends() {
     let elsewhere = json!({"metadata": {"annotations": {"purelb.io/addresses": "192.0.2.9"}}});
     cluster.patch("moves", elsewhere).await;
     cluster.patch("ends", json!({"spec": {"type": "ClusterIP"}})).await;
-    assert_eq!(cluster.event("moves", "AddressReleased").await, "192.0.2.7");
-    assert_eq!(cluster.event("ends", "AddressReleased").await, "192.0.2.8");
+    for (name, address, why) in
+        [("moves", "192.0.2.7", "purelb.io/addresses"), ("ends", "192.0.2.8", "spec.type")]
+    {
+        let message = cluster.event(name, "AddressReleased").await;
+        assert!(message.starts_with(&format!("{address}: ")) && message.contains(why), "{message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

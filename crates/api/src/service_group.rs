@@ -142,7 +142,7 @@ pub struct ServiceGroupSpec {
     validation = Rule::new("has(self.v4pool) || has(self.v6pool) || (has(self.v4pools) && size(self.v4pools) > 0) || (has(self.v6pools) && size(self.v6pools) > 0)")
         .message("at least one of v4pool, v6pool, v4pools and v6pools must be set"),
     validation = Rule::new("!(has(self.multiPool) && self.multiPool && has(self.balancePools) && self.balancePools)")
-        .message("multiPool and balancePools exclude each other")
+        .message("multiPool and balancePools are mutually exclusive")
 )]
 pub struct LocalPools {
     /// The pool of IPv4 addresses. Shorthand for v4pools with one entry; comes before those of v4pools.
@@ -188,7 +188,7 @@ pub struct LocalPools {
     validation = Rule::new("has(self.v4pool) || has(self.v6pool) || (has(self.v4pools) && size(self.v4pools) > 0) || (has(self.v6pools) && size(self.v6pools) > 0)")
         .message("at least one of v4pool, v6pool, v4pools and v6pools must be set"),
     validation = Rule::new("!(has(self.multiPool) && self.multiPool && has(self.balancePools) && self.balancePools)")
-        .message("multiPool and balancePools exclude each other")
+        .message("multiPool and balancePools are mutually exclusive")
 )]
 pub struct RemotePools {
     /// The pool of IPv4 addresses. Shorthand for v4pools with one entry; comes before those of v4pools.
@@ -442,7 +442,7 @@ impl ServiceGroupSpec {
         if view.multi_pool && view.balance_pools {
             return Err(Refusal::invalid(
                 path,
-                "multiPool and balancePools exclude each other: set one of them",
+                "multiPool and balancePools are mutually exclusive: set one of them",
             ));
         }
         let mut parsed: Vec<Pool> = Vec::with_capacity(view.pools.len());
@@ -500,7 +500,7 @@ mod tests {
             let both = spec(&format!("{kind}: {{{pool}, multiPool: true, balancePools: true}}"));
             let refusal = both.parse_pools().unwrap_err();
             assert_eq!(refusal.path, format!("spec.{kind}"));
-            assert!(refusal.message.contains("exclude each other"), "{refusal}");
+            assert!(refusal.message.contains("mutually exclusive"), "{refusal}");
         }
     }
 

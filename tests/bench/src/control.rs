@@ -241,7 +241,8 @@ impl Control {
             "spec": { "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{ "port": 80 }] },
         });
         // Only groups that there are have a series of their own.
-        let refused = "purelb_address_pool_allocation_rejected_total{pool=\"\",reason=\"group_missing\"}";
+        let refused =
+            "purelb_address_pool_allocation_rejected_total{pool=\"<unknown>\",reason=\"unknown_pool\"}";
         let before = self.figures()?.value(refused);
         self.create_services(std::iter::once(object))?;
         self.wait(format!("the allocator to look at {barrier}"), |figures| {

@@ -2,27 +2,27 @@
 
 use std::net::IpAddr;
 
-use api::{PoolType, names::annotation};
+use api::{IpFamily, PoolType, names::annotation};
 
-use super::{Annotation, Annotations, Context, Decision, Note, Write, target::Target};
-use crate::inputs::{Service, compact::Addresses, service::Facts};
+use super::{Annotation, Annotations, Context, Decision, Note, Why, Write, target::Target};
+use crate::inputs::{Service, Word, compact::Addresses, service::Facts};
 
 /// The difference between what a Service should have and what it has.
 pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> Decision {
     let facts = &service.facts;
     let annotations = annotations(service, &target);
     let cluster_policy = cluster_policy(service, &target, context);
-    let mut notes = target.notes;
+    let (mut notes, group) = (target.notes, target.group);
     let (gained, lost) = match facts.ingress.is_empty() {
         true => (target.addresses.clone(), Addresses::new()),
         false => (target.addresses.without(&facts.ingress), facts.ingress.without(&target.addresses)),
     };
     if !gained.is_empty() {
-        notes.push(Note::Assigned(gained, target.group));
+        notes.push(Note::Assigned(gained, group.clone()));
     }
     if !lost.is_empty() {
         notes.extend(lost.iter().filter_map(|address| left_to(*address, service, context)));
-        notes.push(Note::Released(lost));
+        notes.extend(released(&lost, service, &group, context));
     }
     let write = Write {
         ingress: (target.addresses != facts.ingress).then_some(target.addresses),
@@ -35,6 +35,26 @@ pub(super) fn write(service: &Service, target: Target, context: Context<'_>) -> 
         return Decision::Write(write);
     }
     write.problem.map_or(Decision::Keep, |problem| Decision::Refuse(*problem))
+}
+
+/// What is released, one note for each reason.
+fn released(lost: &[IpAddr], service: &Service, group: &Word, context: Context<'_>) -> Vec<Note> {
+    let facts = &service.facts;
+    let why = |address: IpAddr| match () {
+        () if context.ledger.must_yield_to(address, service).is_some() => Why::Left,
+        () if !facts.families.contains(IpFamily::of(address)) => Why::Family(IpFamily::of(address)),
+        () if !facts.requests.asks_for_no_addresses() => Why::Asked,
+        () => Why::Moved(group.clone()),
+    };
+    let mut notes: Vec<(Why, Addresses)> = Vec::new();
+    for address in lost {
+        let why = why(*address);
+        match notes.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, addresses)) => drop(addresses.insert(*address)),
+            None => notes.push((why, (*address).into())),
+        }
+    }
+    notes.into_iter().map(|(why, addresses)| Note::Released(addresses, why)).collect()
 }
 
 /// What of our annotations is not as it should be.
@@ -78,7 +98,10 @@ fn cluster_policy(service: &Service, target: &Target, context: Context<'_>) -> O
     if facts.requests.sharing_key.is_some()
         || holders.any(|holder| holder.service != service.key && holder.sharing_key.is_some())
     {
-        return Some("a shared address works only with Cluster");
+        return Some(
+            "a shared address works only with Cluster; to keep Local, take purelb.io/allow-shared-ip away and let the \
+             Service have an address of its own",
+        );
     }
     let is_local = target.pool_type == PoolType::Local && !facts.requests.allow_local;
     is_local.then_some(

@@ -12,11 +12,12 @@ mod tests;
 pub use advice::advice;
 pub use annotations::{Annotation, Annotations};
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use api::{
-    AddressRange,
+    AddressRange, IpFamily,
     address::{from_bits, to_bits},
+    names::annotation,
 };
 use smallvec::SmallVec;
 
@@ -127,10 +128,39 @@ pub type Notes = SmallVec<[Note; 1]>;
 pub enum Note {
     /// These addresses were assigned from the group.
     Assigned(Addresses, Word),
-    /// These addresses were released.
-    Released(Addresses),
+    /// These addresses were released, for this reason.
+    Released(Addresses, Why),
     /// Configuration that works, but hardly as meant.
     Warning(String),
+}
+
+/// Why addresses are released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The Service is not ours any more.
+    Ended,
+    /// Its owner has dropped the family.
+    Family(IpFamily),
+    /// Its owner asks for others.
+    Asked,
+    /// It is served from this group now.
+    Moved(Word),
+    /// Another Service has them.
+    Left,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Ended => f.write_str(
+                "the Service is deleted, or is none of PureLB's any more (spec.type, spec.loadBalancerClass)",
+            ),
+            Why::Family(family) => write!(f, "spec.ipFamilies has no {family} any more"),
+            Why::Asked => write!(f, "{} or spec.loadBalancerIP asks for another", annotation::ADDRESSES),
+            Why::Moved(group) => write!(f, "the Service is served from ServiceGroup {group} now"),
+            Why::Left => f.write_str("another Service has it"),
+        }
+    }
 }
 
 /// Decides about one Service.
@@ -161,7 +191,7 @@ fn end(service: &Service, edge: Edge) -> Decision {
     if annotations.is_empty() && ingress.is_none() {
         return Decision::Leave;
     }
-    let notes = ingress.iter().map(|_| Note::Released(facts.ingress.clone())).collect();
+    let notes = ingress.iter().map(|_| Note::Released(facts.ingress.clone(), Why::Ended)).collect();
     Decision::Write(Write { ingress, annotations, notes, ..Write::default() })
 }
 
@@ -218,7 +248,7 @@ fn refuse(service: &Service, context: Context<'_>, problem: Problem) -> Decision
         if staying.is_empty() { remove_annotations(service) } else { Annotations::default() };
     annotations.remove(one_shot);
     let mut notes: Notes = yielded.iter().filter_map(|address| left_to(*address, service, context)).collect();
-    notes.push(Note::Released(yielded));
+    notes.push(Note::Released(yielded, Why::Left));
     Decision::Write(Write {
         ingress: Some(staying),
         annotations,

@@ -30,7 +30,7 @@ use std::{
 };
 
 use crate::{
-    assign::{Decision, Edge, Note},
+    assign::{Decision, Edge, Note, Why},
     engine::{self, Engine},
     external::Ask,
     inputs::{Groups, Live, Service, ServiceKey, compact::Addresses, service::Ownership, words::Words},
@@ -107,7 +107,7 @@ fn emptied(old: &Service, new: &Service) -> Option<Note> {
     let kept = &new.facts.ingress;
     let lost = old.facts.ingress.iter().copied().filter(|address| has_ended && !kept.contains(address));
     let lost: Addresses = lost.collect();
-    (!lost.is_empty()).then_some(Note::Released(lost))
+    (!lost.is_empty()).then_some(Note::Released(lost, Why::Ended))
 }
 
 impl Desk {

@@ -58,7 +58,9 @@ pub fn problem(ask: &Ask, external: &External, status: &Status) -> Problem {
     match meaning(status.code()) {
         Meaning::Exhausted => Problem {
             reason: "exhausted",
-            message: format!("the IPAM provider {provider} of ServiceGroup {group} has nothing free: {text}"),
+            message: format!(
+                "the IPAM provider {provider} of ServiceGroup {group} is exhausted: it has nothing free: {text}"
+            ),
             wait: Some(Wait::Room(group.clone(), family(ask))),
         },
         Meaning::Refused => Problem {

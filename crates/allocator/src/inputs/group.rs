@@ -362,7 +362,7 @@ mod tests {
         let claims = groups.claims("web").unwrap();
         assert!(claims.is_bounded && claims.has("bounded"));
         let refused = crate::select::usable("default", "web", &groups).unwrap_err();
-        assert_eq!(refused.reason, "namespace_refused");
+        assert_eq!(refused.reason, "namespace_denied");
     }
 
     #[test]

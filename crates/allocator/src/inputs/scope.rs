@@ -80,6 +80,11 @@ impl Claims {
         self.groups.iter().map(|(name, _)| name)
     }
 
+    /// Whether one of them is marked as its default.
+    pub fn is_any_marked(&self) -> bool {
+        self.groups.iter().any(|(_, is_default)| *is_default)
+    }
+
     /// The one group for Services that name none: the only one, or the only one that is marked.
     pub fn default_group(&self) -> Option<&Word> {
         if let [(only, _)] = self.groups.as_slice() {

@@ -98,8 +98,8 @@ impl Term {
         tracing::warn!(service = %service.key, reason = problem.reason, why = problem.message, "not served");
         let message = problem.message.clone();
         self.surroundings.events.service(service, EventType::Warning, event::ALLOCATION_FAILED, message);
-        let pool = group_of_problem(service, problem, self.desk.groups()).unwrap_or_default();
-        let labels = RejectionLabels { pool: pool.to_owned(), reason: problem.reason.to_owned() };
+        let pool = group_of_problem(service, problem, self.desk.groups());
+        let labels = RejectionLabels { pool: pool.to_owned(), reason: counted_as(problem.reason).to_owned() };
         self.surroundings.metrics.allocation_rejected.get_or_create(&labels).inc();
     }
 
@@ -134,9 +134,26 @@ impl Term {
 
 /// The group that a problem is about, as long as there is one of that name: what owners write must not become
 /// labels that nobody ever removes.
-fn group_of_problem<'a>(service: &'a Service, problem: &'a Problem, groups: &Groups) -> Option<&'a str> {
-    let named = problem.group().or(service.facts.requests.group.as_deref());
-    named.filter(|name| groups.get(name).is_some() || groups.refusal(name).is_some())
+fn group_of_problem<'a>(service: &'a Service, problem: &'a Problem, groups: &Groups) -> &'a str {
+    match problem.group().or(service.facts.requests.group.as_deref()) {
+        None => "<none>",
+        Some(name) if groups.get(name).is_some() || groups.refusal(name).is_some() => name,
+        Some(_) => "<unknown>",
+    }
+}
+
+/// The word by which dashboards and alerts of PureLB users know the reason of a problem. Of those that wait each
+/// reason has its own word (`purelb_allocator_waiting_services`).
+fn counted_as(reason: &str) -> &str {
+    match reason {
+        "unknown_pool"
+        | "namespace_denied"
+        | "ambiguous_namespace_default"
+        | "no_usable_pool"
+        | "exhausted"
+        | "port_conflict" => reason,
+        _ => "other",
+    }
 }
 
 /// A pause and up to half of it more, so that not everybody comes back at once; never less, for it may be what the
@@ -154,14 +171,26 @@ mod tests {
     fn what_owners_write_becomes_a_label_only_where_there_is_a_group_of_that_name() {
         let pool = "remote: {v4pool: {pool: 192.0.2.0/30, subnet: 192.0.2.0/24}}";
         let groups = groups(&[("default", pool), ("refused", pool)]);
-        for (name, expected) in [("default", "default"), ("refused", "refused"), ("anything-at-all", "")] {
+        for (name, expected) in
+            [("default", "default"), ("refused", "refused"), ("anything-at-all", "<unknown>")]
+        {
             let changes = format!("metadata: {{annotations: {{purelb.io/service-group: {name}}}}}");
             let service = service("a", &changes);
             let problem = crate::select::named(name, &groups).err();
             let problem = problem.unwrap_or_else(|| Problem::of_owner("bad", String::new()));
-            assert_eq!(group_of_problem(&service, &problem, &groups).unwrap_or_default(), expected);
+            assert_eq!(group_of_problem(&service, &problem, &groups), expected);
         }
         let plain = service("a", "");
-        assert_eq!(group_of_problem(&plain, &Problem::of_owner("bad", String::new()), &groups), None);
+        assert_eq!(group_of_problem(&plain, &Problem::of_owner("bad", String::new()), &groups), "<none>");
+    }
+
+    #[test]
+    fn rejections_are_counted_by_the_words_that_dashboards_of_purelb_know() {
+        for reason in ["unknown_pool", "namespace_denied", "no_usable_pool", "exhausted", "port_conflict"] {
+            assert_eq!(counted_as(reason), reason);
+        }
+        assert_eq!(counted_as("provider_unavailable"), "other");
+        let missing = crate::select::named("nope", &groups(&[])).unwrap_err();
+        assert_eq!(counted_as(missing.reason), "unknown_pool");
     }
 }

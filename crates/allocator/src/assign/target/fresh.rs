@@ -182,7 +182,7 @@ pub(super) fn tied<'a>(
 pub(super) fn no_room(group: &Group, family: IpFamily) -> Problem {
     if group.has(family) {
         let message = format!(
-            "ServiceGroup {} has no free {family} address: add a pool, release an address, or name another group",
+            "ServiceGroup {} is exhausted: it has no free {family} address: add a pool, release an address, or name another group",
             group.name
         );
         let wait = Some(Wait::Room(group.name.clone(), family));

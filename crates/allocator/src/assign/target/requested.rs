@@ -10,9 +10,9 @@ use super::{
     stay::{kept, validate},
 };
 use crate::{
-    assign::Context,
+    assign::{Context, Note},
     external::ask::group_of_addresses,
-    inputs::{Service, compact::Addresses, service::FamilyPolicy},
+    inputs::{Group, Service, compact::Addresses, service::FamilyPolicy},
     ledger::Conflict,
     select::{self, Problem},
     waiting::Wait,
@@ -52,8 +52,9 @@ pub(super) fn exactly(
         );
         return Err(Problem::of_owner("address_family", message));
     }
+    let others = not_asked_for(service, &of_families, &staying);
     let is_held = of_families.iter().all(|address| staying.contains(address));
-    if is_held && of_families.len() == staying.len() && !is_moved(service, &staying, context) {
+    if is_held && of_families.len() + others.len() == staying.len() && !is_moved(service, &staying, context) {
         let mut target = kept(service, staying, context);
         if facts.requests.re_evaluate {
             target.notes.extend(validate(service, &target, context));
@@ -66,13 +67,42 @@ pub(super) fn exactly(
             check_free(service, *address, context)?;
         }
         context.provided.exactly(service, group, &of_families)?;
-        return Ok(Target::of(group, of_families));
+        return Ok(beside(service, group, &of_families, &others));
     }
     let group = select::by_addresses(service, &of_families, context.groups)?;
     for address in of_families.iter().filter(|address| !staying.contains(address)) {
         check_free(service, *address, context)?;
     }
-    Ok(Target::of(group, of_families))
+    Ok(beside(service, group, &of_families, &others))
+}
+
+/// What a Service with PreferDualStack holds of a family that its owner names no address of: that is not given up by
+/// naming one of the other.
+fn not_asked_for(service: &Service, requested: &[IpAddr], staying: &[IpAddr]) -> Addresses {
+    let is_named =
+        |address: &IpAddr| requested.iter().any(|one| IpFamily::of(*one) == IpFamily::of(*address));
+    let prefers = service.facts.policy == FamilyPolicy::PreferDualStack;
+    staying.iter().copied().filter(|address| prefers && !is_named(address)).collect()
+}
+
+/// The addresses that are asked for, in the order of the families, and beside them the others as far as they are from
+/// the same group.
+fn beside(service: &Service, group: &Group, requested: &[IpAddr], others: &[IpAddr]) -> Target {
+    let facts = &service.facts;
+    let is_external = group.external.is_some() && facts.brand.allocated_from.as_ref() == Some(&group.name);
+    let others = others.iter().filter(|address| is_external || group.contains(**address));
+    let all: Addresses = requested.iter().chain(others).copied().collect();
+    let of = |family| all.iter().copied().filter(move |address| IpFamily::of(*address) == family);
+    let mut target = Target::of(group, facts.families.iter().flat_map(of).collect());
+    if let Some(family) = facts.families.iter().find(|family| of(*family).next().is_none()) {
+        target.notes.push(Note::Warning(format!(
+            "the Service has no {family} address, which is enough for PreferDualStack: {} or spec.loadBalancerIP asks \
+             for none; name one of each family in {} to have both",
+            annotation::ADDRESSES,
+            annotation::ADDRESSES
+        )));
+    }
+    target
 }
 
 /// Whether the Service may come to the address.
@@ -110,10 +140,10 @@ pub(super) fn check_free(service: &Service, address: IpAddr, context: Context<'_
         }
         Some(Conflict::PortCollision(holder, port)) => {
             let message = format!(
-                "{port} on the shared address {address} is taken by {}: use another port, or another sharing key",
+                "{port} on the shared address {address} is already in use by {}: use another port, or another sharing key",
                 holder.service
             );
-            Err(Problem { reason: "port_collision", message, wait })
+            Err(Problem { reason: "port_conflict", message, wait })
         }
     }
 }

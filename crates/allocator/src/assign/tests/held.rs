@@ -60,7 +60,7 @@ fn a_service_that_ends_gives_everything_back() {
         for name in [ALLOCATED_BY, ALLOCATED_FROM, POOL_TYPE, SERVICE_GROUP] {
             assert!(is_removed(&write, name), "{name} stays: {changes}");
         }
-        assert_eq!(write.notes[..], [Note::Released(ips("192.0.2.3"))]);
+        assert_eq!(write.notes[..], [Note::Released(ips("192.0.2.3"), Why::Ended)]);
     }
     // With the type the API server drops the status.
     let emptied = "{spec: {type: ClusterIP}, status: {loadBalancer: {ingress: null}}}";
@@ -95,7 +95,10 @@ fn naming_another_group_moves_the_service_and_keeps_the_old_address_until_then()
     assert_eq!(value(&write, ALLOCATED_FROM), Some("v4only"));
     assert_eq!(
         write.notes[..],
-        [Note::Assigned(ips("203.0.113.0"), "v4only".into()), Note::Released(ips("192.0.2.3")),]
+        [
+            Note::Assigned(ips("203.0.113.0"), "v4only".into()),
+            Note::Released(ips("192.0.2.3"), Why::Moved("v4only".into())),
+        ]
     );
     // Until it is confirmed both are the Service's.
     assert_eq!(engine.ledger().held_by(&service.key), ips("192.0.2.3 203.0.113.0"));
@@ -151,7 +154,7 @@ fn a_family_that_the_owner_drops_is_released_and_one_that_is_added_is_served() {
     let both = held("a", "192.0.2.3 fd00:1::9", "default", "remote", "");
     let write = written(decide(&mut engine(), &both));
     assert_eq!(write.ingress, Some(ips("192.0.2.3")));
-    assert_eq!(write.notes[..], [Note::Released(ips("fd00:1::9"))]);
+    assert_eq!(write.notes[..], [Note::Released(ips("fd00:1::9"), Why::Family(IpFamily::IPv6))]);
 
     let prefer = "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: PreferDualStack}";
     let grown = held("a", "192.0.2.3", "default", "remote", prefer);
@@ -160,6 +163,22 @@ fn a_family_that_the_owner_drops_is_released_and_one_that_is_added_is_served() {
     let require = "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack}";
     let half = held("a", "192.0.2.3", "default", "remote", require);
     assert_eq!(written(decide(&mut engine(), &half)).ingress, Some(ips("192.0.2.3 fd00:1::")));
+}
+
+/// Both or none is a rule for what is given; nobody loses what they have by asking for more.
+#[test]
+fn who_asks_for_both_families_and_holds_one_keeps_it_is_told_and_gets_the_other_when_there_is_one() {
+    let require = "spec: {ipFamilies: [IPv4, IPv6], ipFamilyPolicy: RequireDualStack}";
+    let mut engine = engine();
+    let half = held("a", "203.0.113.1", "v4only", "remote", require);
+    let problem = refused(decide(&mut engine, &half));
+    assert!(problem.message.contains("no IPv6 pool"), "{}", problem.message);
+    assert_eq!(engine.ledger().held_by(&half.key), ips("203.0.113.1"));
+    let both = "remote: {v4pool: {pool: 203.0.113.0/30, subnet: 203.0.113.0/24, aggregation: /32}, \
+                v6pool: {pool: 'fd00:3::/64', subnet: 'fd00:3::/64', aggregation: /128}}";
+    let woken = engine.set_groups(groups(&[("v4only", both)]));
+    assert_eq!(woken, std::slice::from_ref(&half.key));
+    assert_eq!(written(decide(&mut engine, &half)).ingress, Some(ips("203.0.113.1 fd00:3::")));
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn re_evaluate_gains_addresses_of_pools_that_have_become_available() {
         let write = written(decide(&mut engine_on(subnets), &held("a", ingress, "many", "local", ask)));
         assert_eq!(write.ingress, expected.map(ips), "{ingress} on {subnets}");
         assert!(is_removed(&write, RE_EVALUATE));
-        assert!(write.notes.iter().all(|note| !matches!(note, Note::Released(_))), "{:?}", write.notes);
+        assert!(write.notes.iter().all(|note| !matches!(note, Note::Released(..))), "{:?}", write.notes);
     }
     // What it still does not get it is told of, again.
     let write = written(decide(
@@ -228,7 +228,7 @@ fn sharers_share_in_every_pool_and_a_collision_refuses_all_of_it() {
     assert_eq!(written(decide(&mut engine, &with("b", 2))).ingress, both);
     let collides = with("c", 1);
     let problem = refused(decide(&mut engine, &collides));
-    assert_eq!((problem.reason, problem.wait), ("port_collision", Some(Wait::Key("ns".into(), "k".into()))));
+    assert_eq!((problem.reason, problem.wait), ("port_conflict", Some(Wait::Key("ns".into(), "k".into()))));
     assert!(engine.ledger().held_by(&collides.key).is_empty());
 }
 
@@ -280,5 +280,5 @@ fn a_group_that_sets_both_is_refused() {
         "local: {multiPool: true, balancePools: true, v4pool: {pool: 192.0.2.0/28, subnet: 192.0.2.0/24}}",
     )]);
     let refusal = groups.refusal("g").unwrap();
-    assert!(refusal.message.contains("exclude each other"), "{refusal}");
+    assert!(refusal.message.contains("mutually exclusive"), "{refusal}");
 }

@@ -100,7 +100,7 @@ fn a_boundary_holds_in_both_directions_by_annotation_and_by_address() {
             Ok(group) => assert_eq!(value(&written(decision), ALLOCATED_FROM), Some(group), "{service:?}"),
             Err(part) => {
                 let problem = refused(decision);
-                assert_eq!(problem.reason, "namespace_refused");
+                assert_eq!(problem.reason, "namespace_denied");
                 assert!(problem.message.contains(part), "{}", problem.message);
             }
         }
@@ -111,7 +111,7 @@ fn a_boundary_holds_in_both_directions_by_annotation_and_by_address() {
 fn a_bounded_namespace_with_several_unmarked_groups_does_not_fall_out_of_its_boundary() {
     let scopes = [("web", "namespaces: [ns], enforceNamespaces: true"), ("more", "namespaces: [ns]")];
     let problem = refused(decide(&mut engine_with(&scopes), &of_group("a", "ns", "")));
-    assert_eq!(problem.reason, "namespace_ambiguous");
+    assert_eq!(problem.reason, "ambiguous_namespace_default");
     assert!(problem.message.contains("more, web"), "{}", problem.message);
 }
 
@@ -121,8 +121,8 @@ fn a_refused_group_still_keeps_its_namespaces_to_itself() {
     let bad =
         "{remote: {v4pool: {pool: banana, subnet: 192.0.2.0/24}}, namespaces: [ns], enforceNamespaces: true}";
     engine.set_groups(groups(&[("default", &pool(2)), ("web", bad)]));
-    assert_eq!(refused(decide(&mut engine, &of_group("a", "ns", ""))).reason, "group_refused");
-    assert_eq!(refused(decide(&mut engine, &of_group("a", "ns", "default"))).reason, "namespace_refused");
+    assert_eq!(refused(decide(&mut engine, &of_group("a", "ns", ""))).reason, "no_usable_pool");
+    assert_eq!(refused(decide(&mut engine, &of_group("a", "ns", "default"))).reason, "namespace_denied");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_is_held_outlives_every_boundary_and_gains_nothing_beyond_it() {
     );
     let grown = held("a", "192.0.2.3", "default", "remote", "spec: {ipFamilies: [IPv4, IPv6]}");
     let edge = Edge { families_grew: true, ..Edge::default() };
-    assert_eq!(refused(decide_after(&mut engine_with(&scopes), &grown, edge)).reason, "namespace_refused");
+    assert_eq!(refused(decide_after(&mut engine_with(&scopes), &grown, edge)).reason, "namespace_denied");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn two_namespaces_share_an_address_where_its_group_lists_both() {
     let asking = sharing("d", "three", 4, "purelb.io/addresses: 192.0.3.0");
     assert_eq!(refused(decide(&mut engine, &asking)).reason, "address_in_use");
     let problem = refused(decide(&mut engine, &sharing("e", "two", 1, "")));
-    assert_eq!(problem.reason, "port_collision");
+    assert_eq!(problem.reason, "port_conflict");
     // Who waits for the key in one namespace is woken by who leaves it in the other; who waits for the address, too.
     let woken = engine.forget(&ServiceKey::new("one", "a"));
     assert_eq!(woken, [ServiceKey::new("three", "d"), ServiceKey::new("two", "e")]);
@@ -183,7 +183,7 @@ fn who_waits_for_a_group_that_overlaps_is_woken_when_the_older_one_goes_and_noth
     engine.sync(&holder);
     let waiting = of_group("a", "ns", "new");
     let problem = refused(decide(&mut engine, &waiting));
-    assert_eq!(problem.reason, "group_refused");
+    assert_eq!(problem.reason, "no_usable_pool");
     assert!(problem.message.contains("older ServiceGroup old"), "{}", problem.message);
     assert_eq!(engine.set_groups(groups(&[("new", &new.1)])), [ServiceKey::new("ns", "a")]);
     assert_eq!(written(decide(&mut engine, &waiting)).ingress, Some(ips("192.0.2.0")));

@@ -178,7 +178,7 @@ fn bad_input_is_refused_with_what_is_wrong_and_what_would_do() {
         (
             "purelb.io/service-group: nope",
             "{}",
-            "group_missing",
+            "unknown_pool",
             ["no ServiceGroup nope", "default, onlink, v4only"],
         ),
     ] {
@@ -212,7 +212,7 @@ fn a_refused_group_says_why() {
     let mut engine = Engine::default();
     engine.set_groups(groups(&[("default", "remote: {v4pool: {pool: banana, subnet: 192.0.2.0/24}}")]));
     let problem = refused(decide(&mut engine, &service("a", "")));
-    assert_eq!(problem.reason, "group_refused");
+    assert_eq!(problem.reason, "no_usable_pool");
     assert!(problem.message.contains("banana"), "{}", problem.message);
     assert_eq!(problem.wait, Some(Wait::Group("default".into())));
 }

@@ -151,7 +151,7 @@ fn ports_that_come_to_collide_make_the_one_leave_that_was_edited() {
     // The key is tied to the address where the port is taken, so there is nothing else for it.
     let write = written(decision);
     assert_eq!(write.ingress, Some(ips("")));
-    assert_eq!(write.problem.unwrap().reason, "port_collision");
+    assert_eq!(write.problem.unwrap().reason, "port_conflict");
 
     // Books that begin with both as they are know of no edit: the older stays.
     let mut engine = super::engine();

@@ -94,8 +94,44 @@ fn of_two_addresses_only_the_one_that_changed_moves() {
     assert_eq!(write.ingress, Some(ips("192.0.2.1 fd00:1::9")));
     assert_eq!(
         write.notes[..],
-        [Note::Assigned(ips("192.0.2.1"), "default".into()), Note::Released(ips("192.0.2.3"))]
+        [Note::Assigned(ips("192.0.2.1"), "default".into()), Note::Released(ips("192.0.2.3"), Why::Asked)]
     );
+}
+
+#[test]
+fn pinning_one_family_of_a_live_dual_stack_service_keeps_what_it_has_of_the_other() {
+    let pinned = |address: &str, policy: &str| {
+        format!(
+            "{{metadata: {{annotations: {{purelb.io/addresses: '{address}'}}}}, \
+             spec: {{ipFamilies: [IPv4, IPv6], ipFamilyPolicy: {policy}}}}}"
+        )
+    };
+    let live = |changes: &str| held("a", "192.0.2.3 fd00:1::9", "default", "remote", changes);
+    let prefer = "PreferDualStack";
+    assert_eq!(decide(&mut engine(), &live(&pinned("192.0.2.3", prefer))), Decision::Keep);
+    for (address, expected, released) in
+        [("192.0.2.1", "192.0.2.1 fd00:1::9", "192.0.2.3"), ("fd00:1::5", "192.0.2.3 fd00:1::5", "fd00:1::9")]
+    {
+        let mut engine = engine();
+        let write = written(decide(&mut engine, &live(&pinned(address, prefer))));
+        assert_eq!(write.ingress, Some(ips(expected)));
+        let notes =
+            [Note::Assigned(ips(address), "default".into()), Note::Released(ips(released), Why::Asked)];
+        assert_eq!(write.notes[..], notes);
+        let after = held("a", expected, "default", "remote", &pinned(address, prefer));
+        assert_eq!(decide(&mut engine, &after), Decision::Keep, "it stays so");
+    }
+    // Where the other family is of another group it cannot stay, and a new Service has none: their owners are told.
+    let moved = written(decide(&mut engine(), &live(&pinned("203.0.113.3", prefer))));
+    assert_eq!(moved.ingress, Some(ips("203.0.113.3")));
+    let new = written(decide(&mut engine(), &service("b", &pinned("192.0.2.2", prefer))));
+    for write in [moved, new] {
+        let is_told = |note: &Note| matches!(note, Note::Warning(text) if text.contains("no IPv6 address"));
+        assert!(write.notes.iter().any(is_told), "{:?}", write.notes);
+    }
+    // The policy wants both: one is not enough to ask for, and nothing is taken away.
+    let problem = refused(decide(&mut engine(), &live(&pinned("192.0.2.1", "RequireDualStack"))));
+    assert_eq!(problem.reason, "address_family");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn services_with_one_key_share_an_address_unless_a_port_collides() {
     assert_eq!(written(decide(&mut engine, &with("a", "[{port: 53, protocol: TCP}]", ""))).ingress, address);
     assert_eq!(written(decide(&mut engine, &with("b", "[{port: 53, protocol: UDP}]", ""))).ingress, address);
     let problem = refused(decide(&mut engine, &with("c", "[{port: 53, protocol: UDP}]", "")));
-    assert_eq!(problem.reason, "port_collision");
+    assert_eq!(problem.reason, "port_conflict");
     assert!(problem.message.contains("UDP 53") && problem.message.contains("ns/b"), "{}", problem.message);
     // Another namespace does not share.
     let elsewhere = with("d", "[{port: 80}]", ", namespace: other");

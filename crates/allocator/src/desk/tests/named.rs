@@ -118,7 +118,7 @@ fn who_comes_to_a_shared_address_after_an_edit_there_leaves_it_and_not_who_was_t
     let beside = [Apply(1, Spec { ports: 2, ..shared }), Watch(9), Decide];
     let written = [Send(1, Answered), Answer(1), Watch(9)];
     for between in [&[][..], &[Watch(9), Decide][..], &[Watch(9), Decide, Touch(0), Watch(9), Decide]] {
-        check(&[&served(0, shared), &beside, &[edit.clone()], between, &written]);
+        check(&[&served(0, shared), &beside, std::slice::from_ref(&edit), between, &written]);
     }
 }
 
@@ -229,7 +229,7 @@ fn a_write_that_is_answered_with_errors_again_and_again_is_told_of_once() {
 #[test]
 fn what_the_api_server_drops_with_the_type_is_told_as_released() {
     let texts = told(&[&served(0, PLAIN), &[Apply(0, Spec { cluster_ip: true, ..PLAIN }), Watch(9)]]);
-    assert_eq!(texts, ["Released([192.0.2.1])"]);
+    assert_eq!(texts, ["Released([192.0.2.1], Ended)"]);
 }
 
 #[test]
