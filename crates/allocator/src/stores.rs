@@ -178,46 +178,49 @@ fn stray(object: &LenientGroup) -> Change {
     }))
 }
 
-/// Nodes' Leases. Only what changes what live nodes say is passed on: a renewal wakes nobody.
+/// Nodes' Leases. Only what changes what live nodes say is passed on: a renewal wakes nobody. The allocator's own Lease is
+/// watched with them: as long as it is seen to be renewed, so would those of nodes be.
 async fn leases(api: Api<Lease>, changes: mpsc::Sender<Change>) {
-    let config = watcher::Config::default()
-        .labels(&format!("{}={}", label::APP, label::APP_VALUE))
-        .fields(&format!("metadata.name!={ALLOCATOR_LEASE}"));
+    let config = watcher::Config::default().labels(&format!("{}={}", label::APP, label::APP_VALUE));
     let stream = watcher(api, config).backoff(Pause::default());
     pin_mut!(stream);
     let mut members = Members::default();
     let (mut listed, mut told) = (Vec::new(), None);
-    // Renewals only defer it, so it need not be found anew for each.
-    let mut next_end = None;
-    loop {
-        let end = next_end.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        let event = tokio::select! {
-            event = stream.next() => match event {
-                Some(event) => Some(event),
-                None => return,
-            },
-            () = tokio::time::sleep_until(end.into()) => None,
-        };
+    while let Some(event) = stream.next().await {
         let now = Instant::now();
-        match event {
-            None if next_end.is_none() => {}
-            Some(Ok(Event::Init)) => listed = Vec::new(),
-            Some(Ok(Event::InitApply(lease))) => listed.extend(NodeLease::from_object(&lease)),
-            Some(Err(error)) => tracing::warn!(%error, "the watch of nodes' Leases starts again"),
-            Some(Ok(Event::Apply(lease))) if !on_lease(&mut members, &lease, now) => {}
-            Some(Ok(Event::Delete(lease))) if !members.on_gone(node(&lease), now) => {}
-            event => {
-                if let Some(Ok(Event::InitDone)) = event {
-                    members.on_list(mem::take(&mut listed), now);
-                }
-                next_end = members.next_end(now);
-                let live = members.live(now);
-                if told.as_ref() != Some(&live) {
-                    told = Some(live.clone());
-                    if changes.send(Change::Live(live)).await.is_err() {
-                        return;
-                    }
-                }
+        let is_news = match event {
+            Ok(Event::Init) => {
+                listed = Vec::new();
+                false
+            }
+            Ok(Event::InitApply(lease)) => {
+                listed.extend(NodeLease::from_object(&lease));
+                false
+            }
+            Ok(Event::InitDone) => {
+                members.on_list(mem::take(&mut listed), now);
+                true
+            }
+            Ok(Event::Apply(lease) | Event::Delete(lease))
+                if lease.metadata.name.as_deref() == Some(ALLOCATOR_LEASE) =>
+            {
+                members.hear(now)
+            }
+            Ok(Event::Apply(lease)) => on_lease(&mut members, &lease, now),
+            Ok(Event::Delete(lease)) => members.on_gone(node(&lease), now),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of nodes' Leases starts again");
+                false
+            }
+        };
+        if !is_news {
+            continue;
+        }
+        let live = members.live();
+        if told.as_ref() != Some(&live) {
+            told = Some(live.clone());
+            if changes.send(Change::Live(live)).await.is_err() {
+                return;
             }
         }
     }

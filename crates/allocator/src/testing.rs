@@ -90,7 +90,7 @@ pub(crate) fn live(subnets: &str, strangers: &str) -> Live {
     leases.push(node_lease("watcher", "", strangers));
     let (mut members, now) = (Members::default(), Instant::now());
     members.on_list(leases, now);
-    members.live(now)
+    members.live()
 }
 
 /// A node's Lease with these annotations.

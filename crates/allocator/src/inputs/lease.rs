@@ -4,6 +4,10 @@
 //! A Lease is live for its duration from when its `renewTime` was seen to change, on our monotonic clock: clocks of
 //! two machines are never compared. So the Lease of a node that died while nobody watched counts as live once more,
 //! for its duration from when it was first seen.
+//!
+//! **Silence is no evidence.** A Lease ends only by what is heard after its time is over. The Lease of the allocator
+//! itself is renewed every two seconds: while nothing is heard, the API server is gone or we are cut off from it, and
+//! every Lease stays as it is. After such a silence all begin anew from when the list is current again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,6 +64,9 @@ impl NodeLease {
     }
 }
 
+/// Longer than two renewals of the leader's own Lease are apart, and short against the duration of nodes' Leases.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// A Lease and until when it is live.
 #[derive(Clone, Debug)]
 struct Member {
@@ -69,14 +76,32 @@ struct Member {
 
 /// Every node's Lease. Takes `now` and never reads a clock.
 #[derive(Clone, Debug, Default)]
-pub struct Members(BTreeMap<Arc<str>, Member>);
+pub struct Members {
+    leases: BTreeMap<Arc<str>, Member>,
+    /// When anything was heard last: what was live then is live.
+    heard: Option<Instant>,
+}
 
 impl Members {
+    /// Something was heard: of a node's Lease, or of the allocator's own. Whether a Lease has ended by now.
+    pub fn hear(&mut self, now: Instant) -> bool {
+        let before = self.heard.replace(now);
+        let Some(before) = before else { return false };
+        if now.duration_since(before) > SILENCE {
+            // Nobody is judged by what could not be heard.
+            for member in self.leases.values_mut().filter(|member| member.until > before) {
+                member.until = now + member.lease.duration;
+            }
+        }
+        self.leases.values().any(|member| member.until > before && member.until <= now)
+    }
+
     /// A Lease as it is now. Whether that changes what is live: a renewal does not.
     pub fn on_lease(&mut self, lease: NodeLease, now: Instant) -> bool {
+        let has_ended = self.hear(now);
         let until = now + lease.duration;
-        let Some(member) = self.0.get_mut(&lease.node) else {
-            self.0.insert(lease.node.clone(), Member { lease, until });
+        let Some(member) = self.leases.get_mut(&lease.node) else {
+            self.leases.insert(lease.node.clone(), Member { lease, until });
             return true;
         };
         let was_live = member.until > now;
@@ -86,32 +111,30 @@ impl Members {
         }
         member.lease = lease;
         let is_live = member.until > now;
-        was_live != is_live || (is_live && says_other)
+        has_ended || was_live != is_live || (is_live && says_other)
     }
 
     /// A Lease that is gone, or is no node's any more. Whether that changes what is live.
     pub fn on_gone(&mut self, node: &str, now: Instant) -> bool {
-        self.0.remove(node).is_some_and(|member| member.until > now)
+        let has_ended = self.hear(now);
+        self.leases.remove(node).is_some_and(|member| member.until > now) || has_ended
     }
 
     /// A complete list: what it lacks is gone.
     pub fn on_list(&mut self, leases: Vec<NodeLease>, now: Instant) {
+        self.hear(now);
         let listed: BTreeSet<Arc<str>> = leases.iter().map(|lease| lease.node.clone()).collect();
-        self.0.retain(|node, _| listed.contains(node));
+        self.leases.retain(|node, _| listed.contains(node));
         for lease in leases {
             self.on_lease(lease, now);
         }
     }
 
-    /// When the next Lease ends unless it is renewed before.
-    pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        self.0.values().map(|member| member.until).filter(|until| *until > now).min()
-    }
-
     /// What live nodes say.
-    pub fn live(&self, now: Instant) -> Live {
+    pub fn live(&self) -> Live {
         let mut live = Live::default();
-        for member in self.0.values().filter(|member| member.until > now) {
+        let is_live = |member: &&Member| self.heard.is_none_or(|heard| member.until > heard);
+        for member in self.leases.values().filter(is_live) {
             let NodeLease { node, said, .. } = &member.lease;
             live.subnets.extend(&said.subnets);
             for AddressConflict { address, link_layer_address } in said.conflicts.iter().copied() {
@@ -188,7 +211,7 @@ mod tests {
         let mut members = Members::default();
         let now = Instant::now();
         assert!(members.on_lease(lease("n1", "192.0.2.0/24,fd00:1::/64", 0), now));
-        let live = members.live(now);
+        let live = members.live();
         for (text, is_reached) in [
             ("192.0.2.10-192.0.2.20", true),
             ("192.0.2.0/24", true),
@@ -201,20 +224,57 @@ mod tests {
         }
     }
 
+    /// The allocator's own Lease is renewed in these seconds. Whether a node's has ended meanwhile.
+    fn hear(members: &mut Members, start: Instant, seconds: std::ops::RangeInclusive<u64>) -> bool {
+        seconds.step_by(2).filter(|second| members.hear(secs(start, *second))).count() > 0
+    }
+
     #[test]
     fn a_lease_is_live_for_its_duration_from_when_its_renewal_was_seen() {
         let mut members = Members::default();
         let start = Instant::now();
         members.on_lease(lease("n1", "192.0.2.0/24", 0), start);
-        assert_eq!(members.next_end(start), Some(secs(start, 40)));
+        assert!(!hear(&mut members, start, 2..=30));
         // Seen again without a renewal: it does not live any longer for that.
         assert!(!members.on_lease(lease("n1", "192.0.2.0/24", 0), secs(start, 30)));
-        assert!(members.live(secs(start, 39)).reaches(&range("192.0.2.1-192.0.2.2")));
-        assert_eq!(members.live(secs(start, 40)), Live::default());
+        assert!(!hear(&mut members, start, 32..=38));
+        assert!(members.live().reaches(&range("192.0.2.1-192.0.2.2")));
+        assert!(members.hear(secs(start, 40)) && !members.hear(secs(start, 42)), "told once");
+        assert_eq!(members.live(), Live::default());
         // Whatever its own clock says, a change of the time is a renewal.
         assert!(members.on_lease(lease("n1", "192.0.2.0/24", 1), secs(start, 50)), "it lives again");
         assert!(!members.on_lease(lease("n1", "192.0.2.0/24", 0), secs(start, 60)));
-        assert_eq!(members.next_end(secs(start, 60)), Some(secs(start, 100)));
+        assert!(!hear(&mut members, start, 60..=98) && members.hear(secs(start, 100)));
+    }
+
+    #[test]
+    fn without_a_word_of_the_api_server_no_lease_ends_and_after_it_all_begin_anew() {
+        let mut members = Members::default();
+        let start = Instant::now();
+        members.on_lease(lease("n1", "192.0.2.0/24", 0), start);
+        members.on_lease(lease("dead", "10.0.0.0/8", 0), start);
+        hear(&mut members, start, 2..=10);
+        let before = members.live();
+        // Ten minutes of silence; then the list, in which nobody has been renewed yet.
+        members
+            .on_list(vec![lease("n1", "192.0.2.0/24", 0), lease("dead", "10.0.0.0/8", 0)], secs(start, 600));
+        assert_eq!(members.live(), before);
+        assert!(!members.on_lease(lease("n1", "192.0.2.0/24", 3), secs(start, 603)));
+        assert!(!hear(&mut members, start, 604..=638));
+        assert_eq!(members.live(), before);
+        assert!(members.hear(secs(start, 640)), "nobody renews it");
+        assert!(!members.live().reaches(&range("10.0.0.0/24")));
+        assert!(members.live().reaches(&range("192.0.2.0/30")));
+    }
+
+    #[test]
+    fn what_had_ended_before_a_silence_does_not_live_again_for_it() {
+        let mut members = Members::default();
+        let start = Instant::now();
+        members.on_lease(lease("dead", "10.0.0.0/8", 0), start);
+        assert!(hear(&mut members, start, 2..=40));
+        assert!(!members.hear(secs(start, 600)));
+        assert_eq!(members.live(), Live::default());
     }
 
     #[test]
@@ -224,6 +284,7 @@ mod tests {
         members.on_lease(lease("n1", "192.0.2.0/24", 0), start);
         assert!(!members.on_lease(lease("n1", "192.0.2.0/24", 10), secs(start, 10)), "a renewal");
         assert!(members.on_lease(lease("n1", "192.0.2.0/24,10.0.0.0/8", 10), secs(start, 11)));
+        assert!(hear(&mut members, start, 12..=58));
         assert!(!members.on_lease(lease("n1", "", 10), secs(start, 60)), "it has ended");
         assert!(!members.on_gone("n1", secs(start, 61)) && !members.on_gone("n2", secs(start, 61)));
     }
@@ -233,10 +294,12 @@ mod tests {
         let mut members = Members::default();
         let start = Instant::now();
         members.on_list(vec![lease("n1", "192.0.2.0/24", 0), lease("n2", "10.0.0.0/8", 0)], start);
+        hear(&mut members, start, 2..=28);
         members.on_list(vec![lease("n2", "10.0.0.0/8", 0)], secs(start, 30));
-        let live = members.live(secs(start, 30));
+        let live = members.live();
         assert!(live.reaches(&range("10.0.0.0/24")) && !live.reaches(&range("192.0.2.0/30")));
-        assert_eq!(members.live(secs(start, 40)), Live::default());
+        hear(&mut members, start, 32..=40);
+        assert_eq!(members.live(), Live::default());
     }
 
     #[test]
@@ -250,13 +313,14 @@ mod tests {
         let start = Instant::now();
         members.on_lease(report("n2", "192.0.2.5,02:00:00:00:00:05", 0), start);
         members.on_lease(report("n1", "192.0.2.5,02:00:00:00:00:05 192.0.2.9,02:00:00:00:00:09", 0), start);
-        let live = members.live(start);
+        let live = members.live();
         let stranger = live.stranger("192.0.2.5".parse().unwrap()).unwrap();
         assert_eq!((&*stranger.node, stranger.link_layer_address.0[5]), ("n1", 5));
         assert_eq!(live.strangers().count(), 2);
         assert!(members.on_lease(report("n1", "", 1), secs(start, 1)));
-        assert_eq!(&*members.live(secs(start, 1)).stranger("192.0.2.5".parse().unwrap()).unwrap().node, "n2");
-        assert_eq!(members.live(secs(start, 40)).strangers().count(), 0);
+        assert_eq!(&*members.live().stranger("192.0.2.5".parse().unwrap()).unwrap().node, "n2");
+        hear(&mut members, start, 2..=40);
+        assert_eq!(members.live().strangers().count(), 0);
     }
 
     #[test]
