@@ -161,6 +161,12 @@ impl LocalPools {
         self.services.get(service).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a node can serve an address. On another subnet it may still be heard.
+    pub fn is_candidate(&self, node: &str, address: IpAddr) -> bool {
+        let subnets = self.electorate().get(node);
+        subnets.is_some_and(|subnets| subnets.iter().any(|subnet| subnet.contains(&address)))
+    }
+
     /// Every node that can serve, and where.
     pub const fn electorate(&self) -> &Electorate {
         self.election.electorate()
@@ -232,6 +238,12 @@ pub(crate) mod tests {
             let winner = pools.winner(*address).unwrap();
             assert_eq!(&**winner == "n2", touched.contains(key), "{key}");
         }
+        let (here, far) = (ip("192.0.2.9"), ip("203.0.113.1"));
+        assert!(
+            pools.is_candidate("n2", here)
+                && !pools.is_candidate("n2", far)
+                && !pools.is_candidate("n3", here)
+        );
         assert!(pools.set_others(others()).is_empty(), "nothing changed");
         assert_eq!(pools.set_others(Others::default()), touched, "it leaves what it had");
     }

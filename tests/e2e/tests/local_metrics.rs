@@ -43,7 +43,7 @@ const IS_NONE: fn(Option<f64>) -> bool = |value| value == Some(0.0);
 #[test]
 fn an_election_a_failover_and_the_heartbeats_are_counted_and_a_series_goes_with_its_service() {
     let run = Run::start().unwrap();
-    let (mut lab, addresses) = with_service(&run, 3);
+    let (lab, addresses) = with_service(&run, 3);
     let victim = wait_holder(&lab, addresses[0]);
     let subnet = u32::from(lab.topology.nodes[0].addresses.v4) & 0xffff_ff00;
     let subnet = Ipv4Addr::from(subnet);

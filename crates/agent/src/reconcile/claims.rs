@@ -54,7 +54,7 @@ impl Reconciler {
                 (None, before) => {
                     metrics.election_wins.inc();
                     // One that goes on standing for election has only been outdone.
-                    if before.is_some_and(|node| !pools.electorate().contains_key(node)) {
+                    if before.is_some_and(|node| !pools.is_candidate(node, address)) {
                         self.takeovers.begin(address, self.arrived_at);
                     }
                 }
