@@ -1,7 +1,8 @@
 //! Who announces an address of a local pool: rendezvous hashing over the nodes that can serve it.
 //!
 //! An address goes to the candidate whose score, SHA-256(node name ‖ address), is lowest; candidates are the nodes of
-//! the electorate with a subnet that contains it. Pure: no clock, no I/O, and no word about who lives (that is
+//! the electorate with a subnet that contains it. Where some nodes are preferred for an address, since only they have
+//! endpoints that it leads to (policy Local), the others stand behind them. Pure: no clock, no I/O, and no word about who lives (that is
 //! [`crate::members`] and the heartbeats).
 //!
 //! Guarantees: exactly one winner wherever there is a candidate, whatever the order in which nodes became known;
@@ -21,6 +22,19 @@ use sha2::{Digest, Sha256};
 /// The nodes that can serve, and on which subnets.
 pub type Electorate = BTreeMap<Arc<str>, BTreeSet<IpNet>>;
 
+/// A node by a hash of its name, the same on all nodes: of the endpoints in a cluster no names need be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+impl NodeId {
+    /// That of the node of this name.
+    pub fn of(name: &str) -> NodeId {
+        let hash: [u8; 32] = Sha256::digest(name.as_bytes()).into();
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        NodeId(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+}
+
 /// What nodes are ordered by for an address: the lowest wins.
 type Score = [u8; 32];
 
@@ -37,13 +51,16 @@ fn score(node: &str, address: IpAddr) -> Score {
 /// A candidate's claim. Scores of different nodes differ; the name decides if ever they do not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
+    /// Others are preferred.
+    is_second: bool,
     score: Score,
     node: Arc<str>,
 }
 
 impl Claim {
-    fn new(node: &Arc<str>, address: IpAddr) -> Claim {
-        Claim { score: score(node, address), node: node.clone() }
+    fn new(node: &Arc<str>, address: IpAddr, preferred: &BTreeSet<NodeId>) -> Claim {
+        let is_second = !preferred.is_empty() && !preferred.contains(&NodeId::of(node));
+        Claim { is_second, score: score(node, address), node: node.clone() }
     }
 }
 
@@ -51,9 +68,9 @@ fn can_serve(subnets: &BTreeSet<IpNet>, address: IpAddr) -> bool {
     subnets.iter().any(|subnet| subnet.contains(&address))
 }
 
-fn elect(electorate: &Electorate, address: IpAddr) -> Option<Claim> {
+fn elect(electorate: &Electorate, address: IpAddr, preferred: &BTreeSet<NodeId>) -> Option<Claim> {
     let candidates = electorate.iter().filter(|(_, subnets)| can_serve(subnets, address));
-    candidates.map(|(node, _)| Claim::new(node, address)).min()
+    candidates.map(|(node, _)| Claim::new(node, address, preferred)).min()
 }
 
 /// The winner of one address, and how many care.
@@ -61,6 +78,8 @@ fn elect(electorate: &Electorate, address: IpAddr) -> Option<Claim> {
 struct Seat {
     winner: Option<Claim>,
     users: u32,
+    /// None: all are equal.
+    preferred: BTreeSet<NodeId>,
 }
 
 /// The winners of the addresses that matter.
@@ -74,11 +93,19 @@ impl Election {
     /// The address matters to one more.
     pub fn add(&mut self, address: IpAddr) {
         let electorate = &self.electorate;
-        let seat = self
-            .seats
-            .entry(address)
-            .or_insert_with(|| Seat { winner: elect(electorate, address), users: 0 });
+        let seat = self.seats.entry(address).or_insert_with(|| {
+            let preferred = BTreeSet::new();
+            Seat { winner: elect(electorate, address, &preferred), users: 0, preferred }
+        });
         seat.users += 1;
+    }
+
+    /// These nodes are to have the address, if one of them can; none: all are equal.
+    pub fn prefer(&mut self, address: IpAddr, preferred: BTreeSet<NodeId>) {
+        if let Some(seat) = self.seats.get_mut(&address).filter(|seat| seat.preferred != preferred) {
+            seat.winner = elect(&self.electorate, address, &preferred);
+            seat.preferred = preferred;
+        }
     }
 
     /// The address matters to one less.
@@ -140,7 +167,7 @@ impl Election {
             }
             let Some(seat) = self.seats.get_mut(&address) else { continue };
             if seat.winner.as_ref().is_some_and(|winner| winner.node == *node) {
-                let winner = elect(&self.electorate, address);
+                let winner = elect(&self.electorate, address, &seat.preferred);
                 let old = std::mem::replace(&mut seat.winner, winner);
                 changed.entry(address).or_insert(old.map(|claim| claim.node));
             }
@@ -156,7 +183,7 @@ impl Election {
     ) {
         for address in self.addresses_in(subnets) {
             let Some(seat) = self.seats.get_mut(&address) else { continue };
-            let claim = Claim::new(node, address);
+            let claim = Claim::new(node, address, &seat.preferred);
             if seat.winner.as_ref().is_none_or(|winner| claim < *winner) {
                 let old = seat.winner.replace(claim);
                 changed.entry(address).or_insert(old.map(|claim| claim.node));
@@ -288,20 +315,51 @@ mod tests {
         assert!(election.seats.is_empty());
     }
 
+    #[test]
+    fn one_of_the_preferred_nodes_has_the_address_if_one_can_and_any_node_otherwise() {
+        let addresses = hosts("192.0.2.0/24", 40);
+        let mut election = election(nodes(6, "192.0.2.0/24"), &addresses);
+        let before = winners(&election, &addresses);
+        let prefer = |election: &mut Election, names: &[&str]| {
+            let nodes: BTreeSet<_> = names.iter().map(|name| NodeId::of(name)).collect();
+            addresses.iter().for_each(|address| election.prefer(*address, nodes.clone()));
+        };
+        prefer(&mut election, &["node2", "node4", "elsewhere"]);
+        let counts = |winners: Vec<Option<Arc<str>>>| {
+            winners.into_iter().flatten().map(|node| node.to_string()).collect::<BTreeSet<_>>()
+        };
+        let both: BTreeSet<_> = ["node2", "node4"].map(str::to_owned).into();
+        assert_eq!(counts(winners(&election, &addresses)), both, "spread over those that can");
+        let mut fewer = nodes(6, "192.0.2.0/24");
+        fewer.remove("node2");
+        let changed = election.set_electorate(fewer.clone());
+        assert!(!changed.is_empty() && changed.len() < addresses.len());
+        assert_eq!(counts(winners(&election, &addresses)), ["node4".to_owned()].into());
+        fewer.remove("node4");
+        election.set_electorate(fewer);
+        assert!(counts(winners(&election, &addresses)).len() > 2, "better than nobody");
+        election.set_electorate(nodes(6, "192.0.2.0/24"));
+        assert_eq!(counts(winners(&election, &addresses)), both, "they are back");
+        prefer(&mut election, &[]);
+        assert_eq!(winners(&election, &addresses), before);
+    }
+
     proptest! {
         #[test]
         fn increments_equal_an_election_from_scratch_and_say_exactly_what_changed(
-            steps in prop::collection::vec(any_electorate(), 1..8)
+            steps in prop::collection::vec(any_electorate(), 1..8),
+            preferred in prop::collection::btree_set(0..8u8, 0..3),
         ) {
             let addresses = some_addresses();
             let mut election = election(Electorate::new(), &addresses);
+            election.prefer(addresses[0], preferred.into_iter().map(|node| NodeId::of(&name(node))).collect());
             for electorate in steps {
                 let before = winners(&election, &addresses);
                 let changed = election.set_electorate(electorate.clone());
                 let after = winners(&election, &addresses);
                 for (address, (before, after)) in addresses.iter().zip(before.iter().zip(&after)) {
                     prop_assert_eq!(changed.contains(address), before != after);
-                    let scratch = elect(&electorate, *address).map(|claim| claim.node);
+                    let scratch = elect(&electorate, *address, &election.seats[address].preferred).map(|claim| claim.node);
                     prop_assert_eq!(after, &scratch);
                     let has_candidate = electorate.values().any(|subnets| can_serve(subnets, *address));
                     prop_assert_eq!(after.is_some(), has_candidate, "exactly one winner where there is a candidate");

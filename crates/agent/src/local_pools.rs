@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use api::IpFamily;
+
 use crate::{
-    election::{Election, Electorate},
+    election::{Election, Electorate, NodeId},
     facts::subnets::{LocalInterface, NodeFacts},
     key::ObjectKey,
 };
@@ -64,6 +66,16 @@ impl LocalPools {
                     self.users.remove(&address);
                 }
             }
+        }
+    }
+
+    /// These nodes have endpoints that the addresses of a Service lead to, by family: one of them is to have each of them.
+    /// None: all nodes are equal, as where an address has several Services.
+    pub fn prefer(&mut self, key: &ObjectKey, nodes: impl Fn(IpFamily) -> BTreeSet<NodeId>) {
+        for address in self.services.get(key).into_iter().flatten() {
+            let is_shared = self.users.get(address).is_some_and(|users| users.len() > 1);
+            let nodes = if is_shared { BTreeSet::new() } else { nodes(IpFamily::of(*address)) };
+            self.election.prefer(*address, nodes);
         }
     }
 
@@ -246,6 +258,25 @@ pub(crate) mod tests {
         );
         assert!(pools.set_others(others()).is_empty(), "nothing changed");
         assert_eq!(pools.set_others(Others::default()), touched, "it leaves what it had");
+    }
+
+    #[test]
+    fn an_address_of_one_service_goes_where_its_endpoints_are_and_a_shared_one_anywhere() {
+        let mut pools = pools();
+        pools.set_others(others(&[("n2", "192.0.2.0/24")]));
+        let address = ip("192.0.2.9");
+        pools.set_service(&key("a"), &[address]);
+        let plain = pools.winner(address).unwrap().clone();
+        let other = if &*plain == "n1" { "n2" } else { "n1" };
+        let on_other = |family| match family {
+            IpFamily::IPv4 => [NodeId::of(other)].into(),
+            IpFamily::IPv6 => BTreeSet::new(),
+        };
+        pools.prefer(&key("a"), on_other);
+        assert_eq!(&**pools.winner(address).unwrap(), other);
+        pools.set_service(&key("b"), &[address]);
+        pools.prefer(&key("b"), on_other);
+        assert_eq!(pools.winner(address), Some(&plain));
     }
 
     #[test]

@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn with(world: &mut World, counts: Counts) {
-        let slice = SliceInput { service: key(), family: IpFamily::IPv4, counts };
+        let slice = SliceInput { service: key(), family: IpFamily::IPv4, counts, nodes: Default::default() };
         world.on(Input::EndpointSlice(Change::Applied(ObjectKey::new("default", "web-1"), slice)));
         world.on(Input::EndpointSlice(Change::Listed));
     }

@@ -67,7 +67,7 @@ pub struct Dirty {
 pub struct World {
     services: Store<ServiceInput>,
     by_group: HashMap<Arc<str>, HashSet<ObjectKey>>,
-    /// Remote Services with policy Local.
+    /// Services with policy Local.
     local: HashSet<ObjectKey>,
     slices: EndpointIndex,
     slice_listing: Listing,
@@ -149,7 +149,7 @@ impl World {
             match self.services.get(key) {
                 Some(service) => {
                     self.by_group.entry(service.group.clone()).or_default().insert(key.clone());
-                    if service.policy == TrafficPolicy::Local && service.pool_type == PoolType::Remote {
+                    if service.policy == TrafficPolicy::Local {
                         self.local.insert(key.clone());
                     } else {
                         self.local.remove(key);
@@ -163,8 +163,17 @@ impl World {
                     });
                 }
             }
+            self.prefer(key);
         }
         Dirty { services, ..Dirty::default() }
+    }
+
+    /// An address of a local pool with policy Local is best on a node with endpoints: elsewhere it leads nowhere.
+    fn prefer(&mut self, key: &ObjectKey) {
+        let is_known = self.local.contains(key) && self.slice_listing.is_complete();
+        let slices = &self.slices;
+        self.local_pools
+            .prefer(key, |family| if is_known { slices.nodes(key, family) } else { BTreeSet::new() });
     }
 
     fn forget_group(&mut self, group: &Arc<str>, key: &ObjectKey) {
@@ -197,7 +206,8 @@ impl World {
                 services
             }
         };
-        let services = services.into_iter().filter(|key| self.local.contains(key)).collect();
+        let services: Vec<_> = services.into_iter().filter(|key| self.local.contains(key)).collect();
+        services.iter().for_each(|key| self.prefer(key));
         Dirty { services, ..Dirty::default() }
     }
 
@@ -289,7 +299,7 @@ impl World {
         self.slice_listing = Listing::default();
     }
 
-    /// Whether EndpointSlices matter: some remote Service has policy Local.
+    /// Whether EndpointSlices matter: some Service has policy Local.
     pub fn needs_slices(&self) -> bool {
         !self.local.is_empty()
     }
@@ -499,7 +509,12 @@ mod tests {
         assert!(world.needs_slices() && world.endpoints(&key("b")).is_none());
         let slice = |name: &str| {
             let counts = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
-            let value = SliceInput { service: key(name), family: api::IpFamily::IPv4, counts };
+            let value = SliceInput {
+                service: key(name),
+                family: api::IpFamily::IPv4,
+                counts,
+                nodes: Default::default(),
+            };
             Input::EndpointSlice(Change::Applied(key(&format!("{name}-1")), value))
         };
         world.on(Input::EndpointSlice(Change::Listing));
@@ -509,6 +524,41 @@ mod tests {
         assert_eq!(world.endpoints(&key("b")).unwrap().ipv4.ready_here, 1);
         world.on(Input::EndpointSlice(Change::Listing));
         assert_eq!(world.on(Input::EndpointSlice(Change::Listed)).services, [key("b")], "slices went");
+    }
+
+    #[test]
+    fn an_address_of_a_local_pool_with_policy_local_is_elected_where_endpoints_are_once_all_are_known() {
+        let mut world = World::default();
+        let node = NodeInput { name: "n1".to_owned(), ..NodeInput::default() };
+        world.on(Input::Node(Change::Applied(ObjectKey::new("", "n1"), node)));
+        let subnets = || ["192.0.2.0/24".parse().unwrap()].into();
+        let electorate = ["n1", "n2", "n3"].map(|node| (node.into(), subnets())).into();
+        world.on(Input::Others(Others { electorate, ..Others::default() }));
+        let of = |policy| ServiceInput { pool_type: PoolType::Local, ..service("one", policy) };
+        apply(&mut world, "a", of(TrafficPolicy::Local));
+        let winner =
+            |world: &World| world.local_pools().winner("192.0.2.1".parse().unwrap()).unwrap().to_string();
+        let plain = winner(&world);
+        let other = if plain == "n2" { "n3" } else { "n2" };
+        assert!(world.needs_slices());
+        let slice = |node: &str| {
+            let slice = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "a-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "a"}},
+                "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": node}],
+            }));
+            let slice = crate::inputs::endpoints::parse(&slice.unwrap(), "n1").unwrap();
+            Input::EndpointSlice(Change::Applied(key("a-1"), slice))
+        };
+        world.on(Input::EndpointSlice(Change::Listing));
+        world.on(slice(other));
+        assert_eq!(winner(&world), plain, "half a list");
+        assert_eq!(world.on(Input::EndpointSlice(Change::Listed)).services, [key("a")]);
+        assert_eq!(winner(&world), other);
+        assert_eq!(world.on(slice(&plain)).services, [key("a")]);
+        assert_eq!(winner(&world), plain);
+        world.on(slice(other));
+        apply(&mut world, "a", of(TrafficPolicy::Cluster));
+        assert_eq!((winner(&world), world.needs_slices()), (plain, false));
     }
 
     #[test]

@@ -1,14 +1,18 @@
-//! EndpointSlices, reduced to what decides whether this node announces: counts by family.
+//! EndpointSlices, reduced to what decides whether this node announces: counts by family; and to what decides which node
+//! should have an address of a local pool: the nodes with endpoints, as hashes of their names.
 //!
 //! The rule is kube-proxy's (pkg/proxy/topology.go): the ready endpoints on the node; where there are none,
 //! those that serve while they terminate.
 
-use std::{collections::HashMap, ops::AddAssign};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::AddAssign,
+};
 
 use api::IpFamily;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::{key::ObjectKey, plan::traits::Weight};
+use crate::{election::NodeId, key::ObjectKey, plan::traits::Weight};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -83,6 +87,31 @@ pub struct SliceInput {
     pub family: IpFamily,
     /// Its endpoints.
     pub counts: Counts,
+    /// The nodes that they are on.
+    pub nodes: ServingNodes,
+}
+
+/// Nodes with endpoints that take packets, in the order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServingNodes {
+    ready: Box<[NodeId]>,
+    terminating: Box<[NodeId]>,
+}
+
+impl ServingNodes {
+    fn of(slice: &EndpointSlice) -> ServingNodes {
+        let (mut ready, mut terminating) = (BTreeSet::new(), BTreeSet::new());
+        for endpoint in &slice.endpoints {
+            let Some(node) = endpoint.node_name.as_deref() else { continue };
+            let counts = count(endpoint, node);
+            if counts.ready_here > 0 {
+                ready.insert(NodeId::of(node));
+            } else if counts.terminating_here > 0 {
+                terminating.insert(NodeId::of(node));
+            }
+        }
+        ServingNodes { ready: ready.into_iter().collect(), terminating: terminating.into_iter().collect() }
+    }
 }
 
 /// What the agent of this node has to know of a slice; `None` where it belongs to no Service or has host names.
@@ -94,7 +123,7 @@ pub fn parse(slice: &EndpointSlice, node_name: &str) -> Option<SliceInput> {
         counts += count(endpoint, node_name);
     }
     let service = ObjectKey::new(slice.metadata.namespace.as_deref()?, service);
-    Some(SliceInput { service, family, counts })
+    Some(SliceInput { service, family, counts, nodes: ServingNodes::of(slice) })
 }
 
 fn count(endpoint: &Endpoint, node_name: &str) -> Counts {
@@ -155,6 +184,20 @@ impl EndpointIndex {
         self.slices.keys()
     }
 
+    /// The nodes with endpoints of a Service and a family that packets should go to: ready ones, or, where there are none
+    /// any more, those that still serve.
+    pub fn nodes(&self, service: &ObjectKey, family: IpFamily) -> BTreeSet<NodeId> {
+        let keys = self.by_service.get(service).into_iter().flatten();
+        let slices = keys.filter_map(|key| self.slices.get(key)).filter(|slice| slice.family == family);
+        let slices: Vec<_> = slices.collect();
+        let ready: BTreeSet<_> = slices.iter().flat_map(|slice| slice.nodes.ready.iter().copied()).collect();
+        // One without a node is on none of them, but ready.
+        match slices.iter().any(|slice| slice.counts.ready_anywhere > 0) {
+            true => ready,
+            false => slices.iter().flat_map(|slice| slice.nodes.terminating.iter().copied()).collect(),
+        }
+    }
+
     /// The endpoints of a Service: all its slices together.
     pub fn endpoints(&self, service: &ObjectKey) -> Endpoints {
         let mut endpoints = Endpoints::default();
@@ -211,6 +254,29 @@ mod tests {
             let counts = slice("a", "IPv4", json!([endpoint("here", conditions.clone())])).1.counts;
             assert_eq!((counts.ready_here, counts.terminating_here), (ready, terminating), "{conditions}");
         }
+    }
+
+    #[test]
+    fn the_nodes_with_ready_endpoints_are_known_and_those_that_still_serve_where_none_is_ready() {
+        let nodes = |names: &[&str]| names.iter().map(|name| NodeId::of(name)).collect::<BTreeSet<_>>();
+        let serving = json!({"ready": false, "serving": true, "terminating": true});
+        let mut index = EndpointIndex::default();
+        let (key, first) = slice("a", "IPv4", json!([endpoint("n1", serving), endpoint("n2", json!({}))]));
+        let service = first.service.clone();
+        index.apply(key.clone(), first);
+        let (other, more) = slice("b", "IPv4", json!([endpoint("n3", json!({}))]));
+        index.apply(other.clone(), more);
+        assert_eq!(index.nodes(&service, IpFamily::IPv4), nodes(&["n2", "n3"]));
+        assert!(index.nodes(&service, IpFamily::IPv6).is_empty());
+        index.remove(&other);
+        let leaving = json!({"ready": false, "serving": true, "terminating": true});
+        let (_, last) =
+            slice("a", "IPv4", json!([endpoint("n1", leaving), endpoint("n2", json!({"ready": false}))]));
+        assert!(!index.apply(key.clone(), last).is_empty());
+        assert_eq!(index.nodes(&service, IpFamily::IPv4), nodes(&["n1"]));
+        let (_, moved) = slice("a", "IPv4", json!([endpoint("n4", json!({}))]));
+        assert!(!index.apply(key, moved).is_empty());
+        assert_eq!(index.nodes(&service, IpFamily::IPv4), nodes(&["n4"]));
     }
 
     #[test]
