@@ -19,8 +19,11 @@ fn value(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
+/// What a value is to be.
+type IsSo = fn(Option<f64>) -> bool;
+
 /// Waits until the series of a node are so.
-fn wait_metrics(lab: &DataCentre<'_>, node: &str, is_so: &[(&str, fn(Option<f64>) -> bool)]) -> String {
+fn wait_metrics(lab: &DataCentre<'_>, node: &str, is_so: &[(&str, IsSo)]) -> String {
     until(format!("the metrics of {node}"), PATIENCE, || {
         let text = metrics(lab, node)?;
         for (series, is_so) in is_so {
@@ -32,13 +35,13 @@ fn wait_metrics(lab: &DataCentre<'_>, node: &str, is_so: &[(&str, fn(Option<f64>
     .unwrap()
 }
 
-const IS_ONE: fn(Option<f64>) -> bool = |value| value == Some(1.0);
-const IS_TWO: fn(Option<f64>) -> bool = |value| value == Some(2.0);
-const IS_SOME: fn(Option<f64>) -> bool = |value| value.is_some_and(|value| value > 0.0);
-const IS_GONE: fn(Option<f64>) -> bool = |value| value.is_none();
+const IS_ONE: IsSo = |value| value == Some(1.0);
+const IS_TWO: IsSo = |value| value == Some(2.0);
+const IS_SOME: IsSo = |value| value.is_some_and(|value| value > 0.0);
+const IS_GONE: IsSo = |value| value.is_none();
 
-const IS_THREE: fn(Option<f64>) -> bool = |value| value == Some(3.0);
-const IS_NONE: fn(Option<f64>) -> bool = |value| value == Some(0.0);
+const IS_THREE: IsSo = |value| value == Some(3.0);
+const IS_NONE: IsSo = |value| value == Some(0.0);
 
 #[test]
 fn an_election_a_failover_and_the_heartbeats_are_counted_and_a_series_goes_with_its_service() {
