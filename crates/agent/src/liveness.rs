@@ -17,7 +17,12 @@ use ipnet::IpNet;
 use netlink::Mac;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{claim::Outgoing, facts::subnets::NodeFacts, members::Roster, metrics::local::HeartbeatMetrics};
+use crate::{
+    claim::Outgoing,
+    facts::subnets::NodeFacts,
+    members::{Member, Roster},
+    metrics::local::HeartbeatMetrics,
+};
 
 /// How long the others may take to acknowledge that this node leaves.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -29,6 +34,8 @@ pub struct Liveness {
     /// Those not heard yet that were registered before this node began to listen on the subnet: for one detection time
     /// it cannot know better. Whoever comes later has to be heard first.
     awaited: BTreeSet<(IpNet, Arc<str>)>,
+    /// The subnets where this node listens and knows who is there.
+    settled: BTreeSet<IpNet>,
 }
 
 impl Liveness {
@@ -37,14 +44,17 @@ impl Liveness {
         self.members.get(subnet)?.get(node).copied()
     }
 
-    /// Whether a node may be given addresses of a subnet. `is_registered`: its Lease is good, which decides where there is
-    /// nothing to be heard of it, and where this node has only begun to listen. One that joins takes no address away
-    /// from its holder before it has said that it is there and ready.
-    pub fn can_serve(&self, subnet: &IpNet, node: &str, is_registered: bool) -> bool {
+    /// Whether a node may be given addresses of a subnet. Its Lease decides where there is nothing to be heard of it, and
+    /// where this node has only begun to listen. One that joins takes no address away from its holder before it has said
+    /// that it is there and ready, also while its Lease is known and those who are to hear it have not been told yet.
+    pub fn can_serve(&self, subnet: &IpNet, node: &str, lease: &Member) -> bool {
         match self.state(subnet, node) {
-            None => is_registered,
+            None => {
+                let hears = lease.heartbeats.iter().any(|address| subnet.contains(&address.ip()));
+                lease.is_live && !(hears && self.settled.contains(subnet))
+            }
             Some(state) if state.standing == Standing::Unknown => {
-                is_registered && self.awaited.contains(&(*subnet, node.into()))
+                lease.is_live && self.awaited.contains(&(*subnet, node.into()))
             }
             Some(state) => state.is_alive() && state.is_ready && !state.is_leaving,
         }

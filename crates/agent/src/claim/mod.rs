@@ -8,14 +8,8 @@
 //! it up, and it is not given up before somebody takes it over, as long as it is wanted at all. So while the members
 //! of a subnet hear each other nobody answers twice and nobody answers not, whatever each of them believes at the time.
 //!
-//! Not yet kept: when a node leaves on purpose the address has been seen without a holder for 50 to 450 ms.
-//!
-//! One simulated schedule of the first few hundred is known to break that for an instant: an agent that was stopped in the
-//! middle of a hand-over and wakes (`SCHEDULES=270..271`, `whatever_happens_in`).
-//!
-//! Where frames are lost at random two may take the same address; they find out by what they announce and say. Not yet
-//! always in time: a holder that another has been elected over, and that both lost each other's frames with, stays
-//! silent until that one asks (`SCHEDULES=464..465`, `where_frames_are_lost`).
+//! Where frames are lost at random two may take the same address; they find out by what they announce and say: a holder
+//! tells whoever is elected instead that it has the address, so that not even the loss of each other's frames hides it.
 
 pub mod action;
 pub mod claims;

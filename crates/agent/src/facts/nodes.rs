@@ -78,7 +78,7 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
 fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
     let mut others = Others::default();
     for (node, member) in roster.iter().filter(|(node, _)| &***node != own) {
-        let serves = member.subnets.iter().filter(|subnet| liveness.can_serve(subnet, node, member.is_live));
+        let serves = member.subnets.iter().filter(|subnet| liveness.can_serve(subnet, node, member));
         let subnets: BTreeSet<_> = serves.copied().collect();
         if !subnets.is_empty() {
             others.electorate.insert(node.clone(), subnets);

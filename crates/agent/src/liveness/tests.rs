@@ -56,6 +56,10 @@ fn member(host: u8, port: u16) -> (Arc<str>, Member) {
     )
 }
 
+fn lease(is_live: bool) -> Member {
+    Member { is_live, ..member(9, 1).1 }
+}
+
 /// A node, and everything that its thread is told.
 struct Node {
     facts: watch::Sender<Option<NodeFacts>>,
@@ -107,7 +111,7 @@ async fn nodes_hear_each_other_talk_leave_and_die() {
     let port = free_port();
     let roster: Arc<Roster> = Arc::new([1, 2].map(|host| member(host, port)).into());
     let (mut one, mut two) = (node(1, port, &roster), node(2, port, &roster));
-    let can_serve = |host: u8| move |it: &Arc<Liveness>| it.can_serve(&subnet(), &name(host), false);
+    let can_serve = |host: u8| move |it: &Arc<Liveness>| it.can_serve(&subnet(), &name(host), &lease(false));
     one.until("they hear each other", |it| it.is_alive("n2") == Some(true)).await;
     two.until("they hear each other", |it| it.is_alive("n1") == Some(true)).await;
     assert!(!can_serve(2)(&one.liveness.borrow().clone()), "it has no plan yet");
@@ -150,7 +154,7 @@ async fn who_was_there_before_this_node_counts_by_its_lease_for_a_while_and_who_
     // Nobody dies of silence in this test.
     let patient = config(Duration::from_secs(10));
     let mut one = node_with(patient, 6, port, &Arc::new([6, 7].map(|host| member(host, port)).into()));
-    let can_serve = |it: &Arc<Liveness>, host: u8| it.can_serve(&subnet(), &name(host), true);
+    let can_serve = |it: &Arc<Liveness>, host: u8| it.can_serve(&subnet(), &name(host), &lease(true));
     let is_known = |it: &Arc<Liveness>, host: u8| it.state(&subnet(), &name(host)).is_some();
     one.until("it knows who was there before", |it| is_known(it, 7)).await;
     assert!(can_serve(&one.liveness.borrow(), 7));
@@ -246,11 +250,11 @@ fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
         let mut liveness = Liveness { members: [(subnet(), there)].into(), ..Liveness::default() };
         assert_eq!(liveness.can_ask("n"), standing != Standing::Dead);
         if standing == Standing::Unknown {
-            assert!(!liveness.can_serve(&subnet(), "n", true), "it joins, and was never heard");
+            assert!(!liveness.can_serve(&subnet(), "n", &lease(true)), "it joins, and was never heard");
             liveness.awaited.insert((subnet(), "n".into()));
         }
         for is_registered in [false, true] {
-            let can_serve = liveness.can_serve(&subnet(), "n", is_registered);
+            let can_serve = liveness.can_serve(&subnet(), "n", &lease(is_registered));
             assert_eq!(can_serve, expected.unwrap_or(is_registered), "{standing:?} {is_ready} {is_leaving}");
         }
         assert_eq!(
@@ -261,7 +265,15 @@ fn what_is_heard_decides_and_where_nothing_is_the_lease_does() {
             }
         );
     }
-    let liveness = Liveness::default();
+    let mut liveness = Liveness::default();
     assert!(!liveness.can_ask("n"), "there is no way for its messages");
-    assert!(liveness.can_serve(&subnet(), "n", true) && !liveness.can_serve(&subnet(), "n", false));
+    assert!(
+        liveness.can_serve(&subnet(), "n", &lease(true))
+            && !liveness.can_serve(&subnet(), "n", &lease(false))
+    );
+    // Its Lease has come, and nobody listens for it yet.
+    liveness.settled.insert(subnet());
+    assert!(!liveness.can_serve(&subnet(), "n", &lease(true)));
+    let deaf = Member { heartbeats: BTreeSet::new(), ..lease(true) };
+    assert!(liveness.can_serve(&subnet(), "n", &deaf), "it will never be heard");
 }

@@ -272,7 +272,9 @@ impl Worker {
             let founders = seat.founders.iter().flatten().filter(is_unheard);
             founders.map(|name| (*subnet, Name::clone(name)))
         });
-        let now = Liveness { awaited: awaited.collect(), members };
+        let settled = self.seats.iter().filter(|(_, seat)| seat.founders.is_some());
+        let settled = settled.map(|(subnet, _)| *subnet).collect();
+        let now = Liveness { awaited: awaited.collect(), settled, members };
         self.tell.send_if_modified(|told| {
             let is_news = **told != now;
             if is_news {
