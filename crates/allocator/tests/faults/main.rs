@@ -30,6 +30,9 @@ const RESOURCES: [&str; 5] = ["services/status", "services", "servicegroups/stat
 /// How many stories are told at once: most of each is waiting, and more would have to wait for each other.
 const AT_ONCE: usize = 3;
 
+/// Nobody waits for a Lease to end: see [`Story::expire_lease`].
+const LEASE_MS: u64 = 15_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The allocator is killed before the request reaches the API server.
@@ -102,7 +105,7 @@ impl Story {
             let matcher = Matcher::verb("write").on(resource).from_client(AGENT);
             cluster.server.faults().add(Fault { matcher, action, times: Some(1), skip });
         }
-        let allocator = Some(cluster.allocator("first").await);
+        let allocator = Some(cluster.allocator_leasing("first", LEASE_MS).await);
         Story { cluster, provider, allocator, place, what: format!("{place:?}") }
     }
 
@@ -121,7 +124,7 @@ impl Story {
                 drop(killed);
             }
             self.expire_lease().await;
-            self.allocator = Some(self.cluster.allocator("second").await);
+            self.allocator = Some(self.cluster.allocator_leasing("second", LEASE_MS).await);
         }
         match place {
             Place::Api(Kind::EndWatches(true), ..) => faults.expire_watches(Matcher::all()),

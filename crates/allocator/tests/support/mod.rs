@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// How long something that comes may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How allocators introduce themselves to the API server.
 pub(crate) const AGENT: &str = "purelb-allocator/test";
 
@@ -180,10 +183,16 @@ impl Cluster {
 
     /// An allocator with short times, ready and deciding unless another does.
     pub(crate) async fn allocator(&self, name: &str) -> Allocator {
+        self.allocator_leasing(name, 1_500).await
+    }
+
+    /// The same with a Lease of so many milliseconds: a long one where nobody waits for its end and the machine may be
+    /// too busy for a short one.
+    pub(crate) async fn allocator_leasing(&self, name: &str, lease_duration_ms: u64) -> Allocator {
         let arguments = Arguments { pod_name: Some(name.to_owned()), ..Arguments::default() };
         let settings = Settings {
-            lease_duration_ms: 1_500,
-            renew_deadline_ms: 1_000,
+            lease_duration_ms,
+            renew_deadline_ms: lease_duration_ms / 3 * 2,
             retry_period_ms: 100,
             ..Settings::load(&arguments).unwrap()
         };
@@ -212,12 +221,12 @@ pub(crate) fn addresses(service: &Service) -> Vec<String> {
 
 /// Asks until there is an answer.
 pub(crate) async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "not within 60 s: {what}");
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -89,8 +89,9 @@ fn not_asked_for(service: &Service, requested: &[IpAddr], staying: &[IpAddr]) ->
 /// the same group.
 fn beside(service: &Service, group: &Group, requested: &[IpAddr], others: &[IpAddr]) -> Target {
     let facts = &service.facts;
-    let is_external = group.external.is_some() && facts.brand.allocated_from.as_ref() == Some(&group.name);
-    let others = others.iter().filter(|address| is_external || group.contains(**address));
+    // From its own group also what is in none of its pools any more.
+    let is_same = facts.brand.allocated_from.as_ref() == Some(&group.name);
+    let others = others.iter().filter(|address| is_same || group.contains(**address));
     let all: Addresses = requested.iter().chain(others).copied().collect();
     let of = |family| all.iter().copied().filter(move |address| IpFamily::of(*address) == family);
     let mut target = Target::of(group, facts.families.iter().flat_map(of).collect());

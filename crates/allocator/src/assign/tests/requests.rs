@@ -121,6 +121,9 @@ fn pinning_one_family_of_a_live_dual_stack_service_keeps_what_it_has_of_the_othe
         let after = held("a", expected, "default", "remote", &pinned(address, prefer));
         assert_eq!(decide(&mut engine, &after), Decision::Keep, "it stays so");
     }
+    // What is in no pool of its group any more stays, too.
+    let old = held("a", "192.0.2.3 fd00:99::9", "default", "remote", &pinned("192.0.2.1", prefer));
+    assert_eq!(written(decide(&mut engine(), &old)).ingress, Some(ips("192.0.2.1 fd00:99::9")));
     // Where the other family is of another group it cannot stay, and a new Service has none: their owners are told.
     let moved = written(decide(&mut engine(), &live(&pinned("203.0.113.3", prefer))));
     assert_eq!(moved.ingress, Some(ips("203.0.113.3")));

@@ -16,7 +16,10 @@ use crate::{
     assign::{Annotation, Decision, Edge},
     desk::{Desk, Order},
     engine::Engine,
-    inputs::{Groups, Service, ServiceKey, service::Ownership},
+    inputs::{
+        Groups, Service, ServiceKey,
+        service::{FamilyPolicy, Ownership},
+    },
     reservation::Reservations,
     waiting::Wait,
 };
@@ -224,13 +227,20 @@ impl History {
 /// Service then has to go.
 fn is_given_up(order: &Order, address: IpAddr) -> bool {
     let (facts, requests) = (&order.service.facts, &order.service.facts.requests);
-    let moves = requests.group.as_ref().is_some_and(|name| {
-        let to = order.write.annotations.value(Annotation::AllocatedFrom);
-        facts.brand.allocated_from.as_ref() != Some(name) && to == Some(name)
+    let to = order.write.annotations.value(Annotation::AllocatedFrom);
+    let moves = requests
+        .group
+        .as_ref()
+        .is_some_and(|name| facts.brand.allocated_from.as_ref() != Some(name) && to == Some(name));
+    // Of a family that is not named nothing is given up, unless the Service goes to another group for the other.
+    let names_others = requests.addresses().is_ok_and(|list| {
+        let is_of_family = |one: &IpAddr| IpFamily::of(*one) == IpFamily::of(address);
+        let is_named = facts.policy != FamilyPolicy::PreferDualStack || list.iter().any(is_of_family);
+        !list.is_empty() && !list.contains(&address) && (is_named || to.is_some())
     });
     facts.ownership != Ownership::Ours
         || !facts.families.contains(IpFamily::of(address))
-        || requests.addresses().is_ok_and(|list| !list.is_empty() && !list.contains(&address))
+        || names_others
         || moves
 }
 

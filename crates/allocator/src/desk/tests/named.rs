@@ -1,5 +1,7 @@
 //! Counterexamples that random histories have found, and histories that were thought of.
 
+use std::slice;
+
 use super::{
     histories::run,
     spec::Spec,
@@ -114,11 +116,23 @@ fn a_wake_up_during_a_write_is_not_forgotten() {
 
 #[test]
 fn who_comes_to_a_shared_address_after_an_edit_there_leaves_it_and_not_who_was_there() {
-    let (shared, edit) = (Spec { key: Some("k"), ..PLAIN }, Share(0, Some("k"), 3));
-    let beside = [Apply(1, Spec { ports: 2, ..shared }), Watch(9), Decide];
-    let written = [Send(1, Answered), Answer(1), Watch(9)];
-    for between in [&[][..], &[Watch(9), Decide][..], &[Watch(9), Decide, Touch(0), Watch(9), Decide]] {
-        check(&[&served(0, shared), &beside, std::slice::from_ref(&edit), between, &written]);
+    let shared = Spec { key: Some("k"), ..PLAIN };
+    // The one who comes is the younger, or the older that was of another type until then.
+    let older = [Apply(0, Spec { cluster_ip: true, ..PLAIN }), Touch(0), Touch(0), Touch(0), Touch(0)];
+    for (first, there, comes) in [(&[][..], 0, 1), (&older[..], 1, 0)] {
+        let edit = Share(there, Some("k"), 3);
+        let beside = [Apply(comes, Spec { ports: 2, ..shared }), Watch(9), Decide];
+        let written = [Send(comes, Answered), Answer(comes), Watch(9)];
+        for between in [&[][..], &[Watch(9), Decide], &[Watch(9), Decide, Touch(there), Watch(9), Decide]] {
+            let before = [first, &served(there, shared), &beside, slice::from_ref(&edit)].concat();
+            let history = [&before, between, &written[..]].concat();
+            run(&history).unwrap();
+            let mut world = World::new();
+            history.iter().for_each(|step| world.run(step));
+            world.settle();
+            let kept = world.read[&there].facts.ingress.to_vec();
+            assert_eq!(kept, testing::ips("192.0.2.1").to_vec(), "s{there} was there before s{comes}");
+        }
     }
 }
 
