@@ -33,5 +33,6 @@ pub mod replay;
 pub mod settings;
 pub mod shutdown;
 pub mod stores;
+pub mod succession;
 pub mod takeovers;
 pub mod world;

@@ -217,11 +217,15 @@ impl Collector for SpeakerCollector {
     }
 }
 
-fn progress(peer: &PeerStatus) -> String {
-    match peer.state {
-        SessionState::Established => format!("{} is not told everything yet", peer.name),
-        state => format!("{} is {state}", peer.name),
-    }
+/// The sessions that are not up, or whose router has not the whole table yet: until then the next agent of a rollout
+/// may not be replaced.
+fn waiting(status: &SpeakerStatus) -> Vec<String> {
+    let progress = |peer: &PeerStatus| match peer.state {
+        SessionState::Established if peer.end_of_rib_sent => None,
+        SessionState::Established => Some(format!("{} is not told everything yet", peer.name)),
+        state => Some(format!("{} is {state}", peer.name)),
+    };
+    status.peers.iter().filter_map(progress).collect()
 }
 
 /// Answers the probes of Kubernetes.
@@ -243,14 +247,53 @@ impl Probes for Health {
         let Some(applied_at) = *self.applied_at.borrow() else {
             return Err("the plan is not applied yet".to_owned());
         };
-        let status = self.speaker.watch_status().borrow().clone();
-        // End-of-RIB, too: only then has the router the whole table, and the next agent of a rollout may be replaced.
-        let is_told = |peer: &PeerStatus| peer.state == SessionState::Established && peer.end_of_rib_sent;
-        let down: Vec<_> = status.peers.iter().filter(|peer| !is_told(peer)).collect();
-        if down.is_empty() || applied_at.elapsed() >= READY_WITHOUT_PEERS {
+        let waiting = waiting(&self.speaker.watch_status().borrow());
+        if waiting.is_empty() || applied_at.elapsed() >= READY_WITHOUT_PEERS {
             return Ok(());
         }
-        let names: Vec<_> = down.iter().map(|peer| progress(peer)).collect();
-        Err(format!("waiting for sessions: {}", names.join(", ")))
+        Err(format!("waiting for sessions: {}", waiting.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp::types::{Asn, RouterId, Time};
+
+    use super::*;
+
+    #[test]
+    fn a_session_is_waited_for_until_its_router_has_had_end_of_rib() {
+        let peer = |state, end_of_rib_sent| PeerStatus {
+            name: "tor1".into(),
+            address: [192, 0, 2, 1].into(),
+            local_asn: Asn::new(64512).unwrap(),
+            local_router_id: RouterId::new([10, 0, 0, 7].into()).unwrap(),
+            peer_asn: None,
+            peer_router_id: None,
+            state,
+            since: Time::from_micros(0),
+            families: Vec::new(),
+            advertised: [0, 0],
+            received: [0, 0],
+            unsendable: [0, 0],
+            unsendable_reason: None,
+            hold_time: None,
+            graceful_restart: false,
+            bfd: None,
+            bfd_obstacle: None,
+            end_of_rib_sent,
+            last_error: None,
+            flaps: 0,
+            updates_sent: 0,
+            notifications: Default::default(),
+        };
+        for (state, end_of_rib_sent, expected) in [
+            (SessionState::Active, false, Some("tor1 is Active")),
+            (SessionState::Established, false, Some("tor1 is not told everything yet")),
+            (SessionState::Established, true, None),
+        ] {
+            let status = SpeakerStatus { peers: vec![peer(state, end_of_rib_sent)], ..Default::default() };
+            assert_eq!(waiting(&status).first().map(String::as_str), expected);
+        }
     }
 }

@@ -12,7 +12,7 @@ use api::PoolType;
 use crate::{
     advertising::Advertising,
     inputs::{
-        endpoints::Endpoints,
+        endpoints::{Counts, Endpoints},
         node::NodeInput,
         service::{ServiceInput, TrafficPolicy},
     },
@@ -23,6 +23,7 @@ use crate::{
         service::{Context, plan_service},
         traits::Weight,
     },
+    succession::Succession,
     world::World,
 };
 
@@ -53,6 +54,7 @@ pub struct Planner {
     gates: HashMap<ObjectKey, Gate>,
     /// Of Services with policy Local, while some peer weighs endpoints.
     weighings: HashMap<ObjectKey, Weighing>,
+    succession: Succession,
     /// What the peers choose routes by.
     advertising: Arc<Advertising>,
     /// The node leaves, and routers have had time to take other ways.
@@ -70,6 +72,8 @@ pub struct Timing {
     pub weight_damping: Duration,
     /// Whether routes of Services with policy Local wait for kube-proxy.
     pub asks_kube_proxy: bool,
+    /// How long another node takes to announce a Service once its endpoint there is ready.
+    pub takeover: Duration,
 }
 
 /// The weight of a Service on this node.
@@ -89,6 +93,7 @@ impl Planner {
             lingering: HashMap::new(),
             gates: HashMap::new(),
             weighings: HashMap::new(),
+            succession: Succession::new(timing.takeover),
             advertising: Arc::default(),
             is_withdrawn: false,
             timing,
@@ -131,6 +136,7 @@ impl Planner {
             self.lingering.remove(key);
             self.gates.remove(key);
             self.weighings.remove(key);
+            self.succession.forget(key);
             return Some(Outcome { old: self.plan.set(key, None), ..Outcome::default() });
         };
         let mut outcome = Outcome::default();
@@ -139,6 +145,7 @@ impl Planner {
             _ => Endpoints::default(),
         };
         let forwards = self.gate(key, service, endpoints, &mut outcome);
+        let successor_at = self.successor_at(key, endpoints, world, now);
         let (weight, reweigh_at) = self.weigh(key, service, endpoints, now);
         let advertising = self.advertising.clone();
         let before = self.plan.service(key).map(|plan| plan.local.clone()).unwrap_or_default();
@@ -148,6 +155,7 @@ impl Planner {
             leaving: world.node().and_then(NodeInput::leaving),
             is_withdrawn: self.is_withdrawn,
             endpoints,
+            awaits_successor: successor_at.is_some(),
             forwards,
             lingering: &[],
             before: &before,
@@ -155,9 +163,30 @@ impl Planner {
             weight,
         };
         let plan = self.plan_or_linger(key, service, base, now);
-        outcome.again_at = self.lingering.get(key).copied().into_iter().chain(reweigh_at).min();
+        let lingers_until = self.lingering.get(key).copied();
+        outcome.again_at = [lingers_until, reweigh_at, successor_at].into_iter().flatten().min();
         outcome.old = self.plan.set(key, Some(plan));
         Some(outcome)
+    }
+
+    /// When another node will have had time to announce the Service, where the last endpoints here terminate and none
+    /// has had it yet.
+    fn successor_at(
+        &mut self,
+        key: &ObjectKey,
+        endpoints: Endpoints,
+        world: &World,
+        now: Instant,
+    ) -> Option<Instant> {
+        if !endpoints.ipv4.serves_here() && !endpoints.ipv6.serves_here() {
+            self.succession.forget(key);
+            return None;
+        }
+        let at = self.succession.look(key, &world.ready_elsewhere(key), now)?;
+        let is_announced = self.plan.service(key).is_some_and(|plan| !plan.routes.is_empty());
+        // Slices of the families come one after the other.
+        let ends = |counts: Counts| counts.serves_here() && !counts.wants_traffic();
+        (is_announced && (ends(endpoints.ipv4) || ends(endpoints.ipv6))).then_some(at)
     }
 
     /// The plan, and beside it the addresses that linger. Those begin to that the last plan has and this one drops,
@@ -250,7 +279,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        inputs::endpoints::{Counts, SliceInput},
+        election::NodeId,
+        inputs::endpoints::{ServingNodes, SliceInput},
         plan::{Decision, Reason},
         stores::Change,
         world::Input,
@@ -258,12 +288,13 @@ mod tests {
 
     const LINGER: Duration = Duration::from_secs(2);
     const DAMPING: Duration = Duration::from_secs(10);
+    const TAKEOVER: Duration = Duration::from_secs(3);
     const READY: Counts = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
     const LEAVING: Counts = Counts { ready_here: 0, terminating_here: 1, ready_anywhere: 1 };
     const GONE: Counts = Counts { ready_here: 0, terminating_here: 0, ready_anywhere: 1 };
 
     fn timing(linger: Duration, asks_kube_proxy: bool) -> Timing {
-        Timing { linger, weight_damping: DAMPING, asks_kube_proxy }
+        Timing { linger, weight_damping: DAMPING, asks_kube_proxy, takeover: TAKEOVER }
     }
 
     fn key() -> ObjectKey {
@@ -288,7 +319,13 @@ mod tests {
     }
 
     fn with(world: &mut World, counts: Counts) {
-        let slice = SliceInput { service: key(), family: IpFamily::IPv4, counts, nodes: Default::default() };
+        with_others(world, counts, &[]);
+    }
+
+    fn with_others(world: &mut World, counts: Counts, nodes: &[&str]) {
+        let ready = nodes.iter().map(|name| NodeId::of(name)).collect();
+        let nodes = ServingNodes::new(ready, Default::default());
+        let slice = SliceInput { service: key(), family: IpFamily::IPv4, counts, nodes };
         world.on(Input::EndpointSlice(Change::Applied(ObjectKey::new("default", "web-1"), slice)));
         world.on(Input::EndpointSlice(Change::Listed));
     }
@@ -322,6 +359,42 @@ mod tests {
         assert_eq!(decision(&planner), Decision::Hold(Reason::NoLocalEndpoint), "still lingers");
         planner.replan(&key(), &world, start + LINGER).unwrap();
         assert_eq!(decision(&planner), Decision::Skip(Reason::NoLocalEndpoint));
+    }
+
+    #[test]
+    fn the_only_endpoint_that_moves_takes_its_route_along_when_the_other_node_has_had_time() {
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
+        let start = Instant::now();
+        let alone = Counts { ready_here: 1, terminating_here: 0, ready_anywhere: 1 };
+        with_others(&mut world, alone, &[]);
+        planner.replan(&key(), &world, start).unwrap();
+        // The new one is ready and the old one terminates: one event.
+        with_others(&mut world, LEAVING, &["n2"]);
+        let outcome = planner.replan(&key(), &world, start).unwrap();
+        assert_eq!((decision(&planner), outcome.again_at), (Decision::Announce, Some(start + TAKEOVER)));
+        // Slices of the other family say nothing of this one.
+        let ready =
+            SliceInput { service: key(), family: IpFamily::IPv6, counts: READY, nodes: Default::default() };
+        world.on(Input::EndpointSlice(Change::Applied(ObjectKey::new("default", "web-6"), ready)));
+        planner.replan(&key(), &world, start + TAKEOVER / 2).unwrap();
+        assert_eq!(decision(&planner), Decision::Announce);
+        planner.replan(&key(), &world, start + TAKEOVER).unwrap();
+        assert_eq!(decision(&planner), Decision::Hold(Reason::EndpointsTerminating));
+        // Withdrawn is withdrawn: another new one does not bring it back.
+        with_others(&mut world, LEAVING, &["n3"]);
+        planner.replan(&key(), &world, start + TAKEOVER).unwrap();
+        assert_eq!(decision(&planner), Decision::Hold(Reason::EndpointsTerminating));
+    }
+
+    #[test]
+    fn where_nothing_serves_any_more_nobody_is_waited_for() {
+        let (mut world, mut planner) = (world(None), Planner::new(timing(LINGER, false)));
+        let start = Instant::now();
+        with_others(&mut world, READY, &[]);
+        planner.replan(&key(), &world, start).unwrap();
+        with_others(&mut world, GONE, &["n2"]);
+        planner.replan(&key(), &world, start).unwrap();
+        assert_eq!(decision(&planner), Decision::Hold(Reason::NoLocalEndpoint));
     }
 
     #[test]

@@ -116,7 +116,12 @@ pub fn plan(list: &Value, settings: &Settings) -> anyhow::Result<Value> {
     world.on(Input::Facts(facts));
     anyhow::ensure!(world.node().is_some(), "the file has no Node {}", settings.node_name);
     // Nobody can be asked whether kube-proxy forwards: it is taken to.
-    let timing = Timing { linger: Duration::ZERO, weight_damping: Duration::ZERO, asks_kube_proxy: false };
+    let timing = Timing {
+        linger: Duration::ZERO,
+        weight_damping: Duration::ZERO,
+        asks_kube_proxy: false,
+        takeover: Duration::ZERO,
+    };
     let mut planner = Planner::new(timing);
     let node = world.node().cloned().unwrap_or_default();
     // Passwords are in no recording.

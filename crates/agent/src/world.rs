@@ -9,6 +9,7 @@ use std::{
 use api::{BGPPeerSpec, LBNodeAgentSpec, PoolType, Refusal, ServiceGroupSpec};
 
 use crate::{
+    election::NodeId,
     facts::subnets::NodeFacts,
     inputs::{
         daemon_set::{DaemonSetInput, Home},
@@ -354,6 +355,15 @@ impl World {
     /// Endpoints of a Service; `None` while they are not known.
     pub fn endpoints(&self, key: &ObjectKey) -> Option<Endpoints> {
         self.slice_listing.is_complete().then(|| self.slices.endpoints(key))
+    }
+
+    /// The other nodes that have ready endpoints of a Service.
+    pub fn ready_elsewhere(&self, key: &ObjectKey) -> BTreeSet<NodeId> {
+        let mut nodes = self.slices.ready_nodes(key);
+        if let Some(node) = self.node() {
+            nodes.remove(&NodeId::of(&node.name));
+        }
+        nodes
     }
 
     /// This node, once it has been seen.

@@ -149,3 +149,34 @@ fn pods_of_a_local_service_that_are_replaced_node_by_node_cost_no_packet() {
     let (sent, lost) = stream.finish(&sink).unwrap();
     assert_eq!(lost, 0, "of {sent} packets");
 }
+
+#[test]
+fn the_only_pod_of_a_local_service_that_moves_costs_no_packet_though_kube_proxy_is_slow_where_it_moves_to() {
+    let run = Run::start().unwrap();
+    let lab = with_daemon_set(&run, 2, (Software::Frr, 65001), &[]).unwrap();
+    let mut local = service("my-app", &json!({ "purelb.io/service-group": "routed" }));
+    local["spec"]["externalTrafficPolicy"] = json!("Local");
+    lab.cluster.kubectl().apply(&local.to_string()).unwrap();
+    let addresses = lab.wait_addresses("default", "my-app").unwrap();
+    let mut workload = lab.deploy("default", "my-app", &addresses, &["node1"]).unwrap();
+    lab.wait_routes(&addresses, &["node1"]).unwrap();
+    // Whoever asks kube-proxy there gets no answer, and announces when it has waited as long as it may.
+    let service = lab.cluster.kubectl().get(&["service", "my-app"]).unwrap();
+    let port = service["spec"]["healthCheckNodePort"].as_u64().unwrap();
+    let chain = format!("chain input {{ type filter hook input priority -10; tcp dport {port} drop; }}");
+    let node2 = &lab.node("node2").unwrap().namespace;
+    let table = format!("table inet kube_proxy {{\n{chain}\n}}\n");
+    command::run_with_input(node2.command("nft").args(["-f", "-"]), &table).unwrap();
+    let client = lab.topology.client.namespace.clone();
+    let sink = Sink::start_on(lab.topology.nodes.iter().map(|node| &node.namespace)).unwrap();
+    sink.wait_reachable(&client, &addresses).unwrap();
+    let stream = Stream::start(&client, &addresses, &sink).unwrap();
+    // The new one is ready and the old one terminates: one event.
+    workload.start(&run, &lab.topology, "node2").unwrap();
+    workload.set_readiness("node1", Readiness::Draining);
+    workload.publish(lab.cluster.kubectl()).unwrap();
+    lab.wait_routes(&addresses, &["node2"]).unwrap();
+    stream.wait_arrived(&sink, 4000).unwrap();
+    let (sent, lost) = stream.finish(&sink).unwrap();
+    assert_eq!(lost, 0, "of {sent} packets");
+}

@@ -110,6 +110,11 @@ impl ServingNodes {
                 terminating.insert(NodeId::of(node));
             }
         }
+        ServingNodes::new(ready, terminating)
+    }
+
+    /// These nodes.
+    pub fn new(ready: BTreeSet<NodeId>, terminating: BTreeSet<NodeId>) -> ServingNodes {
         ServingNodes { ready: ready.into_iter().collect(), terminating: terminating.into_iter().collect() }
     }
 }
@@ -196,6 +201,13 @@ impl EndpointIndex {
             true => ready,
             false => slices.iter().flat_map(|slice| slice.nodes.terminating.iter().copied()).collect(),
         }
+    }
+
+    /// The nodes with ready endpoints of a Service, of either family.
+    pub fn ready_nodes(&self, service: &ObjectKey) -> BTreeSet<NodeId> {
+        let keys = self.by_service.get(service).into_iter().flatten();
+        let slices = keys.filter_map(|key| self.slices.get(key));
+        slices.flat_map(|slice| slice.nodes.ready.iter().copied()).collect()
     }
 
     /// The endpoints of a Service: all its slices together.
@@ -357,6 +369,26 @@ mod tests {
         assert_eq!(endpoints.ipv6.ready_here, 1);
         assert_eq!(index.remove(&a), std::slice::from_ref(&service));
         assert_eq!(index.endpoints(&service).ipv4.ready_here, 1);
+    }
+
+    #[test]
+    fn nodes_with_ready_endpoints_are_those_of_all_slices_and_families() {
+        let mut index = EndpointIndex::default();
+        let terminating = json!({"ready": false, "serving": true, "terminating": true});
+        let of = |nodes: &[&str]| {
+            json!(nodes.iter().map(|node| endpoint(node, json!({"ready": true}))).collect::<Vec<_>>())
+        };
+        let mut first = of(&["there", "here", "there", "far"]);
+        first.as_array_mut().unwrap().push(endpoint("gone", terminating));
+        let (a, slice_a) = slice("a", "IPv4", first);
+        let (b, slice_b) = slice("b", "IPv6", of(&["far", "beyond"]));
+        let service = slice_a.service.clone();
+        index.apply(a.clone(), slice_a);
+        index.apply(b, slice_b);
+        let expected = |names: &[&str]| names.iter().map(|name| NodeId::of(name)).collect::<BTreeSet<_>>();
+        assert_eq!(index.ready_nodes(&service), expected(&["there", "here", "far", "beyond"]));
+        index.remove(&a);
+        assert_eq!(index.ready_nodes(&service), expected(&["far", "beyond"]));
     }
 
     #[test]

@@ -151,6 +151,7 @@ mod tests {
                 leaving: self.leaving,
                 is_withdrawn: false,
                 endpoints: Endpoints::default(),
+                awaits_successor: false,
                 forwards: true,
                 lingering: &[],
                 before: &self.before,

@@ -36,6 +36,9 @@ pub struct Context<'a> {
     pub is_withdrawn: bool,
     /// Endpoints of the Service; of no meaning with policy Cluster.
     pub endpoints: Endpoints,
+    /// No other node has had time to announce the Service by itself, and this one does: it goes on while anything here
+    /// serves.
+    pub awaits_successor: bool,
     /// Whether the data path behind the address forwards, or nobody can tell.
     pub forwards: bool,
     /// Addresses that nothing serves any more, but which stay for a moment for the sake of flows in flight.
@@ -146,7 +149,7 @@ fn place(
         return Err(Reason::NoLocalEndpoint);
     }
     plan.addresses.push(network);
-    if !counts.wants_traffic() {
+    if !counts.wants_traffic() && !context.awaits_successor {
         return Err(Reason::EndpointsTerminating);
     }
     if !context.forwards {
@@ -207,6 +210,7 @@ mod tests {
             leaving: None,
             is_withdrawn: false,
             endpoints: Endpoints { ipv4: READY, ipv6: READY },
+            awaits_successor: false,
             forwards: true,
             lingering: &[],
             before: &[],
@@ -250,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn a_route_stays_until_another_node_has_had_time_to_announce_but_not_where_nothing_serves() {
+        let service = service("routed", TrafficPolicy::Local, &["192.0.2.1"]);
+        for (counts, routes) in [(READY, 1), (LEAVING, 1), (LAST, 1), (ELSEWHERE, 0), (NONE, 0)] {
+            let plan = plan(&service, |context| {
+                (context.endpoints.ipv4, context.awaits_successor) = (counts, true);
+            });
+            assert_eq!(plan.routes.len(), routes, "{counts:?}");
+        }
+    }
+
+    #[test]
     fn policy_local_judges_each_family_by_its_own_endpoints() {
         let service = service("routed", TrafficPolicy::Local, &["192.0.2.1", "2001:db8::1"]);
         let plan = plan(&service, |context| context.endpoints.ipv6 = ELSEWHERE);
@@ -268,6 +283,7 @@ mod tests {
             leaving: None,
             is_withdrawn: false,
             endpoints: Endpoints::default(),
+            awaits_successor: false,
             forwards: true,
             lingering: &lingering,
             before: &[],
@@ -321,6 +337,7 @@ mod tests {
                     leaving: Some(why),
                     is_withdrawn,
                     endpoints: Endpoints { ipv4: READY, ipv6: READY },
+                    awaits_successor: false,
                     forwards: true,
                     lingering,
                     before: &[],

@@ -64,6 +64,9 @@ const INTAKE: usize = 4096;
 /// Changes of plans that may wait for their addresses before they are told.
 const UNREPORTED: usize = 1024;
 
+/// Beyond the wait for kube-proxy: from an endpoint that is ready to the route of its node at the routers.
+const TAKEOVER: Duration = Duration::from_secs(1);
+
 /// How far the agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -192,6 +195,7 @@ impl Reconciler {
                 linger: settings.linger.0,
                 weight_damping: settings.weight_damping.0,
                 asks_kube_proxy: !wait.is_zero(),
+                takeover: wait + TAKEOVER,
             }),
             interface,
             routes: Routes::default(),
