@@ -31,6 +31,7 @@ GOOD = {
     "restarts": {"lbnodeagent": {"onShutdown": "keep", "drainWait": "500ms", "garpRefresh": "1m", "bgp": {"port": 1179, "listen": True}}},
     "for good": {"lbnodeagent": {"onShutdown": "withdraw"}},
     "waits": {"lbnodeagent": {"linger": "1m30s", "kubeProxyWait": "0s", "weightDamping": "500ms"}},
+    "no admission policy": {"lbnodeagent": {"admissionPolicy": False}},
     "sidecar": {"allocator": {"replicas": 1, "ipamSidecar": SIDECAR, "extraVolumes": [{"name": "books", "emptyDir": {}}]}},
     "plain sidecar": {"allocator": {"ipamSidecar": {"image": "registry.example/ipam:1", "securityContext": {"runAsUser": 7}}}},
     "containers": {"allocator": {"extraContainers": [{"name": "x", "image": "y"}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
@@ -52,6 +53,7 @@ BAD = {
     "linger without unit": ({"lbnodeagent": {"linger": "5"}}, "linger"),
     "refresh without unit": ({"lbnodeagent": {"garpRefresh": "60"}}, "garpRefresh"),
     "port that is none": ({"lbnodeagent": {"bgp": {"port": 0}}}, "port"),
+    "half an admission policy": ({"lbnodeagent": {"admissionPolicy": "yes"}}, "admissionPolicy"),
     "long interface": ({"lbnodeagent": {"dummyInterface": "a-name-that-is-too-long"}}, "dummyInterface"),
 }
 # name -> (values that the schema takes one by one, what the error of the templates must name)
@@ -122,6 +124,10 @@ def check(chart, path, name, values):
         yield f"{name}: agents take the key of heartbeats from {agents_secret}, expected {chart_secret}"
     kinds = {(kind, title) for _, kind, title in found}
     yield from (f"{name}: {missing} is not rendered" for missing in KEPT - kinds)
+    wants_policy = values.get("lbnodeagent", {}).get("admissionPolicy", True)
+    policy = {kind for kind, _ in kinds if kind.startswith("ValidatingAdmissionPolicy")}
+    if policy != ({"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} if wants_policy else set()):
+        yield f"{name}: of the admission policy there is {sorted(policy)}"
 
 
 def main(path):

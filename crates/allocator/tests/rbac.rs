@@ -15,7 +15,9 @@ use serde_json::json;
 use support::{AGENT, Cluster, within};
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Rule {
+    api_groups: Vec<String>,
     resources: Vec<String>,
     verbs: Vec<String>,
 }
@@ -25,8 +27,8 @@ struct Rules {
     rules: Vec<Rule>,
 }
 
-/// Resource and verb.
-type Grants = BTreeSet<(String, String)>;
+/// API group, resource and verb.
+type Grants = BTreeSet<(String, String, String)>;
 
 /// What the roles of a template grant. Rules are plain YAML; what stands around them is not.
 fn granted(template: &str) -> Grants {
@@ -35,13 +37,16 @@ fn granted(template: &str) -> Grants {
         let from = role.find("rules:\n").unwrap();
         serde_norway::from_str::<Rules>(&role[from..]).unwrap().rules
     });
-    let pairs = rules.flat_map(|rule| {
-        let Rule { resources, verbs } = rule;
-        resources
-            .into_iter()
-            .flat_map(move |resource| verbs.clone().into_iter().map(move |verb| (resource.clone(), verb)))
-    });
-    pairs.collect()
+    let mut grants = Grants::new();
+    for rule in rules {
+        for group in &rule.api_groups {
+            for resource in &rule.resources {
+                let grant = |verb: &String| (group.clone(), resource.clone(), verb.clone());
+                grants.extend(rule.verbs.iter().map(grant));
+            }
+        }
+    }
+    grants
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,10 +96,11 @@ async fn the_chart_grants_the_allocator_what_it_uses_and_nothing_else() {
 
     let calls = cluster.server.counters().all();
     let ours = calls.into_iter().map(|(call, _)| call).filter(|call| call.client == AGENT);
-    let used: Grants = ours.map(|call| (call.resource, call.verb)).collect();
+    let used: Grants = ours.map(|call| (call.group, call.resource, call.verb)).collect();
     let granted = granted(include_str!("../../../charts/purelb/templates/allocator.yaml"));
-    let text = |pairs: &Grants, others: &Grants| {
-        pairs.difference(others).map(|(resource, verb)| format!("{verb} {resource}")).collect::<Vec<_>>()
+    let text = |grants: &Grants, others: &Grants| {
+        let more = grants.difference(others);
+        more.map(|(group, resource, verb)| format!("{verb} {resource}.{group}")).collect::<Vec<_>>()
     };
     assert_eq!(text(&used, &granted), [""; 0], "used and not granted");
     assert_eq!(text(&granted, &used), [""; 0], "granted and not used");

@@ -18,6 +18,8 @@ use crate::verbs::Target;
 pub struct Call {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`
     pub verb: String,
+    /// API group, empty for core.
+    pub group: String,
     /// Plural name, with `/status` for the subresource.
     pub resource: String,
     /// Namespace, or empty.
@@ -34,6 +36,7 @@ impl Call {
         let plural = &target.resource.id.plural;
         Self {
             verb: verb.to_owned(),
+            group: target.resource.id.group.clone(),
             resource: if target.status { format!("{plural}/status") } else { plural.clone() },
             namespace: objects.namespace.to_owned(),
             name: objects.name.to_owned(),

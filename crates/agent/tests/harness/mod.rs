@@ -31,6 +31,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) const NAMESPACE: &str = "purelb-system";
+/// Who the test is in the API server's counters.
+pub(crate) const TEST: &str = "test";
 
 /// Runs a test in a thread with a network namespace of its own.
 pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -181,7 +183,8 @@ impl Lab {
         let folder = TempDir::new().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
         server.write_kubeconfig(&kubeconfig).unwrap();
-        let config = kube::Config::new(server.url().parse().unwrap());
+        let mut config = kube::Config::new(server.url().parse().unwrap());
+        config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(TEST)));
         let client = Client::try_from(config).unwrap();
         let lab = Lab { server, client, router, kubeconfig, _folder: folder, agent: None };
         lab.furnish().await;
