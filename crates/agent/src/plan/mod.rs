@@ -136,8 +136,6 @@ pub enum Reason {
     EndpointsTerminating,
     /// Policy Local, and kube-proxy does not forward yet.
     WaitingForKubeProxy,
-    /// Policy Local with an aggregated prefix.
-    LocalAggregate,
 }
 
 impl fmt::Display for Reason {
@@ -160,10 +158,6 @@ impl fmt::Display for Reason {
             Reason::WaitingForKubeProxy => {
                 "externalTrafficPolicy is Local and kube-proxy does not report endpoints on this node yet"
             }
-            Reason::LocalAggregate => {
-                "externalTrafficPolicy is Local and the pool is aggregated, which would draw packets to nodes \
-                 without endpoints: use aggregation /32 and /128, or externalTrafficPolicy Cluster"
-            }
         })
     }
 }
@@ -172,7 +166,7 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Warning {
-    /// The prefix is aggregated, and policy is Local: refused.
+    /// The prefix is aggregated, and policy is Local: the aggregate is refused, a host route takes its place.
     LocalAggregate(IpNet),
     /// No pool of the Service's group has the address: it is announced with the prefix length that it had, else as a host
     /// route.
@@ -201,9 +195,15 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::LocalAggregate(address) => {
-                write!(f, "{} is not announced: {}", address.addr(), Reason::LocalAggregate)
-            }
+            Warning::LocalAggregate(address) => write!(
+                f,
+                "{} is announced as {} and not as {}: externalTrafficPolicy is Local, and the aggregate of its pool would \
+                 draw packets to nodes without endpoints; aggregation /32 and /128, or externalTrafficPolicy Cluster, \
+                 say what is meant",
+                address.addr(),
+                IpNet::from(address.addr()),
+                address.trunc(),
+            ),
             Warning::OutsidePools(address) => write!(
                 f,
                 "{} is in no pool of its ServiceGroup any more: it is announced as {address}",

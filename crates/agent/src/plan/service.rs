@@ -137,10 +137,12 @@ fn place(
         plan.routes.push(network);
         return Ok(());
     }
-    if network.prefix_len() != network.max_prefix_len() {
+    let network = if network.prefix_len() == network.max_prefix_len() {
+        network
+    } else {
         plan.warnings.push(Warning::LocalAggregate(network));
-        return Err(Reason::LocalAggregate);
-    }
+        IpNet::from(network.addr())
+    };
     let counts = context.endpoints.of(IpFamily::of(network.addr()));
     if !counts.serves_here() {
         if context.lingering.contains(&network) {
@@ -304,13 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_has_the_prefix_length_of_its_pool_and_is_refused_under_policy_local() {
+    fn an_aggregate_has_the_prefix_length_of_its_pool_and_gives_way_to_a_host_route_under_policy_local() {
         let cluster = service("aggregated", TrafficPolicy::Cluster, &["198.51.100.7"]);
         assert_eq!(plan(&cluster, |_| {}).addresses, nets(&["198.51.100.7/24"]));
-        let local = plan(&service("aggregated", TrafficPolicy::Local, &["198.51.100.7"]), |_| {});
-        assert_eq!((local.addresses.len(), local.routes.len()), (0, 0));
-        assert_eq!(local.decision, Decision::Skip(Reason::LocalAggregate));
-        assert!(local.warnings[0].to_string().contains("use aggregation /32"), "{:?}", local.warnings);
+        let local = service("aggregated", TrafficPolicy::Local, &["198.51.100.7"]);
+        let host = nets(&["198.51.100.7/32"]);
+        let with_endpoints = plan(&local, |_| {});
+        assert_eq!((&with_endpoints.addresses, &with_endpoints.routes), (&host, &host));
+        let warning = with_endpoints.warnings[0].to_string();
+        assert!(warning.contains("as 198.51.100.7/32 and not as 198.51.100.0/24"), "{warning}");
+        let without = plan(&local, |context| context.endpoints.ipv4 = ELSEWHERE);
+        assert_eq!((without.addresses.len(), without.routes.len()), (0, 0));
+        assert_eq!(without.decision, Decision::Skip(Reason::NoLocalEndpoint));
     }
 
     #[test]

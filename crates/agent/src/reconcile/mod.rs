@@ -165,6 +165,8 @@ pub struct Reconciler {
     latency: mpsc::UnboundedSender<(Cause, Instant)>,
     /// Changes of plans that no event tells yet.
     unreported: Vec<PlanChange>,
+    /// One of them has come since it was last looked what can be told.
+    is_untold: bool,
     outputs: Outputs,
 }
 
@@ -216,6 +218,7 @@ impl Reconciler {
             arrivals: Vec::new(),
             latency,
             unreported: Vec::new(),
+            is_untold: false,
             settings,
             outputs,
         })
@@ -263,6 +266,7 @@ impl Reconciler {
                     || !self.routes.is_idle()
                     || !self.holdings.is_idle(self.world.local_pools())
                     || !self.arrivals.is_empty()
+                    || self.is_untold
             }
         }
     }
@@ -443,6 +447,7 @@ impl Reconciler {
         let uid = self.world.service(key).map(|service| service.uid.clone());
         if self.phase == Phase::Running {
             tracing::info!(service = %key, decision, ?addresses, "planned");
+            self.is_untold = true;
             self.unreported.push(PlanChange { key: key.clone(), uid, old, new });
         } else {
             tracing::debug!(service = %key, decision, ?addresses, "planned");
@@ -452,6 +457,7 @@ impl Reconciler {
 
     /// Tells what is done by now: an address is announced only once it is on the interface.
     fn tell(&mut self) {
+        self.is_untold = false;
         if self.unreported.is_empty() {
             return;
         }
