@@ -46,8 +46,22 @@ pub enum GroupWritten {
     Done(String),
     /// The group has changed in between; nothing was written.
     Conflict,
-    /// It was refused, or nobody knows.
+    /// It was refused, because the allocator may not write it.
+    Forbidden(String),
+    /// It was refused for another reason, or nobody knows.
     Failed(String),
+}
+
+impl GroupWritten {
+    /// The word by which dashboards of PureLB know it.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            GroupWritten::Done(_) => "success",
+            GroupWritten::Conflict => "conflict",
+            GroupWritten::Forbidden(_) => "forbidden",
+            GroupWritten::Failed(_) => "other",
+        }
+    }
 }
 
 /// How writes reach the API server.
@@ -123,6 +137,9 @@ impl Writer {
                 group["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             ),
             Ok(Err(Failure::Status { code: 409, .. })) => GroupWritten::Conflict,
+            Ok(Err(failure @ Failure::Status { code: 403, .. })) => {
+                GroupWritten::Forbidden(failure.to_string())
+            }
             Ok(Err(failure)) => GroupWritten::Failed(failure.to_string()),
             Err(_) => GroupWritten::Failed(Failure::Timeout.to_string()),
         }

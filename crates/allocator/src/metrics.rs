@@ -25,10 +25,18 @@ pub struct PoolLabels {
 /// Labels of rejections.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RejectionLabels {
-    /// The ServiceGroup that it is about; `<none>` where none is named, `<unknown>` where none of that name is there.
+    /// The ServiceGroup that it is about; `<none>` where none is named. Of names that no group has the first few count,
+    /// the others are `<unknown>`.
     pub pool: String,
     /// A word for why.
     pub reason: String,
+}
+
+/// Label of writes of ServiceGroups' statuses.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// What became of it: success, conflict, forbidden or other.
+    pub outcome: &'static str,
 }
 
 /// Label of those who wait.
@@ -74,6 +82,12 @@ pub struct Metrics {
     pub addresses_in_use: Family<PoolLabels, Gauge<f64, AtomicU64>>,
     /// Services that could not be served, counted once a reason.
     pub allocation_rejected: Family<RejectionLabels, Counter>,
+    /// Services that got addresses of the least used ranges of a pool.
+    pub balanced: Family<PoolLabels, Counter>,
+    /// Services that got an address of each range of a pool.
+    pub multi_pool: Family<PoolLabels, Counter>,
+    /// Writes of ServiceGroups' statuses.
+    pub group_writes: Family<OutcomeLabels, Counter>,
     /// From the sight of a Service to the answer that its addresses are published.
     pub allocation_seconds: Histogram,
     /// Writes on Services that the API server has confirmed.
@@ -129,6 +143,9 @@ impl Default for Metrics {
             pool_size: Family::default(),
             addresses_in_use: Family::default(),
             allocation_rejected: Family::default(),
+            balanced: Family::default(),
+            multi_pool: Family::default(),
+            group_writes: Family::default(),
             allocation_seconds: Histogram::new(SECONDS),
             writes: Counter::default(),
             conflicts: Counter::default(),
@@ -167,6 +184,21 @@ impl Metrics {
             "address_pool_allocation_rejected",
             "Services that could not be served",
             self.allocation_rejected.clone(),
+        );
+        registry.register(
+            "address_pool_balance_pools_allocations",
+            "Services that got addresses of the least used ranges of a pool",
+            self.balanced.clone(),
+        );
+        registry.register(
+            "address_pool_multipool_allocations",
+            "Services that got an address of each range of a pool",
+            self.multi_pool.clone(),
+        );
+        registry.register(
+            "allocator_sg_status_writes",
+            "Writes of ServiceGroups' statuses, by outcome: success, conflict, forbidden, other",
+            self.group_writes.clone(),
         );
         registry.register(
             "allocation_seconds",

@@ -34,6 +34,14 @@ impl Collector for Process {
             MetricType::Gauge,
         )?;
         ConstGauge::new(1_i64).encode(build.encode_family(&labels)?)?;
+        // A program that serves this knows how to reach the API server: it ends where it does not.
+        let loaded = encoder.encode_descriptor(
+            "purelb_k8s_client_config_loaded_bool",
+            "1 once it is known how the API server is reached",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(1_i64).encode(loaded)?;
         let stat = Stat::read();
         if let Some(stat) = &stat {
             let cpu = encoder.encode_descriptor(

@@ -15,7 +15,7 @@ use crate::{
     desk::is_older,
     group_status,
     inputs::{Groups, Word},
-    metrics::PoolLabels,
+    metrics::{OutcomeLabels, PoolLabels},
     stores::GroupRecord,
 };
 
@@ -217,6 +217,8 @@ impl Term {
         written: GroupWritten,
     ) {
         self.under_way = self.under_way.saturating_sub(1);
+        let labels = OutcomeLabels { outcome: written.outcome() };
+        self.surroundings.metrics.group_writes.get_or_create(&labels).inc();
         let Some(entry) = self.groups.get_mut(name) else { return };
         entry.in_flight = false;
         let is_latest = entry.record.version == version;
@@ -235,7 +237,7 @@ impl Term {
                 }
                 entry.touch();
             }
-            GroupWritten::Failed(error) => {
+            GroupWritten::Failed(error) | GroupWritten::Forbidden(error) => {
                 tracing::warn!(group = name, error, "status of the ServiceGroup not written");
                 entry.failures = entry.failures.saturating_add(1);
                 // Whether it was applied the next list or change says; if it was, the repetition is refused.

@@ -83,6 +83,8 @@ struct Term {
     desk: Desk,
     groups: BTreeMap<Word, GroupEntry>,
     external: Externals,
+    /// Names of groups that there are not, which Services asked for.
+    unknown_names: HashSet<String>,
     /// ServiceGroups of other namespaces that have been warned about, by UID.
     strays: HashSet<String>,
     tasks: JoinSet<Done>,
@@ -123,6 +125,7 @@ pub async fn term(surroundings: Surroundings, tenure: Option<Tenure>, stop: Canc
         desk: Desk::default(),
         groups: BTreeMap::new(),
         external: Externals::default(),
+        unknown_names: HashSet::new(),
         strays: HashSet::new(),
         tasks: JoinSet::new(),
         under_way: 0,

@@ -1,6 +1,6 @@
 //! Carries out what the desk wants done about Services: requests, pauses, events, metrics, logs.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use api::names::event;
 use kube::{
@@ -11,13 +11,16 @@ use kube::{
 use super::{Done, Term};
 use crate::{
     apply::group_of,
+    assign::Note,
     desk::{Effect, Order},
     events::EventType,
-    inputs::{Groups, Service, ServiceKey, object::ServiceObject},
-    metrics::RejectionLabels,
+    inputs::{Groups, Service, ServiceKey, group::Picking, object::ServiceObject},
+    metrics::{PoolLabels, RejectionLabels},
     select::Problem,
 };
 
+/// So many names of groups that there are not become labels.
+const UNKNOWN_NAMES: usize = 32;
 /// How long the API server may take to show one Service.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,11 +97,11 @@ impl Term {
         });
     }
 
-    fn tell_problem(&self, service: &Service, problem: &Problem) {
+    fn tell_problem(&mut self, service: &Service, problem: &Problem) {
         tracing::warn!(service = %service.key, reason = problem.reason, why = problem.message, "not served");
         let message = problem.message.clone();
         self.surroundings.events.service(service, EventType::Warning, event::ALLOCATION_FAILED, message);
-        let pool = group_of_problem(service, problem, self.desk.groups());
+        let pool = group_of_problem(service, problem, self.desk.groups(), &mut self.unknown_names);
         let labels = RejectionLabels { pool: pool.to_owned(), reason: counted_as(problem.reason).to_owned() };
         self.surroundings.metrics.allocation_rejected.get_or_create(&labels).inc();
     }
@@ -106,6 +109,18 @@ impl Term {
     fn tell_policy(&self, service: &Service, why: &str) {
         let note = format!("externalTrafficPolicy is reset to Cluster: {why}");
         self.surroundings.events.service(service, EventType::Normal, event::LOCAL_OVERRIDDEN, note);
+    }
+
+    /// Counts what a group gave, by the way it chooses among its pools.
+    fn count_allocation(&self, note: &Note) {
+        let Note::Assigned(_, group) = note else { return };
+        let metrics = &self.surroundings.metrics;
+        let counter = match self.desk.groups().get(group).map(|group| group.picking) {
+            Some(Picking::LeastUsed) => &metrics.balanced,
+            Some(Picking::EveryPool) => &metrics.multi_pool,
+            Some(Picking::InOrder) | None => return,
+        };
+        counter.get_or_create(&PoolLabels { pool: group.to_string() }).inc();
     }
 
     /// Tells everybody about a write that is confirmed.
@@ -127,17 +142,28 @@ impl Term {
             self.tell_policy(service, why);
         }
         for note in &write.notes {
+            self.count_allocation(note);
             surroundings.events.note(service, note);
         }
     }
 }
 
-/// The group that a problem is about, as long as there is one of that name: what owners write must not become
-/// labels that nobody ever removes.
-fn group_of_problem<'a>(service: &'a Service, problem: &'a Problem, groups: &Groups) -> &'a str {
+/// The group that a problem is about. What owners write must not become any number of labels that nobody ever removes:
+/// of names that no group has only the first few are, which `unknown` keeps.
+fn group_of_problem<'a>(
+    service: &'a Service,
+    problem: &'a Problem,
+    groups: &Groups,
+    unknown: &mut HashSet<String>,
+) -> &'a str {
     match problem.group().or(service.facts.requests.group.as_deref()) {
         None => "<none>",
         Some(name) if groups.get(name).is_some() || groups.refusal(name).is_some() => name,
+        Some(name) if unknown.contains(name) => name,
+        Some(name) if unknown.len() < UNKNOWN_NAMES => {
+            unknown.insert(name.to_owned());
+            name
+        }
         Some(_) => "<unknown>",
     }
 }
@@ -168,20 +194,27 @@ mod tests {
     use crate::testing::{groups, service};
 
     #[test]
-    fn what_owners_write_becomes_a_label_only_where_there_is_a_group_of_that_name() {
+    fn of_the_names_of_groups_that_there_are_not_only_a_few_become_labels() {
         let pool = "remote: {v4pool: {pool: 192.0.2.0/30, subnet: 192.0.2.0/24}}";
         let groups = groups(&[("default", pool), ("refused", pool)]);
-        for (name, expected) in
-            [("default", "default"), ("refused", "refused"), ("anything-at-all", "<unknown>")]
-        {
-            let changes = format!("metadata: {{annotations: {{purelb.io/service-group: {name}}}}}");
-            let service = service("a", &changes);
+        let mut unknown = HashSet::new();
+        let mut label = |name: &str| {
+            let service =
+                service("a", &format!("metadata: {{annotations: {{purelb.io/service-group: {name}}}}}"));
             let problem = crate::select::named(name, &groups).err();
             let problem = problem.unwrap_or_else(|| Problem::of_owner("bad", String::new()));
-            assert_eq!(group_of_problem(&service, &problem, &groups), expected);
+            group_of_problem(&service, &problem, &groups, &mut unknown).to_owned()
+        };
+        for number in 0..UNKNOWN_NAMES {
+            assert_eq!(label(&format!("nope-{number}")), format!("nope-{number}"));
         }
-        let plain = service("a", "");
-        assert_eq!(group_of_problem(&plain, &Problem::of_owner("bad", String::new()), &groups), "<none>");
+        for (name, expected) in
+            [("one-more", "<unknown>"), ("nope-0", "nope-0"), ("default", "default"), ("refused", "refused")]
+        {
+            assert_eq!(label(name), expected);
+        }
+        let (plain, problem) = (service("a", ""), Problem::of_owner("bad", String::new()));
+        assert_eq!(group_of_problem(&plain, &problem, &groups, &mut unknown), "<none>");
     }
 
     #[test]
