@@ -22,6 +22,7 @@ use crate::{
     },
     key::ObjectKey,
     local_pools::{LocalPools, Others},
+    metrics::local::SelectorState,
     stores::{Change, Listing, Store},
 };
 
@@ -407,7 +408,8 @@ impl World {
     }
 
     /// Which interfaces there are for addresses and how these are put there, and the refusal of the LBNodeAgent that
-    /// says otherwise: then the last one that was good holds.
+    /// says otherwise: then the last one that was good holds. A node that none selects, where there are any, has no part
+    /// in local pools.
     pub fn agent_config(&mut self, default_interface: &str) -> (AgentConfig, Option<Refusal>) {
         let config = match self.node_agent().map(|(_, spec)| node_agent::parse(spec, default_interface)) {
             Some(Ok(config)) => config,
@@ -415,12 +417,23 @@ impl World {
                 let without = || AgentConfig::without_local(default_interface);
                 return (self.accepted.clone().unwrap_or_else(without), Some(refusal));
             }
+            None if self.agents.iter().next().is_some() => AgentConfig::without_local(default_interface),
             None => AgentConfig::new(default_interface),
         };
         if self.is_agent_config_known() {
             self.accepted = Some(config.clone());
         }
         (config, None)
+    }
+
+    /// Where the configuration of this node's interfaces is from, by the words of PureLB's metric.
+    pub fn selector_state(&self, is_refused: bool) -> SelectorState {
+        match self.node_agent() {
+            Some(_) if is_refused => SelectorState::Invalid,
+            Some((_, spec)) if spec.local.is_some() => SelectorState::Configured,
+            None if self.agents.iter().next().is_some() => SelectorState::Deselected,
+            _ => SelectorState::Default,
+        }
     }
 
     /// The LBNodeAgent for this node.
@@ -671,5 +684,40 @@ mod tests {
         }
         world.on(Input::Node(Change::Listing));
         assert_eq!(leaving(&world), None, "a list in progress says nothing");
+    }
+
+    #[test]
+    fn a_node_that_no_lbnodeagent_selects_has_no_part_in_local_pools_and_says_so() {
+        let agent = |yaml: &str| {
+            Input::LBNodeAgent(Change::Applied(key("agents"), serde_norway::from_str(yaml).unwrap()))
+        };
+        for (yaml, local, state) in [
+            (
+                "local: {localInterface: 'eth[0-9]'}",
+                LocalInterface::Matching("eth[0-9]".into()),
+                SelectorState::Configured,
+            ),
+            ("{}", LocalInterface::Default, SelectorState::Default),
+            (
+                "{nodeSelector: {matchLabels: {a: b}}, local: {}}",
+                LocalInterface::Unknown,
+                SelectorState::Deselected,
+            ),
+        ] {
+            let mut world = World::default();
+            world.on(agent(yaml));
+            let (config, refusal) = world.agent_config("kube-lb0");
+            assert_eq!(
+                (config.selection.local, world.selector_state(refusal.is_some())),
+                (local, state),
+                "{yaml}"
+            );
+        }
+        let mut world = World::default();
+        assert_eq!(world.agent_config("kube-lb0").0.selection.local, LocalInterface::Default);
+        assert_eq!(world.selector_state(false), SelectorState::Default);
+        assert_eq!(world.selector_state(true), SelectorState::Default);
+        world.on(agent("local: {}"));
+        assert_eq!(world.selector_state(true), SelectorState::Invalid);
     }
 }

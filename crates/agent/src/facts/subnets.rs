@@ -237,7 +237,7 @@ fn tell(facts: &watch::Sender<Option<NodeFacts>>, now: NodeFacts) {
         let is_news = told.as_ref() != Some(&now);
         if is_news {
             if told.as_ref().map(|told| &told.subnets) != Some(&now.subnets) {
-                tracing::info!(subnets = ?now.subnets, "subnets of this node");
+                tracing::info!(event = "subnetsChanged", subnets = ?now.subnets, "subnets of this node");
             }
             *told = Some(now);
         }

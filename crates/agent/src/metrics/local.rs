@@ -1,7 +1,7 @@
 //! What is counted of local pools: the election, the addresses on the wire, and the heartbeats. The names are those that
 //! PureLB's users know, as far as PureLB has them.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use heartbeat::{Dropped, Standing, driver::Observation};
 use ipnet::IpNet;
@@ -38,6 +38,42 @@ pub struct SubnetLabel {
     subnet: String,
 }
 
+/// Label of where the configuration of this node's interfaces is from.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StateLabel {
+    state: &'static str,
+}
+
+/// Labels of an address that this node announces.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AnnouncedLabels {
+    service: String,
+    node: String,
+    ip: String,
+}
+
+/// Where the configuration of this node's interfaces is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectorState {
+    /// An LBNodeAgent.
+    Configured,
+    /// No LBNodeAgent says anything: the interface of the default route serves.
+    Default,
+    /// There are LBNodeAgents, and none is for this node: it has no part in local pools.
+    Deselected,
+    /// The LBNodeAgent for this node is refused.
+    Invalid,
+}
+
+impl SelectorState {
+    const ALL: [(SelectorState, &'static str); 4] = [
+        (SelectorState::Configured, "configured"),
+        (SelectorState::Default, "default"),
+        (SelectorState::Deselected, "deselected"),
+        (SelectorState::Invalid, "invalid"),
+    ];
+}
+
 /// Labels of datagrams that were not taken.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DropLabels {
@@ -61,6 +97,8 @@ pub struct LocalMetrics {
     /// Subnets that this node serves.
     local_subnet_count: Gauge,
     winner_changes: Family<ServiceLabel, Counter>,
+    announced: Family<AnnouncedLabels, Gauge>,
+    selector_state: Family<StateLabel, Gauge>,
     /// Addresses that this node was elected for, each time that it was not before.
     pub election_wins: Counter,
     /// Addresses that another was elected for, each time that it was not so before.
@@ -115,6 +153,8 @@ impl Default for LocalMetrics {
             subnet_count: Gauge::default(),
             local_subnet_count: Gauge::default(),
             winner_changes: Family::default(),
+            announced: Family::default(),
+            selector_state: Family::default(),
             election_wins: Counter::default(),
             election_losses: Counter::default(),
             held: Gauge::default(),
@@ -210,6 +250,17 @@ impl LocalMetrics {
             self.winner_changes.clone(),
         );
         registry.register(
+            "purelb_lbnodeagent_announced",
+            "1 for each address of a local pool that this node answers for, by Service",
+            self.announced.clone(),
+        );
+        registry.register(
+            "purelb_lbnodeagent_selector_state",
+            "1 for where the configuration of this node's interfaces is from: configured (by an LBNodeAgent), default (none \
+             says anything), deselected (none is for this node: no part in local pools), invalid (it is refused)",
+            self.selector_state.clone(),
+        );
+        registry.register(
             "purelb_failover_seconds",
             "From when it was known here that the node that had an address is gone or leaves until this node answers for it",
             self.failover.clone(),
@@ -224,6 +275,24 @@ impl LocalMetrics {
         self.member_count.set(count(electorate.len()));
         self.subnet_count.set(count(all.len()));
         self.local_subnet_count.set(count(electorate.get(node).map_or(0, std::collections::BTreeSet::len)));
+    }
+
+    /// Where the configuration of this node's interfaces is from now.
+    pub fn set_selector_state(&self, now: SelectorState) {
+        for (is, state) in SelectorState::ALL {
+            self.selector_state.get_or_create(&StateLabel { state }).set(i64::from(is == now));
+        }
+    }
+
+    /// The node answers for the address of the Service from now on, or no more.
+    pub fn set_announced(&self, service: &ObjectKey, node: &str, address: IpAddr, is_announced: bool) {
+        let labels =
+            AnnouncedLabels { service: service.to_string(), node: node.to_owned(), ip: address.to_string() };
+        if is_announced {
+            self.announced.get_or_create(&labels).set(1);
+        } else {
+            self.announced.remove(&labels);
+        }
     }
 
     /// Another node was elected for an address of the Service.

@@ -87,6 +87,15 @@ impl Reconciler {
         let plan = self.planner.plan().service(&news.service);
         let uid = self.world.service(&news.service).map(|service| service.uid.clone());
         self.outputs.events.local(&news, uid, plan.map(|plan| &plan.decision));
+        let (metrics, node) = (&self.outputs.metrics.local, &self.settings.node_name);
+        for (address, interface) in &news.gained {
+            metrics.set_announced(&news.service, node, *address, true);
+            tracing::info!(event = "electionWon", service = %news.service, %address, %interface, "announced");
+        }
+        for address in &news.lost {
+            metrics.set_announced(&news.service, node, *address, false);
+            tracing::info!(event = "withdrawAddress", service = %news.service, %address, "withdrawn");
+        }
         if let Some(announcement) = news.announcement {
             let _ = self.outputs.announcements.send(announcement);
         }

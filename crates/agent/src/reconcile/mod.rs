@@ -49,7 +49,7 @@ use crate::{
     key::ObjectKey,
     metrics::Metrics,
     peers::PeerSet,
-    plan::{LocalAddress, ServicePlan},
+    plan::{Decision, LocalAddress, Reason, ServicePlan},
     planner::{Planner, Timing},
     settings::Settings,
     shutdown::{Ending, decide},
@@ -446,7 +446,8 @@ impl Reconciler {
         let addresses = new.as_ref().map(|plan| plan.addresses.as_slice()).unwrap_or_default();
         let uid = self.world.service(key).map(|service| service.uid.clone());
         if self.phase == Phase::Running {
-            tracing::info!(service = %key, decision, ?addresses, "planned");
+            let event = word_of(new.as_ref());
+            tracing::info!(service = %key, event, decision, ?addresses, "planned");
             self.is_untold = true;
             self.unreported.push(PlanChange { key: key.clone(), uid, old, new });
         } else {
@@ -514,4 +515,13 @@ fn difference(old: &[IpNet], new: &[IpNet]) -> Vec<IpNet> {
     let gone = old.iter().filter(|address| !new.contains(address));
     let come = new.iter().filter(|address| !old.contains(address));
     gone.chain(come).copied().collect()
+}
+
+/// The word by which searches in PureLB's logs know what a plan is about.
+fn word_of(plan: Option<&ServicePlan>) -> Option<&'static str> {
+    match plan {
+        Some(plan) if !plan.routes.is_empty() => Some("announcingNonLocal"),
+        Some(ServicePlan { decision: Decision::Skip(Reason::NoSubnet), .. }) => Some("noLocalInterface"),
+        _ => None,
+    }
 }

@@ -37,6 +37,10 @@ impl Reconciler {
 
     fn apply_agent_config(&mut self, now: Instant) -> anyhow::Result<()> {
         let (mut config, refusal) = self.world.agent_config(&self.settings.dummy_interface);
+        if self.world.is_agent_config_known() {
+            let state = self.world.selector_state(refusal.is_some());
+            self.outputs.metrics.local.set_selector_state(state);
+        }
         if let Some(refusal) = refusal {
             tracing::warn!(
                 %refusal,
