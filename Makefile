@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 VENV := $(CARGO_TARGET_DIR)/venv
-BINARIES := -p apiserver -p allocator -p agent -p lab
+BINARIES := -p apiserver -p allocator -p agent -p lab -p ipam-file
 T ?= 60
 
 .PHONY: help demo test interop bench fuzz lint crds chart image docs

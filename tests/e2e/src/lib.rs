@@ -2,7 +2,7 @@
 //! `tests/`; each builds its own lab, so that they can run side by side and in any order.
 //!
 //! The binaries under test are found beside the test's own executable: `cargo build -p apiserver -p allocator -p
-//! agent -p lab` comes first, as `make test` does.
+//! agent -p lab -p ipam-file` comes first, as `make test` does.
 
 pub mod hostile;
 pub mod on_link;

@@ -32,6 +32,6 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     }
     Err(Error::Missing {
         what: path.display().to_string(),
-        advice: "build it with `cargo build -p apiserver -p allocator -p agent -p lab`".into(),
+        advice: "build it with `cargo build -p apiserver -p allocator -p agent -p lab -p ipam-file`".into(),
     })
 }
