@@ -36,6 +36,9 @@ pub struct Liveness {
     awaited: BTreeSet<(IpNet, Arc<str>)>,
     /// The subnets where this node listens and knows who is there.
     settled: BTreeSet<IpNet>,
+    /// Those where there are others and none of them was heard for half a detection time when one of them was told dead, or
+    /// anything else was told: half, so that it is known with the first death of those who fall silent together.
+    alone: BTreeSet<IpNet>,
 }
 
 impl Liveness {
@@ -81,6 +84,11 @@ impl Liveness {
         macs.sort_unstable();
         macs.dedup();
         macs
+    }
+
+    /// Whether others are registered on a subnet where this node listens, and it heard none of them for a while.
+    pub fn is_alone(&self, subnet: &IpNet) -> bool {
+        self.alone.contains(subnet)
     }
 
     /// The subnets with heartbeats, and who is heard there.

@@ -10,7 +10,7 @@
 //! - An address is deleted by its exact local address, prefix length and link, never by less.
 //! - What was created here carries [`PROTOCOL`] as its mark.
 //!
-//! Assumptions: CAP_NET_ADMIN, and CAP_NET_RAW for [`Neighbors`] and [`RouterDiscovery`]; everything happens in the
+//! Assumptions: CAP_NET_ADMIN, and CAP_NET_RAW for [`Neighbors`], [`Sound`] and [`RouterDiscovery`]; everything happens in the
 //! network namespace of the thread that opened it.
 
 mod address;
@@ -29,7 +29,7 @@ pub use error::{Error, Step};
 pub use link::{DummyKind, Link};
 pub use mac::Mac;
 pub use monitor::{Event, Monitor, MonitorError};
-pub use neighbors::{Heard, Kind, Neighbors, frame};
+pub use neighbors::{Heard, Kind, Neighbors, Sound, frame};
 pub use route::DefaultRoute;
 pub use router::RouterDiscovery;
 

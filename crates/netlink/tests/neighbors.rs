@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlink::{Heard, Kind, Mac, Neighbors, frame};
+use netlink::{Heard, Kind, Mac, Neighbors, Sound, frame};
 use nix::{
     net::if_::if_nametoindex,
     sched::{CloneFlags, setns},
@@ -439,6 +439,28 @@ fn a_link_that_goes_down_is_an_error_and_one_that_is_up_again_is_heard_again() {
         hosts.on_a("link del v0");
         let gone = Neighbors::open(neighbors.index()).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ENODEV));
+    });
+}
+
+#[test]
+fn whatever_others_send_to_whomever_is_a_sound_and_what_this_host_sends_is_none() {
+    between_hosts(async |hosts| {
+        for host in [&hosts.a, &hosts.b] {
+            // The kernels would speak by themselves.
+            run(&format!("ip netns exec {host} sysctl -qw net.ipv6.conf.all.disable_ipv6=1"));
+        }
+        let wire = hosts.wire();
+        let sound = Sound::open(if_nametoindex("v0").unwrap()).unwrap();
+        open("v0").probe(ip("192.0.2.1")).unwrap();
+        assert!(wire.next_about(ip("192.0.2.1")).len() > 14 && !sound.try_hear().unwrap());
+        // For a third host, and of an EtherType that nobody knows.
+        let mut frame = vec![2, 0, 0, 0, 0, 0x0c];
+        frame.extend(THEIRS.0);
+        frame.extend([0x88, 0xb5]);
+        frame.extend([0; 46]);
+        wire.say(&frame);
+        sound.hear().await.unwrap();
+        assert!(!sound.try_hear().unwrap(), "told once");
     });
 }
 

@@ -113,6 +113,32 @@ fn a_holder_that_is_not_heard_any_more_is_replaced_and_is_the_only_one_again_onc
 }
 
 #[test]
+fn a_node_that_hears_nothing_takes_no_address_from_those_that_are_heard() {
+    let run = Run::start().unwrap();
+    let (mut lab, addresses) = with_service(&run, 3);
+    let address = addresses[0];
+    let node = wait_holder(&lab, address);
+    let deaf = lab.topology.nodes.iter().find(|it| it.name != node).unwrap().clone();
+    let pings = steady(&lab, &[address]);
+    let holders = on_the_wire(&mut lab, &[address], |lab| {
+        let silence = format!("not claimed: nothing is heard on the link address={address}");
+        // The others are dead to it, so it is elected; they hear that it lives, and that it is not ready.
+        lab.topology.deafen(&deaf).unwrap();
+        until(format!("{} to have asked a wire that it does not hear", deaf.name), PATIENCE, || {
+            let log = std::fs::read_to_string(lab.run.log(&format!("{}-agent", deaf.name))).unwrap();
+            require!(log.contains(&silence), "it has not");
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        lab.wait_on_nodes(address, &[&node]).unwrap();
+        wait_told(lab, "alive", &deaf.name, |lab| lab.topology.undeafen(&deaf).unwrap());
+        lab.wait_on_nodes(address, &[&node]).unwrap();
+    });
+    assert_eq!(holders, [[mac_of(&lab, &node)]]);
+    none_lost(pings);
+}
+
+#[test]
 fn agents_that_are_restarted_one_after_the_other_cost_no_packet() {
     let run = Run::start().unwrap();
     let (mut lab, addresses) = with_service(&run, 3);

@@ -56,6 +56,27 @@ impl Topology {
         command::run_with_input(host.namespace.command("nft").args(["-f", "-"]), &table).map(drop)
     }
 
+    /// Lets what is sent to a machine vanish before it arrives: it is heard, and hears nothing. Its link stays up.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter.
+    pub fn deafen(&self, host: &Host) -> Result<()> {
+        let name = &host.name;
+        let table = format!(
+            "table netdev deaf_{name} {{\nchain out {{ type filter hook egress device {name} priority 0; policy drop; }}\n}}\n"
+        );
+        command::run_with_input(self.fabric.command("nft").args(["-f", "-"]), &table).map(drop)
+    }
+
+    /// Ends the [`Topology::deafen`] of a machine.
+    ///
+    /// # Errors
+    /// When it was not deaf.
+    pub fn undeafen(&self, host: &Host) -> Result<()> {
+        let table = format!("deaf_{}", host.name);
+        command::run(self.fabric.command("nft").args(["delete", "table", "netdev", &table])).map(drop)
+    }
+
     /// Ends the [`Topology::mute`] of a machine.
     ///
     /// # Errors
@@ -89,6 +110,10 @@ mod tests {
         topology.mute(&topology.nodes[0], Muted::Everything).unwrap();
         assert!(!reaches(3, 1) && reaches(3, 2));
         topology.unmute(&topology.nodes[0]).unwrap();
+        assert!(reaches(3, 1));
+        topology.deafen(&topology.nodes[0]).unwrap();
+        assert!(!reaches(3, 1) && reaches(3, 2));
+        topology.undeafen(&topology.nodes[0]).unwrap();
         assert!(reaches(3, 1));
     }
 }

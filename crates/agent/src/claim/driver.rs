@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::select_all};
 use ipnet::IpNet;
-use netlink::{Error, Event, Heard, Link, Mac, Monitor, MonitorError, Neighbors, Netlink, Outcome};
+use netlink::{Error, Event, Heard, Link, Mac, Monitor, MonitorError, Neighbors, Netlink, Outcome, Sound};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant as Moment, sleep_until},
@@ -62,6 +62,10 @@ pub struct Driver {
     interfaces: BTreeSet<u32>,
     /// Of those that are up.
     neighbors: BTreeMap<u32, Neighbors>,
+    /// Where no member is heard.
+    alone: BTreeSet<u32>,
+    /// Of those, where nothing else has been heard since.
+    sounds: BTreeMap<u32, Sound>,
     /// Additions and removals that the kernel has not been told of yet.
     pending: VecDeque<Action>,
     outputs: Outputs,
@@ -82,6 +86,8 @@ impl Driver {
             monitor: Monitor::open([])?,
             interfaces: BTreeSet::new(),
             neighbors: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            sounds: BTreeMap::new(),
             pending: VecDeque::new(),
             outputs,
             resync_at: None,
@@ -116,6 +122,7 @@ impl Driver {
                 },
                 event = self.monitor.next() => self.on_event(event?),
                 (index, heard) = heard_on_any(&mut self.neighbors) => self.on_heard(index, heard),
+                (index, heard) = sound_on_any(&self.sounds) => self.on_sound(index, heard),
                 () = sleep_until(Moment::from_std(wake_at.unwrap_or_else(Instant::now))), if wake_at.is_some() => {}
             }
         }
@@ -137,6 +144,13 @@ impl Driver {
                 }
             }
         }
+        let heard = self.sounds.iter().filter_map(|(index, sound)| match sound.try_hear() {
+            Ok(false) => None,
+            Ok(true) => Some((*index, Ok(()))),
+            Err(error) => Some((*index, Err(error))),
+        });
+        let heard: Vec<_> = heard.collect();
+        heard.into_iter().for_each(|(index, heard)| self.on_sound(index, heard));
         for _ in 0..INTAKE {
             let Ok(input) = inputs.try_recv() else { break };
             self.on_input(input).await;
@@ -164,7 +178,14 @@ impl Driver {
             Input::Interfaces(indexes) => Some(indexes.iter().copied().collect()),
             _ => None,
         };
+        let alone: Option<BTreeSet<u32>> = match &input {
+            Input::Alone(indexes) => Some(indexes.iter().copied().collect()),
+            _ => None,
+        };
         self.claims.handle(input, Instant::now());
+        if let Some(alone) = alone {
+            self.listen(alone);
+        }
         if let Some(interfaces) = interfaces.filter(|interfaces| *interfaces != self.interfaces) {
             interfaces.iter().for_each(|index| self.monitor.watch(*index));
             self.neighbors.retain(|index, _| interfaces.contains(index));
@@ -172,6 +193,30 @@ impl Driver {
             self.resync_at = Some(Instant::now());
             self.follow_time().await;
         }
+    }
+
+    /// Listens for any frame where no member is heard.
+    fn listen(&mut self, alone: BTreeSet<u32>) {
+        self.sounds.retain(|index, _| alone.contains(index));
+        let begun: Vec<u32> = alone.difference(&self.alone).copied().collect();
+        self.alone = alone;
+        for index in begun {
+            tracing::info!(interface = index, "no other node is heard: nothing is claimed until anything is");
+            match Sound::open(index) {
+                Ok(sound) => _ = self.sounds.insert(index, sound),
+                Err(error) => self.on_sound(index, Err(error)),
+            }
+        }
+    }
+
+    /// Who cannot listen knows no better than who hears.
+    fn on_sound(&mut self, index: u32, heard: std::io::Result<()>) {
+        match heard {
+            Ok(()) => tracing::info!(interface = index, "the wire is heard, though no other node"),
+            Err(error) => tracing::warn!(interface = index, %error, "cannot tell whether the wire is heard"),
+        }
+        self.sounds.remove(&index);
+        self.claims.on_sound(index, Instant::now());
     }
 
     /// Looks at everything anew. Addresses before links: what is there is known before anything is claimed.
@@ -393,5 +438,14 @@ async fn heard_on_any(neighbors: &mut BTreeMap<u32, Neighbors>) -> (u32, std::io
         return std::future::pending().await;
     }
     let all = neighbors.iter_mut().map(|(index, it)| Box::pin(it.next().map(|heard| (*index, heard))));
+    select_all(all).await.0
+}
+
+/// The first link on which anything comes in; never, without any.
+async fn sound_on_any(sounds: &BTreeMap<u32, Sound>) -> (u32, std::io::Result<()>) {
+    if sounds.is_empty() {
+        return std::future::pending().await;
+    }
+    let all = sounds.iter().map(|(index, it)| Box::pin(it.hear().map(|heard| (*index, heard))));
     select_all(all).await.0
 }

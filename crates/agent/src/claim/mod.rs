@@ -8,6 +8,9 @@
 //! it up, and it is not given up before somebody takes it over, as long as it is wanted at all. So while the members
 //! of a subnet hear each other nobody answers twice and nobody answers not, whatever each of them believes at the time.
 //!
+//! A node that hears nothing at all, though others are registered on its subnet, takes no address: it could not hear that
+//! it has a holder, nor be of use as one.
+//!
 //! Where frames are lost at random two may take the same address; they find out by what they announce and say: a holder
 //! tells whoever is elected instead that it has the address, so that not even the loss of each other's frames hides it.
 
@@ -113,6 +116,9 @@ pub enum Input {
     Interfaces(Vec<u32>),
     /// All other members.
     Members(Vec<Member>),
+    /// The interfaces on which there are other members, and none of them is heard. It may be that they are all dead, or
+    /// that this node hears nothing; as long as no frame at all comes in there, it claims nothing.
+    Alone(Vec<u32>),
     /// The payload of a member's message.
     Payload {
         /// Its name.

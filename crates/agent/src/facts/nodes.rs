@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::subnets::NodeFacts;
+use super::subnets::{LocalInterface, NodeFacts};
 use crate::{
     claim::{self, Member},
     liveness::{Incoming, Liveness},
@@ -60,12 +60,16 @@ pub async fn tell(node: Arc<str>, mut sources: Sources, listeners: Listeners) {
         }
         let Some(roster) = sources.roster.borrow_and_update().clone() else { continue };
         let liveness = sources.liveness.borrow_and_update().clone();
-        let now = (others(&node, &roster, &liveness), members(&node, &roster, &liveness));
+        let facts = sources.facts.borrow().clone();
+        let alone = facts.map(|facts| alone(&facts, &liveness)).unwrap_or_default();
+        let now = (others(&node, &roster, &liveness), members(&node, &roster, &liveness), alone);
         if told.as_ref() == Some(&now) {
             continue;
         }
-        let (others, members) = now.clone();
+        let (others, members, alone) = now.clone();
         told = Some(now);
+        // First: what follows from the others' deaths is not to be claimed before it is known whether anything is heard.
+        let _ = listeners.claims.send(claim::Input::Alone(alone));
         if listeners.claims.send(claim::Input::Members(members)).is_err() {
             return;
         }
@@ -88,6 +92,14 @@ fn others(own: &str, roster: &Roster, liveness: &Liveness) -> Others {
         }
     }
     others
+}
+
+/// The interfaces on one of whose subnets no other node is heard, though there are some. Where one of another subnet of the
+/// interface is, the wire is soon heard, too.
+fn alone(facts: &NodeFacts, liveness: &Liveness) -> Vec<u32> {
+    let is_alone =
+        |interface: &&LocalInterface| interface.subnets.keys().any(|subnet| liveness.is_alone(subnet));
+    facts.interfaces.iter().filter(is_alone).map(|interface| interface.index).collect()
 }
 
 /// The other nodes as the claims have to know them, in the order of their names. Whose Ethernet address it is that

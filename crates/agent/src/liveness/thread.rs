@@ -274,7 +274,13 @@ impl Worker {
         });
         let settled = self.seats.iter().filter(|(_, seat)| seat.founders.is_some());
         let settled = settled.map(|(subnet, _)| *subnet).collect();
-        let now = Liveness { awaited: awaited.collect(), settled, members };
+        let patience = self.config.detection_time() / 2;
+        let is_alone = |seat: &Seat| {
+            seat.endpoint.silence() >= patience && seat.endpoint.group().members().next().is_some()
+        };
+        let alone = self.seats.iter().filter(|(_, seat)| is_alone(seat));
+        let alone = alone.map(|(subnet, _)| *subnet).collect();
+        let now = Liveness { awaited: awaited.collect(), settled, alone, members };
         self.tell.send_if_modified(|told| {
             let is_news = **told != now;
             if is_news {

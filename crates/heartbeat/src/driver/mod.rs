@@ -32,6 +32,11 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 /// How many datagrams are read before the timers have their turn.
 const ROUND: usize = 256;
 
+/// Of the time that a full round has taken, how often that passes before the next one. The thread goes before others,
+/// and whoever can send to it must not have a processor by that; what comes meanwhile waits in the kernel, or is lost.
+const REST: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_millis(20);
+
 /// What happens on the socket, for those who count.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
@@ -51,6 +56,8 @@ pub struct Endpoint {
     group: Group,
     origin: Instant,
     buffer: Box<[u8]>,
+    /// Nothing is read before that.
+    rest_until: Instant,
     observe: Box<dyn FnMut(Observation<'_>) + Send>,
 }
 
@@ -80,7 +87,7 @@ impl Endpoint {
         let group = Group::new(config, local, Time::ZERO, seed);
         // One more octet than there may be: what fills it is too long.
         let buffer = vec![0; MAX_OCTETS + 1].into();
-        Ok(Endpoint { socket, group, origin, buffer, observe: Box::new(|_| {}) })
+        Ok(Endpoint { socket, group, origin, buffer, rest_until: origin, observe: Box::new(|_| {}) })
     }
 
     /// The same, and `observe` is told what happens on the socket.
@@ -97,6 +104,11 @@ impl Endpoint {
     /// The group, to be looked at.
     pub fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// Since when no member was heard, or, where none was yet, since when there are some.
+    pub fn silence(&self) -> Duration {
+        self.now().since(self.group.heard_anybody())
     }
 
     /// Gives the group a command. What follows from it happens with the next call of [`Endpoint::next`].
@@ -127,8 +139,12 @@ impl Endpoint {
         Time::ZERO + self.origin.elapsed()
     }
 
-    /// Until there is something to read or to do.
+    /// Until there is something to read or to do. Timers have no turn in a rest: what waits to be read may be what they
+    /// would miss.
     async fn wait(&self) {
+        if Instant::now() < self.rest_until {
+            return tokio::time::sleep_until(self.rest_until.into()).await;
+        }
         let Some(timeout) = self.group.poll_timeout() else {
             let _ = self.socket.readable().await;
             return;
@@ -141,6 +157,7 @@ impl Endpoint {
     }
 
     fn receive(&mut self) {
+        let start = Instant::now();
         for _ in 0..ROUND {
             let (length, from) = match self.socket.try_recv_from(&mut self.buffer) {
                 Ok(received) => received,
@@ -160,6 +177,9 @@ impl Endpoint {
                 }
             }
         }
+        let end = Instant::now();
+        // More, if this process stood still meanwhile, is not to be made up for.
+        self.rest_until = end + ((end - start) * REST).min(LONGEST_REST);
     }
 
     /// Straight to the kernel. What does not fit into its buffer is lost, as it may be on the way.

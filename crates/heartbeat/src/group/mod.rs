@@ -291,6 +291,11 @@ impl Group {
         self.is_alone
     }
 
+    /// When a member was heard last, or, where none was yet, since when there are some.
+    pub fn heard_anybody(&self) -> Time {
+        self.heard_anybody
+    }
+
     /// Who runs this group.
     pub fn local(&self) -> &Local {
         &self.local

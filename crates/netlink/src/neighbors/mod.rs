@@ -12,6 +12,7 @@ mod arp;
 pub mod frame;
 mod ndp;
 mod socket;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::mac::Mac;
 use socket::PacketSocket;
+pub use sound::Sound;
 
 /// The largest frame that is read whole: what is longer is no ARP packet, and no advertisement of an address.
 const FRAME_OCTETS: usize = 1514;

@@ -16,6 +16,9 @@ use crate::mac::Mac;
 /// `net.core.rmem_max` limits it.
 const RECEIVE_BUFFER_OCTETS: usize = 2 * 1024 * 1024;
 
+/// In the place of an EtherType: frames of each (`ETH_P_ALL`).
+pub(super) const EVERY_ETHERTYPE: u16 = 0x0003;
+
 /// Whole frames of one EtherType.
 #[derive(Debug)]
 pub(super) struct PacketSocket(Socket);
@@ -102,7 +105,8 @@ fn read_link_address(address: SockAddr) -> io::Result<libc::sockaddr_ll> {
 
 /// A classic BPF program. What is not for this link never reaches the socket: what this node itself sends, unicast to
 /// others, and frames of VLANs on top of the link, which the kernel counts with the latter (and frees of their tag).
-/// Nor do IPv6 packets but Neighbor Solicitations and Advertisements.
+/// Nor do IPv6 packets but Neighbor Solicitations and Advertisements. Of every EtherType, all that arrives passes,
+/// whomever it is for.
 fn filter(ethertype: u16) -> Vec<SockFilter> {
     const LOAD_OCTET: u16 = 0x30;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -112,6 +116,8 @@ fn filter(ethertype: u16) -> Vec<SockFilter> {
     const PACKET_TYPE: u32 = 0xffff_f000 + 4;
     /// Less is for this host, or for all, or for a group.
     const PACKET_OTHERHOST: u32 = 3;
+    /// This host has sent it.
+    const PACKET_OUTGOING: u32 = 4;
     /// Behind the Ethernet header: IPv6's next header, and the type of the ICMPv6 message.
     const NEXT_HEADER: u32 = 14 + 6;
     const ICMPV6_TYPE: u32 = 14 + 40;
@@ -119,12 +125,16 @@ fn filter(ethertype: u16) -> Vec<SockFilter> {
     // How many instructions to skip where it is so, and where not.
     let jump = |code, value, then, otherwise| SockFilter::new(code, then, otherwise, value);
     let load = |from| SockFilter::new(LOAD_OCTET, 0, 0, from);
+    let (pass, refuse) = (SockFilter::new(RETURN, 0, 0, 0xffff), SockFilter::new(RETURN, 0, 0, 0));
+    if ethertype == EVERY_ETHERTYPE {
+        return vec![load(PACKET_TYPE), jump(JUMP_IF_EQUAL, PACKET_OUTGOING, 1, 0), pass, refuse];
+    }
     let of_ipv6 = if ethertype == ETHERTYPE_IPV6 { 5 } else { 0 };
     let mut program = vec![load(PACKET_TYPE), jump(JUMP_IF_AT_LEAST, PACKET_OTHERHOST, 1 + of_ipv6, 0)];
     if ethertype == ETHERTYPE_IPV6 {
         program.extend([load(NEXT_HEADER), jump(JUMP_IF_EQUAL, 58, 0, 4)]);
         program.extend([load(ICMPV6_TYPE), jump(JUMP_IF_EQUAL, 135, 1, 0), jump(JUMP_IF_EQUAL, 136, 0, 1)]);
     }
-    program.extend([SockFilter::new(RETURN, 0, 0, 0xffff), SockFilter::new(RETURN, 0, 0, 0)]);
+    program.extend([pass, refuse]);
     program
 }

@@ -110,6 +110,10 @@ struct Context {
     by_mac: HashMap<Mac, Arc<str>>,
     links: HashMap<u32, LinkState>,
     interfaces: BTreeSet<u32>,
+    /// Where no other member is heard.
+    alone: BTreeSet<u32>,
+    /// Those of them where nothing at all has been heard since.
+    silent: BTreeSet<u32>,
     /// All that is wanted has been said once: what is not wanted is to go.
     is_complete: bool,
     leave_at: Option<Instant>,
@@ -144,6 +148,8 @@ impl Claims {
                 by_mac: HashMap::new(),
                 links: HashMap::new(),
                 interfaces: BTreeSet::new(),
+                alone: BTreeSet::new(),
+                silent: BTreeSet::new(),
                 is_complete: false,
                 leave_at: None,
                 has_to_go: false,
@@ -163,6 +169,7 @@ impl Claims {
             Input::Wanted(address, wanted) => self.want(address, wanted, now),
             Input::Interfaces(indexes) => self.context.interfaces = indexes.into_iter().collect(),
             Input::Members(members) => self.set_members(members, now),
+            Input::Alone(interfaces) => self.set_alone(interfaces.into_iter().collect(), now),
             Input::Payload { from, octets } => match Message::decode(&octets) {
                 Ok(message) => {
                     tracing::debug!(%from, ?message, "is told");
@@ -192,6 +199,28 @@ impl Claims {
 
     fn want(&mut self, address: IpAddr, wanted: Option<Wanted>, now: Instant) {
         self.step(address, now, |context, claim| context.on_wanted(claim, wanted, now));
+    }
+
+    fn set_alone(&mut self, alone: BTreeSet<u32>, now: Instant) {
+        let begun = alone.difference(&self.context.alone).copied();
+        let silent: BTreeSet<u32> = begun.chain(self.context.silent.intersection(&alone).copied()).collect();
+        let ended: Vec<u32> = self.context.silent.difference(&silent).copied().collect();
+        (self.context.alone, self.context.silent) = (alone, silent);
+        ended.into_iter().for_each(|index| self.end_silence(index, now));
+    }
+
+    /// Something has come in on a link, whatever it is.
+    pub fn on_sound(&mut self, index: u32, now: Instant) {
+        if self.context.silent.remove(&index) {
+            self.end_silence(index, now);
+        }
+    }
+
+    /// What could not be claimed for silence is asked for anew.
+    fn end_silence(&mut self, index: u32, now: Instant) {
+        for address in self.addresses() {
+            self.step(address, now, |context, claim| context.on_silence_over(claim, index, now));
+        }
     }
 
     fn set_members(&mut self, members: Vec<Member>, now: Instant) {

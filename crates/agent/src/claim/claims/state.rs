@@ -125,6 +125,8 @@ pub(super) enum Blocker {
     Member(Arc<str>),
     /// Who is no member.
     Stranger(Mac),
+    /// Nothing at all is heard.
+    Silence,
     /// The kernel, or nobody in particular.
     Other,
 }

@@ -179,6 +179,12 @@ impl Context {
         match &claim.state {
             State::Probing { .. } if now >= at + LATE => self.probe(claim, 0, now),
             State::Probing { sent } if *sent < PROBES => self.probe(claim, *sent, now),
+            State::Probing { .. } if self.hears_nothing(claim) => {
+                if claim.attempts == 0 {
+                    tracing::info!(address = %claim.address, "not claimed: nothing is heard on the link");
+                }
+                self.block_for_a_while(claim, Blocker::Silence, now);
+            }
             State::Probing { .. } => self.add(claim, now),
             State::Requested { of, .. } => {
                 let by = Blocker::Member(of.clone());
@@ -191,6 +197,19 @@ impl Context {
             State::Removing { .. } => self.remove_again(claim),
             State::Held(_) => self.on_held_due(claim, now),
             State::Idle | State::Adding { .. } => {}
+        }
+    }
+
+    /// Whether silence on the wire says nothing. What was held here a moment ago comes back all the same.
+    fn hears_nothing(&self, claim: &Claim) -> bool {
+        !claim.is_returning && claim.interface().is_some_and(|index| self.silent.contains(&index))
+    }
+
+    pub(super) fn on_silence_over(&mut self, claim: &mut Claim, interface: u32, now: Instant) {
+        if matches!(claim.state, State::Blocked { by: Blocker::Silence })
+            && claim.interface() == Some(interface)
+        {
+            self.rest(claim, now);
         }
     }
 

@@ -195,6 +195,30 @@ fn a_winner_that_takes_no_messages_is_given_way_to_at_once() {
 }
 
 #[test]
+fn nothing_is_claimed_in_a_silence_that_says_nothing_and_what_was_held_comes_back_in_it() {
+    let mut one = One::new();
+    one.claims.handle(Input::Alone(vec![INTERFACE]), one.now);
+    one.wants("me");
+    let line = one.timeline(ms(5_000));
+    assert!(line.len() > 5 && line.iter().all(|(_, did)| *did == Did::Probe), "{line:?}");
+    one.claims.on_sound(INTERFACE, one.now);
+    assert_eq!(one.timeline(ms(60)), [(0, Did::Probe), (20, Did::Probe), (50, Did::Add)]);
+    let mut one = One::new();
+    one.claims.handle(Input::Alone(vec![INTERFACE]), one.now);
+    one.wants("me");
+    one.run_for(ms(1_000));
+    one.did();
+    one.claims.handle(Input::Alone(vec![]), one.now);
+    assert_eq!(one.did(), [Did::Probe], "another node is heard");
+    let mut one = One::holding();
+    one.claims.handle(Input::Alone(vec![INTERFACE]), one.now);
+    assert_eq!(one.timeline(ms(5_000)), []);
+    let address = one.address();
+    one.claims.on_address_removed(&address, one.now);
+    assert_eq!(one.timeline(ms(60)), [(0, Did::Probe), (20, Did::Probe), (50, Did::Add)]);
+}
+
+#[test]
 fn what_is_wanted_no_more_is_removed_at_once_whoever_was_elected() {
     for elected in ["me", "other"] {
         let mut one = One::holding();

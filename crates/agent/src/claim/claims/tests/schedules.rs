@@ -164,6 +164,29 @@ fn after_an_l2_partition_heals_one_holder_is_left_within_a_second() {
 }
 
 #[test]
+fn a_node_that_hears_nothing_takes_nothing_from_those_who_are_heard() {
+    for seed in schedules() {
+        let mut network = running(4, 12, seed);
+        let victim = network.chance(0..4);
+        let held = network.held_by(victim);
+        let begun = network.now;
+        let others = (0..4).filter(|other| *other != victim);
+        network.set_cut(others.map(|other| (other, victim)).collect());
+        let deaf = network.chance(600..8_000);
+        network.run_for(ms(deaf));
+        let of_others = network
+            .announcements
+            .iter()
+            .filter(|(at, node, address)| *at >= begun && *node == victim && !held.contains(address));
+        assert_eq!(of_others.count(), 0, "seed {seed}: they are held by others, which it cannot hear");
+        assert!(network.held_by(victim).iter().all(|address| held.contains(address)), "seed {seed}");
+        network.set_cut(BTreeSet::new());
+        network.run_for(ms(2_000));
+        network.assert_in_order();
+    }
+}
+
+#[test]
 fn a_node_whose_cable_is_pulled_is_replaced_and_has_nothing_when_it_comes_back() {
     for seed in schedules() {
         let mut network = running(4, 12, seed);

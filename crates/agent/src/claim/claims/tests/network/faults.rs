@@ -26,6 +26,7 @@ impl Network {
         node.claims.on_addresses(INTERFACE, &leftovers, now);
         (node.alive, node.known) = (BTreeSet::new(), BTreeSet::new());
         node.heard.clear();
+        node.is_alone = false;
         self.tell_link(number);
         // Nobody is called dead or left out before one detection time has passed.
         let at = self.now + ms(600);

@@ -63,6 +63,8 @@ struct Node {
     heard: BTreeMap<usize, (bool, u64)>,
     /// How many agents have run here and have ended.
     life: u64,
+    /// It was told that it hears no other.
+    is_alone: bool,
     /// Until when the kernel is busy with what it was told.
     kernel_free_at: Instant,
     /// It was cut off while no agent ran: what it has could not be taken off.
@@ -84,6 +86,8 @@ enum What {
     Elect,
     /// A host that is no member asks for everything without wanting it.
     Noise(Mac),
+    /// Whether frames of clients reach a node that hears no member.
+    Sound,
 }
 
 pub(super) struct Network {
@@ -167,6 +171,7 @@ impl Network {
                 known: BTreeSet::new(),
                 heard: BTreeMap::new(),
                 life: 0,
+                is_alone: false,
                 kernel_free_at: start,
                 is_blameless: false,
             }
@@ -396,6 +401,7 @@ impl Network {
                 }
                 self.nodes[number].claims.handle(Input::WantedAll(wanted), now);
             }
+            What::Sound => self.hear_clients(number),
             What::Expire(_) | What::Noise(_) => unreachable!("not the agent's"),
         }
         self.drain(number);
@@ -409,7 +415,32 @@ impl Network {
             takes_messages: self.nodes[number].alive.contains(other),
         };
         let members = self.nodes[number].known.iter().map(member).collect();
+        // Nobody was heard for a while: it is known with the first verdict.
+        let is_heard = |other: usize| {
+            other != number && self.reaches(other, number) && self.nodes[other].agent == Agent::Running
+        };
+        let is_alone = !self.nodes[number].known.is_empty() && !(0..self.nodes.len()).any(is_heard);
+        self.nodes[number].is_alone = is_alone;
+        let alone = if is_alone { vec![INTERFACE] } else { Vec::new() };
+        self.nodes[number].claims.handle(Input::Alone(alone), self.now);
         self.nodes[number].claims.handle(Input::Members(members), self.now);
+        if is_alone {
+            self.hear_clients(number);
+        }
+    }
+
+    /// There are clients beside every node, which send all the time.
+    fn hear_clients(&mut self, number: usize) {
+        let node = &self.nodes[number];
+        if !node.is_alone {
+            return;
+        }
+        let hears = |other: usize| other != number && !self.cut.contains(&(other, number));
+        if node.has_carrier && (0..self.nodes.len()).any(hears) {
+            self.nodes[number].claims.on_sound(INTERFACE, self.now);
+        }
+        let at = self.soon(1_000, 5_000);
+        self.push(at, number, What::Sound);
     }
 
     fn elect(&self, number: usize) -> Vec<Wanted> {
