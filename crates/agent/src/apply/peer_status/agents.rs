@@ -35,7 +35,8 @@ fn ready(name: &str, roster: &Roster, generation: Option<i64>) -> Condition {
     });
     let uses: Vec<_> = uses.collect();
     if uses.is_empty() {
-        return new(false, reason::NO_NODES, "it is for no node that has an agent".to_owned());
+        let why = "no node uses it: its nodeSelector matches none with an agent, or another LBNodeAgent comes first there";
+        return new(false, reason::NO_NODES, why.to_owned());
     }
     let of = |n: usize| format!("{n} node{}", if n == 1 { "" } else { "s" });
     let faults = uses.iter().filter(|(_, unfit)| !unfit.is_empty()).map(|(node, unfit)| {
