@@ -1,6 +1,8 @@
 //! The agents of a cluster are replaced one by one, as the rollout of a DaemonSet does it, while a client sends a thousand
 //! packets a second through a router to addresses of both families: how many are lost, behind each router.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, ensure};
 use lab::{
     DataCentre, PATIENCE, Run,
@@ -59,17 +61,9 @@ impl Benchmark for AgentUpgrade {
 /// How many packets were sent, and how many of them lost.
 fn upgrade(software: Software) -> Result<(u64, u64)> {
     let run = Run::start()?;
-    let mut plan = Plan::with_nodes(NODES);
-    plan.routers = vec![(software, ROUTER_AS)];
-    let mut lab = DataCentre::build(&run, &plan, Choice::InMemory)?;
-    configure(&lab)?;
-    lab.cluster.make_daemon_set()?;
-    lab.start_allocator()?;
+    let (mut lab, addresses) = build(&run, software, "Cluster")?;
     let nodes: Vec<String> = lab.topology.nodes.iter().map(|node| node.name.clone()).collect();
-    nodes.iter().try_for_each(|node| lab.start_agent(node))?;
     let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
-    lab.wait_node_statuses(&names)?;
-    let addresses = lab.wait_addresses("default", "my-app")?;
     // GoBGP takes one way of several.
     if software != Software::GoBgp {
         lab.wait_routes(&addresses, &names)?;
@@ -89,7 +83,27 @@ fn upgrade(software: Software) -> Result<(u64, u64)> {
     Ok(stream.finish(&sink)?)
 }
 
-fn configure(lab: &DataCentre<'_>) -> Result<()> {
+/// A cluster whose agents are of a DaemonSet, behind one router, with a Service of both families and of this
+/// externalTrafficPolicy, which has its addresses.
+pub(super) fn build<'r>(
+    run: &'r Run,
+    software: Software,
+    policy: &str,
+) -> Result<(DataCentre<'r>, Vec<IpAddr>)> {
+    let mut plan = Plan::with_nodes(NODES);
+    plan.routers = vec![(software, ROUTER_AS)];
+    let mut lab = DataCentre::build(run, &plan, Choice::InMemory)?;
+    configure(&lab, policy)?;
+    lab.cluster.make_daemon_set()?;
+    lab.start_allocator()?;
+    let nodes: Vec<String> = lab.topology.nodes.iter().map(|node| node.name.clone()).collect();
+    nodes.iter().try_for_each(|node| lab.start_agent(node))?;
+    lab.wait_node_statuses(&nodes.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let addresses = lab.wait_addresses("default", "my-app")?;
+    Ok((lab, addresses))
+}
+
+fn configure(lab: &DataCentre<'_>, policy: &str) -> Result<()> {
     let group = json!({
         "apiVersion": "purelb.io/v2",
         "kind": "ServiceGroup",
@@ -113,7 +127,7 @@ fn configure(lab: &DataCentre<'_>) -> Result<()> {
         "kind": "Service",
         "metadata": { "name": "my-app", "namespace": "default" },
         "spec": {
-            "type": "LoadBalancer", "ipFamilyPolicy": "RequireDualStack", "selector": { "app": "my-app" },
+            "type": "LoadBalancer", "externalTrafficPolicy": policy, "ipFamilyPolicy": "RequireDualStack", "selector": { "app": "my-app" },
             "ports": [{ "port": 80 }],
         },
     });

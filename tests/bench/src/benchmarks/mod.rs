@@ -18,6 +18,7 @@ mod local_api_outage;
 mod local_failover;
 mod local_handover;
 mod local_rebalance;
+mod requests;
 mod restart_10k;
 mod route_latency_10k;
 mod service_to_router;
@@ -67,6 +68,8 @@ pub(crate) const ALL: &[Entry] = &[
     local_api_outage::ENTRY,
     local_rebalance::ENTRY,
     agent_upgrade::ENTRY,
+    requests::DRAIN,
+    requests::POD_ROLL_LOCAL,
     assign_rate::ENTRY,
     ledger_rss::ENTRY,
     allocate_vs_patch::ENTRY,
