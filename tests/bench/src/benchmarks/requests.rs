@@ -2,7 +2,8 @@
 //! pods of a Local Service are replaced node by node: how many fail.
 //!
 //! Routers spread connections over the nodes anew whenever there is one more or one less: a request that is under way at
-//! that very moment fails, whoever drains however well. One takes a millisecond here.
+//! that very moment may come to another node, which resets it, whoever drains however well. That is counted, too: the
+//! longer requests take, on a busy machine say, the more of them there are.
 
 use std::{
     net::{IpAddr, SocketAddr},
