@@ -34,6 +34,8 @@ pub(super) struct Claim {
     pub(super) stranger: Option<Stranger>,
     /// How often probes of unknown hosts have made us begin again.
     pub(super) contests: u8,
+    /// One of them that makes way, and is to be told so as soon as it is decided.
+    pub(super) contender: Option<Mac>,
     /// A member that has asked for it and did not get it, and when.
     pub(super) asked: Option<(Arc<str>, Instant)>,
 }
@@ -249,6 +251,7 @@ impl Claim {
             lost_at: None,
             stranger: None,
             contests: 0,
+            contender: None,
             asked: None,
         }
     }

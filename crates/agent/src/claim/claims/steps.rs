@@ -62,7 +62,7 @@ impl Context {
     fn rest(&mut self, claim: &mut Claim, now: Instant) {
         claim.state = State::Idle;
         (claim.due, claim.attempts, claim.is_returning) = (None, 0, false);
-        claim.contests = 0;
+        (claim.contests, claim.contender) = (0, None);
         self.forget_stranger(claim);
         self.evaluate_idle(claim, now);
     }
@@ -217,6 +217,9 @@ impl Context {
     pub(super) fn add(&mut self, claim: &mut Claim, now: Instant) {
         let Some(wanted) = &claim.wanted else { return };
         let (interface, prefix, addressing) = (wanted.interface, wanted.prefix, wanted.addressing);
+        if let Some(contender) = claim.contender.take() {
+            self.answer(claim, contender);
+        }
         self.act(Action::Add {
             interface,
             prefix,

@@ -129,17 +129,24 @@ impl Context {
     }
 
     /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two the one whose link-layer address
-    /// comes first goes on and says so, as if it had the address already; the other makes way.
+    /// comes first goes on and says so, as if it had the address already, or, to a host that is not known as a member, once
+    /// it is decided that it will have it; the other makes way.
     ///
     /// Deviation: a host that is not known as a member makes us begin again a few times, for as many probes as a member
     /// has that is not known yet, but does not keep us from the address by probing alone: switches and monitors probe
     /// for addresses that they do not want. If it takes it, it answers.
     fn contest(&mut self, claim: &mut Claim, mac: Mac, now: Instant) {
         let ours = claim.interface().and_then(|index| self.links.get(&index)).map(|link| link.mac);
+        let member = self.member_of(mac).map(|member| member.name.clone());
         if ours.is_some_and(|ours| ours < mac) {
-            return self.answer(claim, mac);
+            match member {
+                Some(_) => self.answer(claim, mac),
+                // A client, maybe, while a holder answers it: nothing is said before it is decided.
+                None => claim.contender = Some(mac),
+            }
+            return;
         }
-        match self.member_of(mac).map(|member| member.name.clone()) {
+        match member {
             Some(name) => self.block_for_a_while(claim, Blocker::Member(name), now),
             None if claim.contests < CONTESTS && matches!(claim.state, State::Probing { .. }) => {
                 claim.contests += 1;
@@ -149,7 +156,7 @@ impl Context {
         }
     }
 
-    fn answer(&mut self, claim: &Claim, to: Mac) {
+    pub(super) fn answer(&mut self, claim: &Claim, to: Mac) {
         if let Some(interface) = claim.interface() {
             self.act(Action::Answer { interface, address: claim.address, to });
         }

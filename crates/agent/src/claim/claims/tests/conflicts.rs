@@ -210,10 +210,24 @@ fn two_that_probe_and_do_not_know_each_other_are_told_apart_by_their_macs() {
     one.claims.handle(Input::Members(vec![]), one.now);
     one.wants("me");
     one.did();
-    one.hears(THIRD, Kind::Probe);
-    assert_eq!(one.did(), [Did::Answer(THIRD)], "ours comes first");
     one.hears(OTHER, Kind::Probe);
     assert_eq!(one.did(), [Did::Probe], "its comes first: begun anew");
+    one.hears(THIRD, Kind::Probe);
+    assert_eq!(
+        one.timeline(ms(49)),
+        [(20, Did::Probe)],
+        "ours comes first, and it may be a client of the holder"
+    );
+    assert_eq!(one.timeline(ms(1)), [(1, Did::Answer(THIRD)), (1, Did::Add)]);
+}
+
+#[test]
+fn a_client_that_asks_while_the_holders_answer_is_on_its_way_hears_nothing_of_who_asks_too() {
+    let mut one = One::new();
+    one.wants("me");
+    one.hears(STRANGER, Kind::Probe);
+    one.hears(OTHER, Kind::Answer);
+    assert_eq!(one.did(), [Did::Probe, Did::Send("other", Message::Request(LAST, vec![ip()]))]);
 }
 
 #[test]
