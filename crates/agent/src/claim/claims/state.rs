@@ -34,7 +34,7 @@ pub(super) struct Claim {
     pub(super) stranger: Option<Stranger>,
     /// How often probes of unknown hosts have made us begin again.
     pub(super) contests: u8,
-    /// One of them that makes way, and is to be told so as soon as it is decided.
+    /// One of them that is to make way, and to be told so unless somebody answers meanwhile.
     pub(super) contender: Option<Mac>,
     /// A member that has asked for it and did not get it, and when.
     pub(super) asked: Option<(Arc<str>, Instant)>,

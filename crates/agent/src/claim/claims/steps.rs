@@ -164,6 +164,9 @@ impl Context {
     pub(super) fn probe(&mut self, claim: &mut Claim, sent: u8, now: Instant) {
         let Some(wanted) = &claim.wanted else { return };
         self.act(Action::Probe { interface: wanted.interface, address: claim.address });
+        if let Some(contender) = claim.contender.take_if(|_| sent > 0) {
+            self.answer(claim, contender);
+        }
         claim.state = State::Probing { sent: sent + 1 };
         claim.due = Some(now + if sent + 1 < PROBES { PROBE_INTERVAL } else { PROBE_WAIT });
     }
@@ -217,9 +220,6 @@ impl Context {
     pub(super) fn add(&mut self, claim: &mut Claim, now: Instant) {
         let Some(wanted) = &claim.wanted else { return };
         let (interface, prefix, addressing) = (wanted.interface, wanted.prefix, wanted.addressing);
-        if let Some(contender) = claim.contender.take() {
-            self.answer(claim, contender);
-        }
         self.act(Action::Add {
             interface,
             prefix,

@@ -129,8 +129,8 @@ impl Context {
     }
 
     /// Someone else would like to have it at the same time (RFC 5227 §2.1.1). Of two the one whose link-layer address
-    /// comes first goes on and says so, as if it had the address already, or, to a host that is not known as a member, once
-    /// it is decided that it will have it; the other makes way.
+    /// comes first goes on and says so, as if it had the address already; the other makes way. A host that is not known as
+    /// a member is told when nobody has answered the first question by the time of the second.
     ///
     /// Deviation: a host that is not known as a member makes us begin again a few times, for as many probes as a member
     /// has that is not known yet, but does not keep us from the address by probing alone: switches and monitors probe
@@ -139,10 +139,10 @@ impl Context {
         let ours = claim.interface().and_then(|index| self.links.get(&index)).map(|link| link.mac);
         let member = self.member_of(mac).map(|member| member.name.clone());
         if ours.is_some_and(|ours| ours < mac) {
-            match member {
-                Some(_) => self.answer(claim, mac),
-                // A client, maybe, while a holder answers it: nothing is said before it is decided.
-                None => claim.contender = Some(mac),
+            match (&claim.state, member) {
+                // A client, maybe, and a holder's answer to both is on its way.
+                (State::Probing { sent: 0..2 }, None) => claim.contender = Some(mac),
+                _ => self.answer(claim, mac),
             }
             return;
         }
