@@ -142,6 +142,8 @@ impl Context {
             match (&claim.state, member) {
                 // A client, maybe, and a holder's answer to both is on its way.
                 (State::Probing { sent: 0..2 }, None) => claim.contender = Some(mac),
+                // The holder answers it.
+                (State::Requested { .. }, None) => {}
                 _ => self.answer(claim, mac),
             }
             return;

@@ -225,6 +225,7 @@ fn a_client_that_asks_while_the_holders_answer_is_on_its_way_hears_nothing_of_wh
     one.wants("me");
     one.hears(STRANGER, Kind::Probe);
     one.hears(OTHER, Kind::Answer);
+    one.hears(STRANGER, Kind::Probe);
     assert_eq!(one.did(), [Did::Probe, Did::Send("other", Message::Request(LAST, vec![ip()]))]);
 }
 
