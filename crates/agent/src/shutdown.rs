@@ -45,7 +45,9 @@ impl fmt::Display for Cause {
             Cause::Node(leaving) => write!(f, "{leaving}"),
             Cause::Cordoned => f.write_str("the node is cordoned"),
             Cause::Uninstalled => f.write_str("its DaemonSet is deleted"),
-            Cause::Elsewhere => f.write_str("its DaemonSet is for other nodes"),
+            Cause::Elsewhere => {
+                f.write_str("its DaemonSet is for other nodes, or the node evicts it by a taint")
+            }
         }
     }
 }

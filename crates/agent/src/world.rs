@@ -375,10 +375,8 @@ impl World {
     /// What this agent's DaemonSet means for the node. What is not listed yet is unknown, what is not in the list is
     /// deleted.
     pub fn home(&self) -> Home {
-        let none = BTreeMap::new();
-        let labels = self.node().map_or(&none, |node| &node.labels);
         match self.daemon_sets.iter().next() {
-            Some((_, daemon_set)) => daemon_set.home(labels),
+            Some((_, daemon_set)) => daemon_set.home(self.node()),
             None if self.daemon_sets.is_listed() => Home::Deleted,
             None => Home::Unknown,
         }

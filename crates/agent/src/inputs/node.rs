@@ -45,6 +45,8 @@ pub struct NodeInput {
     pub ipv6: Option<Ipv6Addr>,
     /// The first taint that says that the node is about to go.
     pub leaving_taint: Option<&'static str>,
+    /// Taints that evict pods which do not tolerate them: key and value.
+    pub evicting_taints: Vec<(String, String)>,
     /// kubelet says that the machine is being shut down.
     pub is_shutting_down: bool,
     /// The object is deleted or being deleted.
@@ -101,6 +103,7 @@ pub fn parse(node: &Node) -> NodeInput {
         ipv4: None,
         ipv6: None,
         leaving_taint: leaving_taint(node),
+        evicting_taints: evicting_taints(node),
         is_shutting_down: is_shutting_down(node),
         is_deleted: node.metadata.deletion_timestamp.is_some(),
         is_unschedulable: node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true)),
@@ -119,6 +122,12 @@ pub fn parse(node: &Node) -> NodeInput {
 fn leaving_taint(node: &Node) -> Option<&'static str> {
     let taints = node.spec.as_ref()?.taints.as_ref()?;
     LEAVING_TAINTS.into_iter().find(|leaving| taints.iter().any(|taint| taint.key == *leaving))
+}
+
+fn evicting_taints(node: &Node) -> Vec<(String, String)> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    let evicting = taints.filter(|taint| taint.effect == "NoExecute");
+    evicting.map(|taint| (taint.key.clone(), taint.value.clone().unwrap_or_default())).collect()
 }
 
 fn is_shutting_down(node: &Node) -> bool {
