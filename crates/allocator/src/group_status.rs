@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     engine::Engine,
-    inputs::{Group, Live, ServiceKey},
+    inputs::{Group, Live, ServiceKey, Word},
     ledger::Ledger,
     reservation::Reservation,
 };
@@ -108,7 +108,7 @@ fn of_accepted(group: &Group, engine: &Engine) -> ServiceGroupStatus {
         allocated_ipv6: clamp(held6),
         available_ipv4: Some(clamp(size4.saturating_sub(held4 + barred(IpFamily::IPv4)))),
         available_ipv6: Some(clamp(size6.saturating_sub(held6.saturating_add(barred(IpFamily::IPv6))))),
-        bound_namespaces: engine.bound().namespaces(&group.name).into_iter().map(str::to_owned).collect(),
+        bound_namespaces: group.scope.namespaces().iter().map(Word::to_string).collect(),
         reservations: engine.reservations_of(group).map(reserved).collect(),
         conflicts: conflicts(group, live),
         external_services: Vec::new(),

@@ -325,20 +325,14 @@ impl Ledger {
     }
 
     /// Makes the Service a holder of the addresses, beside what it holds already, and brings what is known of it up
-    /// to date. Whether that changed anything; `on_new` is told what it has come to.
-    pub fn hold(
-        &mut self,
-        seat: Seat,
-        addresses: &Addresses,
-        service: &Service,
-        mut on_new: impl FnMut(IpAddr),
-    ) -> bool {
+    /// to date. Whether that changed anything.
+    pub fn hold(&mut self, seat: Seat, addresses: &Addresses, service: &Service) -> bool {
         if addresses.is_empty() {
             return false;
         }
         let Some(slot) = seat.0 else {
             let slot = self.new_slot(Holder { addresses: addresses.clone(), ..Holder::new(service) });
-            addresses.iter().for_each(|address| self.come(*address, slot, service, &mut on_new));
+            addresses.iter().for_each(|address| self.come(*address, slot, service));
             return true;
         };
         let mut is_changed = self.update_slot(slot, service);
@@ -346,19 +340,18 @@ impl Ledger {
             let Some(holder) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { break };
             if holder.addresses.insert(*address) {
                 is_changed = true;
-                self.come(*address, slot, service, &mut on_new);
+                self.come(*address, slot, service);
             }
         }
         is_changed
     }
 
     /// What follows from a holder having come to an address.
-    fn come(&mut self, address: IpAddr, slot: Slot, service: &Service, on_new: &mut impl FnMut(IpAddr)) {
+    fn come(&mut self, address: IpAddr, slot: Slot, service: &Service) {
         if self.by_address.add(address, slot) {
             self.taken.take(address);
         }
         self.add_key(address, service);
-        on_new(address);
     }
 
     fn new_slot(&mut self, holder: Holder) -> Slot {

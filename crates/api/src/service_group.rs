@@ -280,7 +280,7 @@ pub struct ServiceGroupStatus {
     /// provider does not know.
     #[serde(rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
     pub available_ipv6: Option<i64>,
-    /// Namespaces that have Services with addresses of this group.
+    /// Namespaces whose Services are served from this group where they name none: spec.namespaces as it was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_namespaces: Vec<String>,
     /// Addresses of the group for which a stranger answers on the wire of a live node, the first 64 of them. They

@@ -4,7 +4,6 @@
 //! API server has answered, [`Engine::sync`] with the Service as it is then commits what is published and gives
 //! back the rest. Between the two an address belongs to the Service, whatever becomes of the write.
 
-mod bound;
 mod sticky;
 #[cfg(test)]
 mod tests;
@@ -13,8 +12,6 @@ use std::{collections::HashMap, net::IpAddr};
 
 use api::{AddressRange, IpFamily, Pool, PoolType};
 use foldhash::fast::RandomState;
-
-pub use bound::Bound;
 
 use crate::{
     assign::{Context, Decision, Edge, Note, advice, assign},
@@ -36,7 +33,6 @@ pub struct Engine {
     live: Live,
     waiting: Waiting,
     reservations: Reservations,
-    bound: Bound,
     /// Seconds since 1970, as far as we have been told.
     now: i64,
     /// Addresses whose reservation has begun or ended.
@@ -74,11 +70,6 @@ impl Engine {
         &self.live
     }
 
-    /// Which namespaces have addresses of which group.
-    pub fn bound(&self) -> &Bound {
-        &self.bound
-    }
-
     fn context<'a>(&'a self, provided: &'a Provided, held: &'a [IpAddr]) -> Context<'a> {
         Context {
             groups: &self.groups,
@@ -108,7 +99,6 @@ impl Engine {
     /// Takes over new groups. Who may be cured by what has changed.
     pub fn set_groups(&mut self, groups: Groups) -> Vec<ServiceKey> {
         let old = std::mem::replace(&mut self.groups, groups);
-        self.bound = Bound::new(&self.groups, &self.ledger);
         let balanced = self.groups.iter().filter(|group| group.picking == Picking::LeastUsed);
         let watched: Vec<AddressRange> = balanced.flat_map(|group| group.ranges()).collect();
         self.ledger.watch(&watched);
@@ -231,15 +221,11 @@ impl Engine {
     /// The Service comes to the addresses, or what is known of it there is brought up to date. Whether that changed
     /// anything.
     fn hold(&mut self, seat: Seat, addresses: &Addresses, service: &Service) -> bool {
-        let Engine { ledger, bound, groups, .. } = self;
-        ledger.hold(seat, addresses, service, |address| bound.add(groups, address, service.key.namespace()))
+        self.ledger.hold(seat, addresses, service)
     }
 
     /// The Service leaves all other addresses. Those on which nobody is left.
     fn leave_all_but(&mut self, service: &ServiceKey, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        for address in self.ledger.held_by(service).iter().filter(|address| !addresses.contains(address)) {
-            self.bound.remove(&self.groups, *address, service.namespace());
-        }
         self.ledger.keep_only(service, addresses)
     }
 
@@ -267,9 +253,6 @@ impl Engine {
         }
         let mut woken = Vec::new();
         if let Some(gone) = self.ledger.remove(service) {
-            for address in &gone.held {
-                self.bound.remove(&self.groups, *address, service.namespace());
-            }
             let freed = self.not_reserved(gone.freed.to_vec());
             woken.extend(self.cured_by_leaving(&gone.held, &freed));
             woken.extend(self.on_keys(service, gone.sharing_key.into_iter()));

@@ -1,7 +1,5 @@
 //! What the status of an external group says beyond that of a group of ours.
 
-use std::collections::BTreeSet;
-
 use api::{
     ServiceGroupStatus,
     condition::{self, FORMER_PROVIDERS_SETTLED, PROVIDER_READY, reason},
@@ -30,14 +28,11 @@ pub struct Known<'a> {
     pub is_tried: bool,
     /// IPv4 and IPv6 addresses of the group that Services publish.
     pub held: [i64; 2],
-    /// Namespaces of those Services.
-    pub namespaces: BTreeSet<String>,
 }
 
 /// Puts what is known into the status.
 pub fn fill(status: &mut ServiceGroupStatus, known: Known<'_>, generation: Option<i64>, now: Timestamp) {
     status.ipam = Some(known.external.provider.to_string());
-    status.bound_namespaces = known.namespaces.into_iter().collect();
     [status.allocated_ipv4, status.allocated_ipv6] = known.held;
     (status.available_ipv4, status.available_ipv6) = (None, None);
     if let Some(stats) = known.stats {

@@ -41,11 +41,10 @@ impl Term {
         });
         status::fill_former(status, &former.collect::<Vec<_>>(), generation, Timestamp::now());
         let Some(external) = group.external.as_ref().filter(|_| group.is_accepted) else { return };
-        let (mut held, mut namespaces) = ([BTreeSet::new(), BTreeSet::new()], BTreeSet::new());
+        let mut held = [BTreeSet::new(), BTreeSet::new()];
         for service in group.books.current().keys() {
             for address in self.desk.published(service, name) {
                 held[usize::from(address.is_ipv6())].insert(*address);
-                namespaces.insert(service.namespace().to_owned());
             }
         }
         let provider = self.external.sockets.get(&external.socket).map(|socket| &socket.provider);
@@ -56,7 +55,6 @@ impl Term {
             failure,
             is_tried: group.is_tried,
             held: held.map(|addresses| i64::try_from(addresses.len()).unwrap_or(i64::MAX)),
-            namespaces,
         };
         status::fill(status, known, generation, Timestamp::now());
         let metrics = &self.surroundings.metrics;
