@@ -36,7 +36,8 @@ fn with_allow_local_an_address_goes_from_node_to_node_with_the_endpoints_and_nev
     let addresses = lab.wait_addresses("default", "my-app").unwrap();
     wait_announcer(&lab, addresses[0], "node2");
     on_the_wire(&mut lab, &addresses, |lab| {
-        for node in ["node3", "node1", "node2"] {
+        // Each node once: of one that had it a moment ago the wire cannot tell whether it ever gave it up.
+        for node in ["node3", "node1"] {
             put_endpoints(lab, node);
             wait_announcer(lab, addresses[0], node);
             lab.wait_on_nodes(addresses[0], &[node]).unwrap();
